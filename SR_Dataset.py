@@ -1,0 +1,113 @@
+"""From a feature file to a batch, in three hops: read_MFB, DvectorDataset, collate_fn_feat_padded.
+
+    read_MFB          file -> feature (n_frames, 40), label
+    DvectorDataset    index -> feature (1, 40, n_frames) as a tensor, index of the speaker
+    collate           list of those -> features (batch, 1, 40, n_frames), labels (batch,)
+"""
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+import configure as c
+from DB_wav_reader import LabError, read_pickles
+
+
+def read_MFB(filename):
+    """Read a feature file and drop TRIM_SECONDS of silence at both ends.
+
+    Returns (feature (n_frames, FILTER_BANK), label), the label being the speaker's name.
+    Raises LabError, with the file's name, where the file is not a feature file, has another number of filters, holds NaN or
+    infinity, or is MIN_FRAMES or shorter once trimmed.
+    """
+    content = read_pickles(filename)[0]
+    if not isinstance(content, dict) or not {'feat', 'label'} <= content.keys():
+        raise LabError("%s: not a feature file: it must hold a dict with 'feat' and 'label'" % filename)
+    feature, label = content['feat'], content['label']
+    if not isinstance(feature, np.ndarray) or feature.ndim != 2 or feature.dtype.kind not in 'fiu':
+        raise LabError("%s: 'feat' must be an array of numbers (n_frames, %d)" % (filename, c.FILTER_BANK))
+    if feature.shape[1] != c.FILTER_BANK:
+        raise LabError('%s: has %d filters a frame, FILTER_BANK in configure.py says %d; make the features again'
+                       % (filename, feature.shape[1], c.FILTER_BANK))
+    if not np.isfinite(feature).all():
+        raise LabError('%s: holds NaN or infinite values; make the features again' % filename)
+
+    n_trim = round(c.TRIM_SECONDS / c.WIN_STEP)  # frames at each end
+    trimmed = feature[n_trim:len(feature) - n_trim]  # (n_frames, FILTER_BANK)
+    if len(trimmed) <= c.MIN_FRAMES:
+        raise LabError('%s: %d frames, %d after trimming %g s at both ends: more than %d are needed'
+                       % (filename, len(feature), len(trimmed), c.TRIM_SECONDS, c.MIN_FRAMES))
+    return trimmed, label
+
+
+class TruncatedInputfromMFB:
+    """One random window of NUM_WIN_SIZE frames: (n_frames, n_dims) -> (1, NUM_WIN_SIZE, n_dims).
+
+    A shorter utterance is repeated until it is long enough.
+    """
+
+    def __call__(self, frames_features):
+        n_repeats = -(-c.NUM_WIN_SIZE // len(frames_features))  # rounded up
+        frames_features = np.tile(frames_features, (n_repeats, 1))
+        # torch's random numbers, not numpy's: one seed rules everything, and workers of a DataLoader differ
+        start = int(torch.randint(len(frames_features) - c.NUM_WIN_SIZE + 1, ()))
+        return frames_features[None, start:start + c.NUM_WIN_SIZE]
+
+
+class ToTensorInput:
+    """A training sample for the network: (1, n_frames, n_dims) array -> (1, n_dims, n_frames) float32 tensor."""
+
+    def __call__(self, np_feature):
+        return torch.from_numpy(np.ascontiguousarray(np_feature.transpose(0, 2, 1), np.float32))
+
+
+class ToTensorDevInput:
+    """A whole utterance for validation: (n_frames, n_dims) array -> (1, n_dims, n_frames) float32 tensor."""
+
+    def __call__(self, np_feature):
+        return torch.from_numpy(np.ascontiguousarray(np_feature.T[None], np.float32))
+
+
+class ToTensorTestInput:
+    """A batch of one for enrolment and test: (n_frames, n_dims) array -> (1, 1, n_dims, n_frames) float32 tensor."""
+
+    def __call__(self, np_feature):
+        return torch.from_numpy(np.ascontiguousarray(np_feature.T[None, None], np.float32))
+
+
+class DvectorDataset(Dataset):
+    """Utterances of a DataFrame (filename, speaker_id), read into memory once: (feature tensor, index of the speaker).
+
+    loader: file -> (feature, label); transforms: called one after another on a feature; spk_to_idx: speaker -> index.
+    Raises LabError for a file that cannot be used: here, before the first epoch, rather than in the middle of it.
+    """
+
+    def __init__(self, DB, loader, transforms, spk_to_idx):
+        self.transforms = transforms
+        self.features, self.labels = [], []  # (n_frames, n_dims) float32 each; int each
+        rows = zip(DB['filename'], DB['speaker_id'])
+        for filename, speaker in tqdm(rows, total=len(DB), desc='Reading features', disable=None):
+            feature, label = loader(filename)
+            if label != speaker:
+                raise LabError("%s: its label is %r, but it lies in the folder of %r" % (filename, label, speaker))
+            self.features.append(feature.astype(np.float32))
+            self.labels.append(spk_to_idx[speaker])
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        feature = self.features[index]
+        for transform in self.transforms:
+            feature = transform(feature)
+        return feature, self.labels[index]
+
+
+def collate_fn_feat_padded(batch):
+    """Utterances of different lengths as one batch, the shorter ones repeated up to the length of the longest.
+
+    batch: list of (feature (1, n_dims, n_frames), label). Returns (batch, 1, n_dims, longest) and (batch,) tensors.
+    """
+    longest = max(feature.shape[2] for feature, _ in batch)
+    padded = [feature.repeat(1, 1, -(-longest // feature.shape[2]))[:, :, :longest] for feature, _ in batch]
+    return torch.stack(padded), torch.tensor([label for _, label in batch])

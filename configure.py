@@ -1,0 +1,25 @@
+"""Settings that every script shares: where the data lies and what a feature is.
+
+Paths are relative to the folder you run the scripts from, as in the slides. Hyperparameters of one script (learning
+rate, threshold, ...) stand in that script's main().
+"""
+
+# Folders of wav files, DIR/<speaker>/<utterance>.wav
+TRAIN_WAV_DIR = 'train_wavs'  # your own training recordings, if you have any
+TEST_WAV_DIR = 'test_wavs'  # DIR/<speaker>/enroll.wav and DIR/<speaker>/test.wav
+
+# Folders of feature files, DIR/<speaker>/<utterance>.p. For the real corpus write here where you cloned it (README)
+TRAIN_FEAT_DIR = 'feat_logfbank_nfilt40/train'
+TEST_FEAT_DIR = 'feat_logfbank_nfilt40/test'
+
+# Feature extraction (DB_wav_reader.py). Change one of these and every feature file has to be made again
+SAMPLE_RATE = 16000  # Hz; wavs of another rate are resampled to it
+WIN_LENGTH = 0.025  # seconds of one analysis window
+WIN_STEP = 0.01  # seconds from one window to the next: 100 frames a second
+FILTER_BANK = 40  # mel filters between 0 Hz and SAMPLE_RATE / 2: the rows of a feature map
+ENERGY_FLOOR = 1e-5  # filter energies below it count as this much: -100 in units of 20*log10
+
+# What the network sees (SR_Dataset.py)
+TRIM_SECONDS = 0.5  # dropped at both ends of every utterance: recorded silence
+MIN_FRAMES = 40  # an utterance must be longer than this after trimming
+NUM_WIN_SIZE = 100  # frames of one training sample: 1 second

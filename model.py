@@ -1,0 +1,159 @@
+"""The speaker classifier, and what one does with it once it is trained: load it, get d-vectors, keep them."""
+import hashlib
+import os
+from glob import glob, escape
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import configure as c
+import resnet
+from DB_wav_reader import LabError, read_pickles
+from SR_Dataset import ToTensorTestInput, read_MFB
+
+BACKBONES = {'resnet18': resnet.resnet18, 'resnet34': resnet.resnet34, 'resnet50': resnet.resnet50,
+             'resnet101': resnet.resnet101, 'resnet152': resnet.resnet152}
+ENROLL_FILE = 'embeddings.p'  # in the folder of enrolments
+
+
+class background_resnet(nn.Module):
+    """Speaker classifier on a ResNet; the layer before the classifier is the speaker embedding, the d-vector.
+
+    Any feature map (batch, 1, n_dims, n_frames) goes in; (spk_embedding (batch, embedding_size), logits (batch,
+    num_classes)) comes out. d-vectors: Variani et al. 2014. Raises LabError for an unknown backbone.
+    """
+
+    def __init__(self, embedding_size, num_classes, backbone='resnet18'):
+        super().__init__()
+        if backbone not in BACKBONES:
+            raise LabError('unknown backbone: %s. Choose one of %s.' % (backbone, ', '.join(BACKBONES)))
+        self.backbone = backbone
+        self.pretrained = BACKBONES[backbone]()
+        self.fc0 = nn.Linear(self.pretrained.out_channels, embedding_size)
+        self.bn0 = nn.BatchNorm1d(embedding_size)
+        self.last = nn.Linear(embedding_size, num_classes)
+
+    def forward(self, x):  # (batch, 1, 40, n_frames)
+        out = self.pretrained(x)  # (batch, 128, 5, n_frames / 8)
+        out = F.adaptive_avg_pool2d(out, 1)  # (batch, 128, 1, 1)
+        out = torch.flatten(out, 1)  # (batch, 128)
+        spk_embedding = self.fc0(out)  # (batch, embedding_size)
+        out = F.relu(self.bn0(spk_embedding))
+        return spk_embedding, self.last(out)  # logits: (batch, num_classes)
+
+
+def get_device(use_cuda):
+    """The torch.device to run on: the GPU if it is wanted and there is one."""
+    return torch.device('cuda' if use_cuda and torch.cuda.is_available() else 'cpu')
+
+
+def print_device(use_cuda):
+    """Say so in one line where a GPU is wanted and there is none."""
+    if use_cuda and not torch.cuda.is_available():
+        print('No GPU found: running on the CPU')
+
+
+def feature_settings():
+    """What a network must know of its features: written into checkpoints, compared when one is loaded."""
+    return {'SAMPLE_RATE': c.SAMPLE_RATE, 'WIN_LENGTH': c.WIN_LENGTH, 'WIN_STEP': c.WIN_STEP,
+            'FILTER_BANK': c.FILTER_BANK, 'ENERGY_FLOOR': c.ENERGY_FLOOR}
+
+
+def find_checkpoint(log_dir, cp_num):
+    """The file LOG_DIR/checkpoint_<cp_num>.pth. Raises LabError, with those that exist, where there is none."""
+    filename = os.path.join(log_dir, 'checkpoint_%s.pth' % cp_num)
+    if not os.path.isfile(filename):
+        names = [Path(name).stem.removeprefix('checkpoint_') for name in glob(os.path.join(escape(log_dir), 'checkpoint_*.pth'))]
+        names.sort(key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+        raise LabError('%s does not exist. %s' % (filename, 'cp_num can be one of: %s.' % ', '.join(names) if names
+                                                  else 'There is no checkpoint yet: run python train.py first.'))
+    return filename
+
+
+def read_checkpoint(filename):
+    """The dict in a checkpoint file, on the CPU. Raises LabError where it is not one of this lab's checkpoints."""
+    try:
+        checkpoint = torch.load(filename, map_location='cpu', weights_only=True)
+    except Exception as error:  # a broken file can raise nearly anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LabError('%s: not a checkpoint that can be loaded (%s)' % (filename, reason)) from error
+    if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
+        raise LabError("%s: not a checkpoint of this lab: it has no 'state_dict'" % filename)
+    settings = checkpoint.get('features', feature_settings())
+    for name, value in feature_settings().items():
+        if settings.get(name) != value:
+            raise LabError('%s was trained on features with %s = %s, configure.py says %s'
+                           % (filename, name, settings.get(name), value))
+    return checkpoint
+
+
+def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
+    """The trained network of LOG_DIR/checkpoint_<cp_num>.pth, in eval mode, on the GPU if there is one.
+
+    embedding_size and n_classes may be None: the checkpoint knows them. model.checkpoint names the file and its content.
+    Raises LabError where the checkpoint is missing, broken, or of another size than stated.
+    """
+    filename = find_checkpoint(log_dir, cp_num)
+    print_device(use_cuda)
+    print('=> loading checkpoint')
+    checkpoint = read_checkpoint(filename)
+    # Checkpoints of the original lab carry the ResNet's own classifier, which nothing uses
+    state_dict = {name: value for name, value in checkpoint['state_dict'].items() if not name.startswith('pretrained.fc.')}
+    try:
+        saved_classes, saved_size = state_dict['last.weight'].shape
+        model = background_resnet(saved_size, saved_classes, checkpoint.get('backbone', 'resnet18'))
+        model.load_state_dict(state_dict)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise LabError('%s: its parameters are not those of the network in model.py (%s)'
+                       % (filename, str(error).splitlines()[0])) from error
+    for name, stated, saved in (('embedding_size', embedding_size, saved_size), ('n_classes', n_classes, saved_classes)):
+        if stated not in (None, saved):
+            raise LabError('%s has %s = %d, main() says %d. Correct it, or write None.' % (filename, name, saved, stated))
+    with open(filename, 'rb') as f:
+        model.checkpoint = {'file': filename, 'sha256': hashlib.file_digest(f, 'sha256').hexdigest()}
+    return model.to(get_device(use_cuda)).eval()
+
+
+def get_embeddings(use_cuda, filename, model, test_frames):
+    """The d-vector of one feature file: (1, embedding_size) tensor of unit length, on the CPU.
+
+    The utterance is cut into segments of test_frames (the last one may be shorter); the embeddings of the segments are summed
+    and the sum is divided by its length.
+    """
+    feature, _ = read_MFB(filename)  # (n_frames, n_dims)
+    to_tensor, device = ToTensorTestInput(), get_device(use_cuda)
+    activation = 0
+    with torch.inference_mode():
+        for start in range(0, len(feature), test_frames):
+            segment = to_tensor(feature[start:start + test_frames])  # (1, 1, n_dims, <= test_frames)
+            spk_embedding, _ = model(segment.to(device))
+            activation = activation + spk_embedding  # (1, embedding_size)
+    return F.normalize(activation, dim=1).cpu()
+
+
+def load_enroll_embeddings(embedding_dir, *, model=None):
+    """The enrolment that enroll.py wrote into `embedding_dir`: dict speaker -> (1, embedding_size) tensor.
+
+    Raises LabError where there is none, where it is no enrolment, or, given the model that is to score it, where it was made
+    with another checkpoint.
+    """
+    filename = os.path.join(embedding_dir, ENROLL_FILE)
+    if not os.path.isfile(filename):
+        raise LabError('%s does not exist: nobody is enrolled yet. Run python enroll.py first.' % filename)
+    embeddings, made_with = (read_pickles(filename) + [{}])[:2]
+    if not isinstance(embeddings, dict) or not embeddings or not all(isinstance(e, np.ndarray) for e in embeddings.values()):
+        raise LabError('%s: not an enrolment (a dict of speakers and their embeddings). Run python enroll.py again.' % filename)
+    if model is not None and made_with.get('sha256') != model.checkpoint['sha256']:
+        raise LabError('%s was made with %s, but %s is to score it.\nRun python enroll.py with the cp_num you test with.'
+                       % (filename, made_with.get('file', 'an unknown checkpoint'), model.checkpoint['file']))
+    return {speaker: torch.from_numpy(embedding) for speaker, embedding in embeddings.items()}
+
+
+def check_enrolled(speakers, embeddings):
+    """Raise LabError, with the enrolled speakers, where one of `speakers` is not among them."""
+    for speaker in speakers:
+        if speaker not in embeddings:
+            raise LabError('%r is not enrolled. Choose among %s.' % (speaker, ', '.join(sorted(embeddings))))

@@ -1,0 +1,57 @@
+"""What several tests need: the lab's modules on the path, a lab of six voices, short ways to make files."""
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))  # the tests run from any folder
+
+import configure as c  # noqa: E402
+import DB_wav_reader  # noqa: E402
+import demo_voices  # noqa: E402
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """An empty folder to run the scripts in: the paths of configure.py are relative, so they lead into it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def stopped_with(capsys):
+    """Calls a script's main() as the command line does, and returns its one or two lines of error."""
+    def run(main):
+        with pytest.raises(SystemExit) as stop:
+            DB_wav_reader.run_script(main)
+        message = str(stop.value.code)  # a string: Python prints it to stderr and exits with code 1
+        assert message.startswith('Error: ') and 'Traceback' not in message
+        assert 1 <= len(message.splitlines()) <= 2, message
+        return message
+    return run
+
+
+@pytest.fixture
+def write_feat():
+    """Writes a feature file of random numbers, after the recipe's format; returns its name."""
+    def write(filename, n_frames=200, n_dims=c.FILTER_BANK, label=None, seed=0):
+        feature = np.random.default_rng(seed).normal(size=(n_frames, n_dims))
+        DB_wav_reader.write_feature(filename, feature, label or Path(filename).parent.name)
+        return str(filename)
+    return write
+
+
+@pytest.fixture(scope='session')
+def six_voices(tmp_path_factory):
+    """A trained lab: the first six of the test voices are also trained on. All files that the four scripts write."""
+    import train  # here, so that tests of features alone do not wait for torch
+    folder = tmp_path_factory.mktemp('six voices')
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        first = demo_voices.N_TRAIN_VOICES + 1
+        demo_voices.make_train_features(c.TRAIN_FEAT_DIR, first=first, n_voices=6, n_utterances=20)
+        demo_voices.make_test_features(c.TEST_WAV_DIR, c.TEST_FEAT_DIR, first=first, n_voices=6)
+        train.main()
+    return folder

@@ -1,0 +1,234 @@
+"""From wav to feature file: the recipe, the audio reader, the files found, and what goes wrong."""
+import os
+import pickle
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import PROJECT
+from scipy.io import wavfile
+
+import configure as c
+import DB_wav_reader as reader
+from DB_wav_reader import LabError
+
+
+def chirp(seconds=1.0, amplitude=0.01):
+    """A tone that rises from 100 to 7000 Hz, without any random number."""
+    t = np.arange(int(seconds * 16000)) / 16000
+    return amplitude * np.sin(2 * np.pi * (100 * t + 3450 * t ** 2 / seconds))
+
+
+def filterbank_by_hand(audio):
+    """The recipe of LAB's feature files written out once more, with a DFT matrix and loops instead of the library."""
+    emphasised = [audio[0]] + [audio[n] - 0.97 * audio[n - 1] for n in range(1, len(audio))]
+    n_frames = 1 + int(np.ceil((len(audio) - 400) / 160))
+    padded = np.concatenate([emphasised, np.zeros((n_frames - 1) * 160 + 400 - len(audio))])
+    dft = np.exp(-2j * np.pi * np.outer(np.arange(400), np.arange(257)) / 512)
+
+    mel = np.linspace(0, 2595 * np.log10(1 + 8000 / 700), 42)  # the edges of 40 triangles, equally far apart in mel
+    edge = np.floor(513 * 700 * (10 ** (mel / 2595) - 1) / 16000)
+    feature = np.zeros((n_frames, 40))
+    for frame in range(n_frames):
+        power = np.abs(padded[160 * frame:160 * frame + 400] @ dft) ** 2 / 512
+        for j in range(40):
+            left, centre, right = edge[j], edge[j + 1], edge[j + 2]
+            energy = 0
+            for k in range(257):
+                if left <= k < centre:
+                    energy += power[k] * (k - left) / (centre - left)
+                elif centre <= k < right:
+                    energy += power[k] * (right - k) / (right - centre)
+            feature[frame, j] = 20 * np.log10(max(energy, 1e-5))
+    return feature - feature.mean(axis=0)
+
+
+def test_features_equal_the_filterbank_computed_by_hand():
+    audio = chirp(0.3)
+    feature = reader.extract_features(audio)
+    assert feature.shape == (29, 40) and feature.dtype == np.float64
+    np.testing.assert_allclose(feature, filterbank_by_hand(audio), atol=1e-9)
+
+
+def test_features_equal_frozen_numbers():
+    feature = reader.extract_features(chirp(1.0))
+    assert feature.shape == (99, 40)
+    np.testing.assert_allclose(feature[[10, 50, 90], [8, 25, 38]], [-0.7506529, -3.0595609, 20.1055926], atol=1e-6)
+    np.testing.assert_allclose(feature.mean(axis=0), 0, atol=1e-10)
+
+
+def test_silence_sits_on_the_floor():
+    audio = np.concatenate([np.zeros(8000), chirp(0.5)])
+    raw = reader.extract_features(audio)
+    np.testing.assert_allclose(raw[0], raw[20])  # every bin of both frames is -100 minus the mean of the bin
+    assert (raw >= raw[0] - 1e-9).all()
+
+
+@pytest.mark.parametrize('dtype, scale, kind', [
+    (np.uint8, 127, '8-bit PCM'), (np.int16, 2**15, '16-bit PCM'), (np.int32, 2**31, '32-bit PCM'),
+    (np.float32, 1, '32-bit float'), (np.float64, 1, '64-bit float')])
+def test_every_wav_format_reads_as_the_same_audio(tmp_path, dtype, scale, kind):
+    audio = chirp(0.2, amplitude=0.5)
+    samples = np.round(audio * scale) + 128 if dtype == np.uint8 else audio * scale
+    wavfile.write(tmp_path / 'a.wav', 16000, samples.astype(dtype))
+    np.testing.assert_allclose(reader.read_audio(tmp_path / 'a.wav'), audio, atol={np.uint8: 0.01, np.int16: 4e-5}.get(dtype, 1e-7))
+    assert reader.read_wav(tmp_path / 'a.wav')[2] == kind
+
+
+def write_24_bit(filename, audio):
+    data = b''.join(struct.pack('<i', round(x * 2**23))[:3] for x in audio)
+    header = b'RIFF' + struct.pack('<I', 36 + len(data)) + b'WAVEfmt ' + struct.pack('<IHHIIHH', 16, 1, 1, 16000, 48000, 3, 24)
+    filename.write_bytes(header + b'data' + struct.pack('<I', len(data)) + data)
+
+
+def test_24_bit_wavs_are_read(tmp_path):
+    audio = chirp(0.2, amplitude=0.5)
+    write_24_bit(tmp_path / 'a.wav', audio)
+    np.testing.assert_allclose(reader.read_audio(tmp_path / 'a.wav'), audio, atol=2e-7)
+    assert reader.read_wav(tmp_path / 'a.wav')[2] == '24-bit PCM'
+
+
+def test_channels_are_averaged_and_rates_resampled(tmp_path):
+    t = np.arange(48000) / 48000
+    tone = 0.2 * np.sin(2 * np.pi * 440 * t)
+    wavfile.write(tmp_path / 'a.wav', 48000, np.stack([2 * tone, 0 * tone], axis=1).astype(np.float32))
+    audio = reader.read_audio(tmp_path / 'a.wav')
+    assert audio.shape == (16000,)  # a second is a second: a stereo file has no more frames than a mono one
+    np.testing.assert_allclose(audio[1000:-1000], tone[::3][1000:-1000], atol=2e-3)
+    for rate in (8000, 11025, 22050, 44100):
+        wavfile.write(tmp_path / 'b.wav', rate, np.zeros(rate, np.int16))
+        assert reader.read_audio(tmp_path / 'b.wav').shape == (16000,)
+
+
+def test_unusable_wavs_are_named_with_the_reason(tmp_path):
+    cases = {'text.wav': (b'this is no wav', 'not a wav file'),
+             'empty.wav': (b'', 'not a wav file')}
+    for name, (content, reason) in cases.items():
+        (tmp_path / name).write_bytes(content)
+    wavfile.write(tmp_path / 'slow.wav', 6000, np.zeros(600, np.int16))
+    wavfile.write(tmp_path / 'nan.wav', 16000, np.full(600, np.nan, np.float32))
+    wavfile.write(tmp_path / 'none.wav', 16000, np.zeros(0, np.int16))
+    reasons = {**{name: reason for name, (_, reason) in cases.items()},
+               'slow.wav': 'at least 8000 Hz', 'nan.wav': 'NaN', 'none.wav': 'no samples'}
+    for name, reason in reasons.items():
+        with pytest.raises(LabError, match=reason) as error:
+            reader.read_audio(str(tmp_path / name))
+        assert name in str(error.value)
+
+
+def test_found_files_are_a_sorted_dataframe(lab, write_feat):
+    for name in ('b/2.p', 'a/1.p', 'b/1.p', 'a/deeper/than/3.p'):
+        write_feat('data/test/' + name, label='x')
+    DB = reader.read_feats_structure('data/test')
+    assert list(DB.columns) == ['filename', 'speaker_id', 'dataset_id']
+    assert list(DB['filename'])[0] == 'data/test/a/1.p' and list(DB['filename']) == sorted(DB['filename'])
+    assert list(DB['speaker_id'])[0] == 'a' and list(DB['dataset_id'])[0] == 'test'
+    assert reader.speaker_of('C:\\lab\\feat\\test\\230M4087\\test.p') == '230M4087'
+    assert reader.speaker_of('feat/test/230M4087/test.p') == '230M4087'
+
+
+def test_enrolment_and_test_files_are_told_apart_by_name(lab, write_feat):
+    for name in ('test_a/enroll.p', 'test_a/enroll2.p', 'test_a/test.p', 'enroll_b/enroll.p', 'enroll_b/test.p', 'enroll_b/other.p'):
+        write_feat('feat/test/' + name)
+    enroll_DB, test_DB = reader.split_enroll_and_test('feat/test')
+    assert list(enroll_DB['speaker_id']) == ['enroll_b', 'test_a', 'test_a'] and list(enroll_DB.index) == [0, 1, 2]
+    assert list(test_DB['filename']) == ['feat/test/enroll_b/test.p', 'feat/test/test_a/test.p']
+
+
+@pytest.mark.parametrize('read', [reader.read_feats_structure, reader.read_DB_structure, reader.split_enroll_and_test])
+def test_missing_and_empty_folders_are_named(lab, read):
+    with pytest.raises(LabError, match='nowhere does not exist'):
+        read('nowhere')
+    os.mkdir('empty')
+    with pytest.raises(LabError, match='empty holds no (wav|feature) files'):
+        read('empty')
+
+
+def test_file_outside_a_speaker_folder_is_refused(lab, write_feat):
+    write_feat('train/stray.p')
+    with pytest.raises(LabError, match='train/stray.p lies in no speaker folder'):
+        reader.read_feats_structure('train')
+
+
+def test_converter_does_what_is_missing_or_old_and_names_what_it_cannot_use(lab, capsys, stopped_with):
+    for name in ('s1/enroll.wav', 's1/test.wav', 's2/enroll.wav'):
+        path = lab / c.TEST_WAV_DIR / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        wavfile.write(path, 16000, np.round(chirp(1.0) * 2**15).astype(np.int16))
+    write_24_bit(lab / c.TEST_WAV_DIR / 's2/test.wav', chirp(1.0))
+    reader.main()
+    out = capsys.readouterr().out
+    assert '4 converted, 0 up to date, 0 skipped' in out
+    assert '3 x 16-bit PCM, 16000 Hz, 1 channel\n' in out and '1 x 24-bit PCM, 16000 Hz, 1 channel\n' in out
+    content = reader.read_pickles('feat_logfbank_nfilt40/test/s1/test.p')[0]
+    assert content['label'] == 's1'
+    np.testing.assert_allclose(content['feat'], reader.extract_features(np.round(chirp(1.0) * 2**15) / 2**15))
+
+    (lab / c.TEST_WAV_DIR / 's1/bad.wav').write_bytes(b'RIFFrubbish')
+    os.utime('feat_logfbank_nfilt40/test/s2/test.p', (1, 1))  # older than its wav
+    message = stopped_with(reader.main)
+    captured = capsys.readouterr()
+    assert '1 converted, 3 up to date, 1 skipped' in captured.out
+    assert 's1/bad.wav' in captured.err and '1 wav file(s) skipped' in message
+    assert not (lab / 'feat_logfbank_nfilt40/test/s1/bad.p').exists()
+
+
+def test_nothing_to_convert_is_an_error(lab, stopped_with):
+    assert 'There are no wav files to convert' in stopped_with(reader.main)
+
+
+class Evil:
+    """Unpickled by Python's own pickle, this writes a file."""
+
+    def __reduce__(self):
+        return open, ('was_here', 'w')
+
+
+@pytest.mark.parametrize('bad', [Evil(), {'feat': Evil()}, np.array([Evil()], dtype=object), print, Evil, pickle.Pickler])
+def test_pickles_execute_nothing(lab, bad):
+    with open('bad.p', 'wb') as f:
+        pickle.dump(bad, f)
+    with pytest.raises(LabError, match='bad.p: not a pickle of plain data and arrays') as error:
+        reader.read_pickles('bad.p')
+    assert not os.path.exists('was_here')
+    if isinstance(bad, Evil):
+        assert 'open is not allowed' in str(error.value)
+
+
+@pytest.mark.parametrize('content', [b'', b'rubbish', b'\x80\x04', pickle.dumps({'feat': np.ones((50, 40))})[:-20]])
+def test_broken_pickles_are_named(lab, content):
+    (lab / 'bad.p').write_bytes(content)
+    with pytest.raises(LabError, match='bad.p'):
+        reader.read_pickles('bad.p')
+
+
+def test_pickles_of_both_numpys_are_read(lab):
+    feature = np.random.default_rng(0).normal(size=(60, 40))
+    new = pickle.dumps({'feat': feature, 'label': 'a'}, protocol=3)
+    old = new.replace(b'numpy._core.multiarray', b'numpy.core.multiarray')
+    assert new != old
+    for content in (new, old, pickle.dumps({'feat': feature, 'label': 'a'}, protocol=4)):
+        (lab / 'a.p').write_bytes(content)
+        np.testing.assert_array_equal(reader.read_pickles('a.p')[0]['feat'], feature)
+
+
+def test_an_array_that_claims_to_be_huge_is_refused(lab):
+    huge = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I1000000000\nI1000000000\ntS'b'\ntR."
+    (lab / 'huge.p').write_bytes(huge)
+    with pytest.raises(LabError, match='does not start empty'):
+        reader.read_pickles('huge.p')
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(lab):
+    reader.write_pickles('a/x.p', 'old')
+    with pytest.raises(Exception):
+        reader.write_pickles('a/x.p', lambda: 'functions cannot be pickled')
+    assert reader.read_pickles('a/x.p') == ['old'] and os.listdir('a') == ['x.p']
+
+
+def test_a_user_s_mistake_ends_in_one_line_and_exit_code_1(lab):
+    done = subprocess.run([sys.executable, PROJECT / 'DB_wav_reader.py'], capture_output=True, text=True)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert done.stderr.startswith('Error: There are no wav files') and len(done.stderr.splitlines()) == 1

@@ -1,0 +1,249 @@
+"""Fit the background model: a ResNet-18 that tells the training speakers apart.
+
+    python train.py
+
+Reads the feature files in TRAIN_FEAT_DIR (configure.py), or makes demo voices where the project's own folder has none.
+Writes model_saved/checkpoint_<epoch>.pth after every epoch and loss_plot.png at the end. On two CPU cores, 30 epochs take
+about 5 minutes with the demo voices and an hour with the 24,000 files of the real corpus.
+"""
+import os
+import random
+import time
+
+import matplotlib
+import numpy as np
+import torch
+from torch import nn, optim
+from torch.utils.data import DataLoader
+
+import configure as c
+from DB_wav_reader import LabError, read_feats_structure, run_script
+from SR_Dataset import DvectorDataset, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
+from SR_Dataset import collate_fn_feat_padded, read_MFB
+from demo_voices import provide_train_features
+from model import background_resnet, feature_settings, get_device, print_device
+
+matplotlib.use('Agg')  # write pictures, open no window
+import matplotlib.pyplot as plt  # noqa: E402  (after the choice of how to draw)
+
+OPTIMIZERS = {
+    'sgd': lambda parameters, lr, wd: optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=wd),
+    'adam': lambda parameters, lr, wd: optim.Adam(parameters, lr=lr, weight_decay=wd),
+    'adagrad': lambda parameters, lr, wd: optim.Adagrad(parameters, lr=lr, weight_decay=wd),
+}
+
+
+def load_dataset(val_ratio, *, seed=0):
+    """The utterances of TRAIN_FEAT_DIR as datasets: (train_dataset, valid_dataset, number of speakers).
+
+    val_ratio: percentage of the utterances kept for validation. Raises LabError where they cannot be trained on.
+    """
+    train_DB, valid_DB = split_train_dev(c.TRAIN_FEAT_DIR, val_ratio, seed=seed)
+    speaker_list = sorted(set(train_DB['speaker_id']) | set(valid_DB['speaker_id']))
+    if len(speaker_list) < 2:
+        raise LabError('%s has only the speaker %s: telling speakers apart takes at least two.'
+                       % (c.TRAIN_FEAT_DIR, speaker_list[0]))
+    spk_to_idx = {spk: i for i, spk in enumerate(speaker_list)}
+
+    train_dataset = DvectorDataset(train_DB, read_MFB, [TruncatedInputfromMFB(), ToTensorInput()], spk_to_idx)
+    valid_dataset = DvectorDataset(valid_DB, read_MFB, [ToTensorDevInput()], spk_to_idx)
+    return train_dataset, valid_dataset, len(speaker_list)
+
+
+def split_train_dev(train_feat_dir, valid_ratio, *, seed=0):
+    """Split the utterances below train_feat_dir at random: (train_DB, valid_DB), valid_ratio percent in the second."""
+    train_valid_DB = read_feats_structure(train_feat_dir)
+    total_len = len(train_valid_DB)
+    valid_len = int(total_len * valid_ratio / 100)
+    train_len = total_len - valid_len
+    if valid_len < 1 or train_len < 2:
+        raise LabError('%s has %d utterances: val_ratio = %g leaves %d for training and %d for validation. '
+                       'Add recordings or change val_ratio.' % (train_feat_dir, total_len, valid_ratio, train_len, valid_len))
+    shuffled_DB = train_valid_DB.sample(frac=1, random_state=seed)
+    train_DB = shuffled_DB.iloc[:train_len].reset_index(drop=True)
+    valid_DB = shuffled_DB.iloc[train_len:].reset_index(drop=True)
+
+    print('\nTraining set %d utts (%0.1f%%)' % (train_len, 100 * train_len / total_len))
+    print('Validation set %d utts (%0.1f%%)' % (valid_len, 100 * valid_len / total_len))
+    print('Total %d utts' % total_len)
+    return train_DB, valid_DB
+
+
+def create_optimizer(optimizer_type, model, lr, wd):
+    """The optimizer named optimizer_type for the parameters of model. Raises LabError for an unknown name."""
+    if optimizer_type not in OPTIMIZERS:
+        raise LabError('unknown optimizer_type: %s. Choose one of %s.' % (optimizer_type, ', '.join(OPTIMIZERS)))
+    return OPTIMIZERS[optimizer_type](model.parameters(), lr, wd)
+
+
+class AverageMeter:
+    """The last value of a quantity and its mean so far, each value counted n times."""
+
+    def __init__(self):
+        self.val, self.sum, self.count = 0, 0, 0
+
+    def update(self, val, n=1):
+        self.val = val
+        self.sum += val * n
+        self.count += n
+
+    @property
+    def avg(self):
+        return self.sum / self.count
+
+
+def accuracy(logits, targets):
+    """Percentage of the rows of logits (batch, n_classes) whose largest entry is the target (batch,)."""
+    return 100 * (logits.argmax(dim=1) == targets).float().mean().item()
+
+
+def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes, *, log_interval=84):
+    """Train for one epoch; prints a line every log_interval batches. Returns the average training loss."""
+    device = get_device(use_cuda)
+    batch_time, losses, train_acc = AverageMeter(), AverageMeter(), AverageMeter()
+    model.train()
+
+    end = time.perf_counter()
+    for batch_idx, (inputs, targets) in enumerate(train_loader):
+        # fetch a batch: (batch, 1, 40, 100) and (batch,)
+        inputs, targets = inputs.to(device), targets.to(device)
+
+        # forward
+        _, logits = model(inputs)  # (batch, n_classes)
+        loss = criterion(logits, targets)
+
+        # backward
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+        # keep the score
+        losses.update(loss.item(), len(targets))
+        train_acc.update(accuracy(logits, targets), len(targets))
+        batch_time.update(time.perf_counter() - end)
+        end = time.perf_counter()
+
+        # log
+        if batch_idx % log_interval == 0:
+            print('Train Epoch: {:3d} [{:8d}/{:8d} ({:3.0f}%)]\tTime {:.3f} ({:.3f})\tLoss {:.4f}\tAcc {:.4f}'.format(
+                epoch, batch_idx * len(inputs), len(train_loader.dataset), 100 * batch_idx / len(train_loader),
+                batch_time.val, batch_time.avg, losses.avg, train_acc.avg), flush=True)
+    return losses.avg
+
+
+def validate(valid_loader, model, criterion, use_cuda, epoch):
+    """Loss and accuracy on the validation utterances, which are printed. Returns the average loss."""
+    device = get_device(use_cuda)
+    losses, valid_acc = AverageMeter(), AverageMeter()
+    model.eval()
+
+    with torch.inference_mode():
+        for inputs, targets in valid_loader:  # (batch, 1, 40, n_frames) and (batch,)
+            inputs, targets = inputs.to(device), targets.to(device)
+            _, logits = model(inputs)
+            losses.update(criterion(logits, targets).item(), len(targets))
+            valid_acc.update(accuracy(logits, targets), len(targets))
+
+    print('  * Validation: Loss {:.4f}\tAcc {:.4f}'.format(losses.avg, valid_acc.avg), flush=True)
+    return losses.avg
+
+
+def save_checkpoint(filename, checkpoint):
+    """torch.save, such that an interrupted one leaves nothing half-written under the name."""
+    os.makedirs(os.path.dirname(filename), exist_ok=True)
+    unfinished = filename + '.unfinished'
+    torch.save(checkpoint, unfinished)
+    os.replace(unfinished, filename)
+
+
+def visualize_the_losses(train_losses, valid_losses, *, filename='loss_plot.png'):
+    """Draw the losses of all epochs into loss_plot.png, with a dashed line at the lowest validation loss."""
+    epochs = range(1, len(train_losses) + 1)
+    lowest = valid_losses.index(min(valid_losses)) + 1
+    fig, ax = plt.subplots(figsize=(10, 8))
+    ax.plot(epochs, train_losses, label='Training Loss')
+    ax.plot(epochs, valid_losses, label='Validation Loss')
+    ax.axvline(lowest, linestyle='--', color='r', label='Lowest validation loss (epoch %d)' % lowest)
+    ax.set(xlabel='epochs', ylabel='loss', xlim=(0, len(train_losses) + 1), ylim=(0, None))
+    ax.grid(True)
+    ax.legend()
+    fig.tight_layout()
+    fig.savefig(filename, bbox_inches='tight')
+    plt.close(fig)
+
+
+def main():
+    # Hyperparameters
+    use_cuda = True  # use a GPU if there is one; False: the CPU in any case
+    seed = 0  # of the split, the first weights and the random windows; try a few: how much do the results move?
+    val_ratio = 10  # percentage of the utterances kept for validation
+    embedding_size = 128  # length of a d-vector; try 32 to 512
+    backbone = 'resnet18'  # or resnet34, resnet50, resnet101, resnet152: slower; better?
+    start = 1  # number of the first epoch
+    n_epochs = 30  # how many epochs; the slides use the one with the lowest validation loss
+
+    lr = 1e-1  # initial learning rate; try 1e-2 and 1
+    wd = 1e-4  # weight decay (L2 penalty)
+    optimizer_type = 'sgd'  # 'sgd', 'adam' or 'adagrad'; adam wants an lr near 1e-3
+    patience = 2  # epochs without a lower validation loss before the learning rate is divided by 10
+    min_lr = 1e-4  # the learning rate never falls below this
+
+    batch_size = 64  # utterances in a training step; half of it: half of lr
+    valid_batch_size = 16  # whole utterances in a validation step
+    use_shuffle = True  # draw the training utterances in a new order every epoch
+
+    log_dir = 'model_saved'  # where the checkpoints go
+    log_interval = 84  # batches from one printed line to the next
+    end = start + n_epochs
+
+    # Fix what is random
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+    # Load the dataset
+    provide_train_features()
+    train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, seed=seed)
+    print('\nNumber of classes (speakers):\n{}\n'.format(n_classes))
+
+    # Instantiate the model
+    print_device(use_cuda)
+    model = background_resnet(embedding_size, n_classes, backbone).to(get_device(use_cuda))
+
+    # Define the loss function (criterion), the optimizer and the scheduler
+    criterion = nn.CrossEntropyLoss()
+    optimizer = create_optimizer(optimizer_type, model, lr, wd)
+    scheduler = optim.lr_scheduler.ReduceLROnPlateau(optimizer, 'min', patience=patience, min_lr=min_lr)
+
+    # A last batch of a single utterance is left out: BatchNorm needs two to have a variance
+    train_loader = DataLoader(train_dataset, batch_size=batch_size, shuffle=use_shuffle,
+                              drop_last=len(train_dataset) % batch_size == 1)
+    valid_loader = DataLoader(valid_dataset, batch_size=valid_batch_size, shuffle=False,
+                              collate_fn=collate_fn_feat_padded)
+
+    avg_train_losses, avg_valid_losses = [], []
+    for epoch in range(start, end):
+        # Train for one epoch, then see how well it does on the validation set
+        train_loss = train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes, log_interval=log_interval)
+        valid_loss = validate(valid_loader, model, criterion, use_cuda, epoch)
+
+        # A validation loss that no longer falls lowers the learning rate
+        scheduler.step(valid_loss)
+        avg_train_losses.append(train_loss)
+        avg_valid_losses.append(valid_loss)
+
+        # Save what the next scripts need
+        save_checkpoint('{}/checkpoint_{}.pth'.format(log_dir, epoch), {
+            'epoch': epoch + 1, 'state_dict': model.state_dict(), 'optimizer': optimizer.state_dict(),
+            'scheduler': scheduler.state_dict(), 'backbone': backbone, 'features': feature_settings()})
+
+    # Find the epoch with the lowest validation loss
+    minposs = start + avg_valid_losses.index(min(avg_valid_losses))
+    print('Lowest validation loss at epoch %d' % minposs)
+
+    # Visualize the losses as the network trained
+    visualize_the_losses(avg_train_losses, avg_valid_losses)
+
+
+if __name__ == '__main__':
+    run_script(main)
