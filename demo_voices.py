@@ -3,13 +3,13 @@
     python demo_voices.py
 
 Writes what is missing of 240 training voices with 10 utterances of 3 to 4 s each (feature files in TRAIN_FEAT_DIR) and of
-10 test voices with enroll.wav and test.wav of about 15 s each (in TEST_WAV_DIR, their features in TEST_FEAT_DIR). Takes
-about a minute on two cores. train.py and the test scripts call it when there are no feature files.
+10 test voices with enroll.wav and test.wav of 15 s each (in TEST_WAV_DIR, their features in TEST_FEAT_DIR). Takes half a
+minute on two cores. train.py and the test scripts do the same when there are no feature files.
 
 It is a source-filter model (Fant 1960). A *voice* is a handful of named, physical parameters; an *utterance* is a random
-sentence of Korean-like syllables. Glottal pulses and noise are filtered by eight formants that move from sound to sound:
-every 5 ms the short-time spectrum of the source is multiplied by the response of the vocal tract, and the pieces are
-overlapped and added. An utterance depends on (seed, voice, utterance) alone.
+sentence of Korean-like syllables. Pulses and noise are filtered by formants that move from sound to sound: every 5 ms the
+short-time spectrum of the source is multiplied by the response of the vocal tract, and the pieces are overlapped and added.
+An utterance depends on (seed, voice, utterance) alone.
 """
 import os
 from contextlib import contextmanager
@@ -25,29 +25,50 @@ from DB_wav_reader import LabError, convert_wavs, extract_features, find_feats, 
 from DB_wav_reader import speaker_of, write_feature
 
 RATE = c.SAMPLE_RATE
-HOP = RATE // 200  # 5 ms: how often the vocal tract moves
+STEP = 0.005  # seconds: how often the vocal tract moves
+HOP = round(RATE * STEP)  # samples
 WINDOW = 4 * HOP  # 20 ms pieces of the source
 FFT_SIZE = 8 * HOP  # 40 ms: a piece and the ringing of the formants after it
-FREQUENCIES = np.fft.rfftfreq(FFT_SIZE, 1 / RATE)
+FREQUENCIES = np.fft.rfftfreq(FFT_SIZE, 1 / RATE).astype(np.float32)
+SILENCE = 0.5  # seconds before and after an utterance, as in the corpus of the slides
 SPEED_OF_SOUND = 35300  # cm/s in warm, moist air
 
 
 # ------------------------------------------------------------------------------------------------------- voices
 
+class Average(NamedTuple):
+    """The average of a sex, around which voices are drawn."""
+    f0: float  # Hz
+    tract_length: float  # cm
+    glottal_formant: float  # where the source has its maximum, as a multiple of F0
+    open_phase: float  # quality factor of that maximum
+    breathiness: float  # dB
+    sibilant: float  # Hz
+    piriform: float  # Hz, antiresonance of the hollows beside the larynx (Dang & Honda 1997)
+    locus_scale: tuple  # formants of consonants against those of a man
+
+
+AVERAGES = {
+    'F': Average(207, 14.5, 1.2, 6.0, -22, 6800, 5600, (1.1, 1.17, 1.15)),
+    'M': Average(128, 16.9, 1.6, 3.5, -26, 6000, 5000, (1.0, 1.0, 1.0)),
+}
+
+
 class Voice(NamedTuple):
     """What makes a voice: everything that stays the same from one utterance to the next."""
-    name: str
+    index: int
+    name: str  # such as 241F9241
     sex: str  # 'F' or 'M'
     f0: float  # Hz, mean fundamental frequency
     f0_range: float  # semitones between low and high tones
     tract_length: float  # cm
     formant_scale: np.ndarray  # (8,) deviation of each formant from what the tract length says, as a factor
-    vowel_space: float  # 1 = the targets of VOWELS, less = vowels closer to the neutral one
+    vowel_space: float  # 1: the targets of VOWELS; less: all vowels closer to the neutral one
     bandwidth_scale: float  # factor on all formant bandwidths
-    open_phase: float  # strength of the first harmonics: quality factor of the glottal formant, higher when more open
-    tilt: float  # Hz: above it the glottal source falls by a further 6 dB an octave
-    jitter: float  # standard deviation of the period, as a fraction
-    shimmer: float  # dB, standard deviation of the pulse amplitude
+    open_phase: float  # quality factor of the glottal formant: the higher, the stronger the first harmonics
+    tilt: float  # Hz: above it the source falls by a further 6 dB an octave
+    jitter: float  # standard deviation of the period, as a fraction of it
+    shimmer: float  # dB, standard deviation of the height of the pulses
     breathiness: float  # dB, noise of the glottis against its pulses
     sibilant: float  # Hz, centre of the noise of /s/
     rate: float  # syllables a second, pauses not counted
@@ -55,146 +76,169 @@ class Voice(NamedTuple):
 
 
 def draw_voice(seed, index):
-    """The voice number `index`: odd ones are women, even ones men. Its parameters are drawn from
+    """The Voice number `index`: odd ones are women, even ones men. Its parameters are drawn around AVERAGES:
 
-    - F0: 119 and 207 Hz with 2.4 and 2.5 semitones between speakers (Traunmueller & Eriksson 1995); range 4 to 6 semitones
-    - vocal-tract length: 16.9 and 14.5 cm, about 5 % between speakers (Goldstein 1980; Fitch & Giedd 1999)
-    - formants beyond the tract length: 3 to 5 % (Peterson & Barney 1952: between-speaker spread of one vowel)
-    - jitter 0.3 to 1 %, shimmer 0.1 to 0.5 dB (Horii 1979, 1980); noise and tilt stronger for women (Klatt & Klatt 1990)
-    - /s/ at 5 to 8 kHz, higher for women (Jongman, Wayland & Wong 2000)
-    - 4.5 to 6.5 syllables a second; level -48 to -41 dBFS as measured on the corpus of the slides
+    - F0 2.5 semitones between speakers, women 207 Hz (Traunmueller & Eriksson 1995); men a little above their 119 Hz
+    - vocal tract 14.5 and 16.9 cm, 5 % between speakers (Goldstein 1980; Fitch & Giedd 1999)
+    - formants 4 to 5 % beyond the tract's length (the spread within one vowel in Peterson & Barney 1952)
+    - jitter 0.3 to 1 %, shimmer 0.1 to 0.5 dB (Horii 1979, 1980); more noise for women (Klatt & Klatt 1990)
+    - /s/ higher for women (Jongman, Wayland & Wong 2000)
+    - spectral balance, level and its spread: set so that the feature maps fill like those of the corpus of the slides
     """
     rng = np.random.default_rng([seed, index])
-    sex = 'M' if index % 2 == 0 else 'F'
-    woman = sex == 'F'
+    sex = 'F' if index % 2 else 'M'
+    average = AVERAGES[sex]
     return Voice(
+        index=index,
         name='%03d%s9%03d' % (index, sex, index),  # a 9 where the corpus has the decade of the speaker's age
         sex=sex,
-        f0=(207 if woman else 128) * 2 ** (rng.normal(0, 2.5) / 12),
-        f0_range=rng.uniform(2.5, 6),
-        tract_length=(14.5 if woman else 16.9) * np.exp(rng.normal(0, 0.05)),
-        formant_scale=np.exp(rng.normal(0, [0.05, 0.05, 0.05, 0.04, 0.04, 0.04, 0.04, 0.04])),
+        f0=average.f0 * 2 ** (rng.normal(0, 2.5) / 12),
+        f0_range=rng.uniform(2.5, 7),
+        tract_length=average.tract_length * rng.lognormal(0, 0.05),
+        formant_scale=rng.lognormal(0, [0.05, 0.05, 0.05, 0.04, 0.04, 0.04, 0.04, 0.04]),
         vowel_space=rng.uniform(0.65, 1.05),
-        bandwidth_scale=np.exp(rng.normal(0, 0.25)),
-        open_phase=np.exp(rng.normal(np.log(6.0 if woman else 3.5), 0.4)),
-        tilt=np.exp(rng.normal(np.log(9000), 0.7)),
+        bandwidth_scale=rng.lognormal(0, 0.25),
+        open_phase=average.open_phase * rng.lognormal(0, 0.4),
+        tilt=9000 * rng.lognormal(0, 0.7),
         jitter=rng.uniform(0.003, 0.01),
         shimmer=rng.uniform(0.1, 0.5),
-        breathiness=rng.normal(-22 if woman else -26, 4),
-        sibilant=(6800 if woman else 6000) * np.exp(rng.normal(0, 0.1)),
+        breathiness=average.breathiness + rng.normal(0, 4),
+        sibilant=average.sibilant * rng.lognormal(0, 0.1),
         rate=rng.uniform(3.8, 6.2),
         level=rng.uniform(-48, -41))
 
 
 # ---------------------------------------------------------------------------------------------------- sentences
 
-# F1, F2, F3 in Hz of the Korean monophthongs, men and women (after Yang 1996, Journal of Phonetics 24, rounded to 10 Hz)
+# F1, F2, F3 in Hz of the Korean monophthongs (after Yang 1996, Journal of Phonetics 24, rounded to 10 Hz), and how often
+# each occurs in running speech, roughly
 VOWELS = {
-    'a': ((740, 1370, 2570), (990, 1790, 2960)),
-    'eo': ((610, 1120, 2680), (770, 1370, 3010)),
-    'o': ((450, 950, 2670), (500, 1030, 3070)),
-    'u': ((370, 980, 2570), (420, 1020, 3020)),
-    'eu': ((410, 1490, 2500), (450, 1700, 3000)),
-    'i': ((340, 2220, 3050), (340, 2810, 3470)),
-    'e': ((490, 1970, 2640), (650, 2380, 3070)),
-    'ae': ((590, 1850, 2600), (680, 2290, 3060)),
+    'a': {'M': (740, 1370, 2570), 'F': (990, 1790, 2960), 'weight': 24},
+    'eo': {'M': (610, 1120, 2680), 'F': (770, 1370, 3010), 'weight': 13},
+    'o': {'M': (450, 950, 2670), 'F': (500, 1030, 3070), 'weight': 11},
+    'u': {'M': (370, 980, 2570), 'F': (420, 1020, 3020), 'weight': 9},
+    'eu': {'M': (410, 1490, 2500), 'F': (450, 1700, 3000), 'weight': 15},
+    'i': {'M': (340, 2220, 3050), 'F': (340, 2810, 3470), 'weight': 17},
+    'e': {'M': (490, 1970, 2640), 'F': (650, 2380, 3070), 'weight': 7},
+    'ae': {'M': (590, 1850, 2600), 'F': (680, 2290, 3060), 'weight': 4},
 }
-VOWEL_WEIGHTS = np.array([0.24, 0.13, 0.11, 0.09, 0.15, 0.17, 0.07, 0.04])  # roughly as frequent as in running speech
+NEUTRAL = np.array([500, 1500, 2500])  # Hz, the formants of a man's tract without any narrowing
 
-# A consonant is a row of segments: duration in ms; voicing, aspiration and frication in dB against a vowel (None = none);
-# formants F1, F2, F3 of a man in Hz (None = those of the vowel that follows); centre of the frication against /s/.
-# Loci and levels after Klatt (1980), durations after Cho, Jun & Ladefoged (2002) for the three kinds of stop.
+
+class Segment(NamedTuple):
+    """A piece of a sound during which nothing changes its target."""
+    ms: float
+    voicing: float = -np.inf  # dB against a vowel, and likewise the next two
+    aspiration: float = -np.inf  # noise of the glottis
+    frication: float = -np.inf  # noise of a narrow passage
+    formants: tuple = None  # F1, F2, F3 of a man in Hz; None: those of the vowel of the syllable
+    centre: float = 1.0  # frequency of the frication, as a multiple of that of /s/
+
+
+# Where F1, F2 and F3 point to at a closure, and levels, after Klatt (1980); the three kinds of stop after Cho, Jun &
+# Ladefoged (2002). The weights are rough frequencies in running speech.
 LIPS, TEETH, PALATE, VELUM = (250, 950, 2300), (250, 1750, 2700), (250, 2050, 2850), (250, 1850, 2350)
 ONSETS = {
-    '': [],
-    'g': [(45, -12, None, None, VELUM, 0), (12, None, -22, -26, VELUM, 0.35), (25, None, -18, None, None, 0)],
-    'd': [(40, -12, None, None, TEETH, 0), (10, None, -22, -26, TEETH, 0.65), (20, None, -18, None, None, 0)],
-    'b': [(45, -12, None, None, LIPS, 0), (8, None, -22, -34, LIPS, 0.20), (18, None, -20, None, None, 0)],
-    'k': [(65, None, None, None, VELUM, 0), (15, None, -16, -20, VELUM, 0.35), (60, None, -14, None, None, 0)],
-    't': [(60, None, None, None, TEETH, 0), (12, None, -16, -20, TEETH, 0.65), (55, None, -14, None, None, 0)],
-    'p': [(65, None, None, None, LIPS, 0), (10, None, -16, -30, LIPS, 0.20), (55, None, -15, None, None, 0)],
-    'kk': [(95, None, None, None, VELUM, 0), (12, None, None, -20, VELUM, 0.35)],
-    'tt': [(95, None, None, None, TEETH, 0), (10, None, None, -20, TEETH, 0.65)],
-    'pp': [(95, None, None, None, LIPS, 0), (8, None, None, -30, LIPS, 0.20)],
-    'j': [(40, -14, None, None, PALATE, 0), (45, None, -24, -16, PALATE, 0.60)],
-    'ch': [(55, None, None, None, PALATE, 0), (60, None, -20, -13, PALATE, 0.60), (30, None, -16, None, None, 0)],
-    's': [(75, None, -24, -12, TEETH, 1.0), (20, None, -17, None, None, 0)],
-    'ss': [(105, None, -26, -10, TEETH, 1.0)],
-    'h': [(50, None, -15, None, None, 0)],
-    'm': [(65, -5, None, None, LIPS, 0)],
-    'n': [(60, -5, None, None, TEETH, 0)],
-    'l': [(28, -5, None, None, (330, 1500, 2500), 0)],
-    'y': [(45, -3, None, None, (300, 2200, 2950), 0)],
-    'w': [(45, -3, None, None, (330, 800, 2400), 0)],
+    '': (18, []),
+    'g': (11, [Segment(45, -12, formants=VELUM), Segment(12, aspiration=-22, frication=-26, formants=VELUM, centre=0.35),
+               Segment(25, aspiration=-18)]),
+    'd': (8, [Segment(40, -12, formants=TEETH), Segment(10, aspiration=-22, frication=-26, formants=TEETH, centre=0.65),
+              Segment(20, aspiration=-18)]),
+    'b': (4, [Segment(45, -12, formants=LIPS), Segment(8, aspiration=-22, frication=-34, formants=LIPS, centre=0.2),
+              Segment(18, aspiration=-20)]),
+    'k': (3, [Segment(65, formants=VELUM), Segment(15, aspiration=-16, frication=-20, formants=VELUM, centre=0.35),
+              Segment(60, aspiration=-14)]),
+    't': (3, [Segment(60, formants=TEETH), Segment(12, aspiration=-16, frication=-20, formants=TEETH, centre=0.65),
+              Segment(55, aspiration=-14)]),
+    'p': (2, [Segment(65, formants=LIPS), Segment(10, aspiration=-16, frication=-30, formants=LIPS, centre=0.2),
+              Segment(55, aspiration=-15)]),
+    'kk': (2, [Segment(95, formants=VELUM), Segment(12, frication=-20, formants=VELUM, centre=0.35)]),
+    'tt': (2, [Segment(95, formants=TEETH), Segment(10, frication=-20, formants=TEETH, centre=0.65)]),
+    'pp': (1, [Segment(95, formants=LIPS), Segment(8, frication=-30, formants=LIPS, centre=0.2)]),
+    'j': (9, [Segment(40, -14, formants=PALATE), Segment(45, aspiration=-24, frication=-16, formants=PALATE, centre=0.6)]),
+    'ch': (5, [Segment(55, formants=PALATE), Segment(60, aspiration=-20, frication=-13, formants=PALATE, centre=0.6),
+               Segment(30, aspiration=-16)]),
+    's': (11, [Segment(75, aspiration=-24, frication=-12, formants=TEETH), Segment(20, aspiration=-17)]),
+    'ss': (3, [Segment(105, aspiration=-26, frication=-10, formants=TEETH)]),
+    'h': (6, [Segment(50, aspiration=-15)]),
+    'm': (6, [Segment(65, -5, formants=LIPS)]),
+    'n': (8, [Segment(60, -5, formants=TEETH)]),
+    'l': (8, [Segment(28, -5, formants=(330, 1500, 2500))]),
+    'y': (5, [Segment(45, -3, formants=(300, 2200, 2950))]),
+    'w': (3, [Segment(45, -3, formants=(330, 800, 2400))]),
 }
-ONSET_WEIGHTS = np.array([18, 11, 8, 4, 3, 3, 2, 2, 2, 1, 9, 5, 11, 3, 6, 6, 8, 8, 5, 3])
 CODAS = {
-    '': [],
-    'n': [(70, -6, None, None, TEETH, 0)],
-    'ng': [(75, -6, None, None, VELUM, 0)],
-    'm': [(70, -6, None, None, LIPS, 0)],
-    'l': [(60, -4, None, None, (380, 1350, 2650), 0)],
-    'k': [(60, None, None, None, VELUM, 0)],
-    't': [(55, None, None, None, TEETH, 0)],
-    'p': [(60, None, None, None, LIPS, 0)],
+    '': (58, []),
+    'n': (13, [Segment(70, -6, formants=TEETH)]),
+    'ng': (8, [Segment(75, -6, formants=VELUM)]),
+    'm': (5, [Segment(70, -6, formants=LIPS)]),
+    'l': (8, [Segment(60, -4, formants=(380, 1350, 2650))]),
+    'k': (4, [Segment(60, formants=VELUM)]),
+    't': (2, [Segment(55, formants=TEETH)]),
+    'p': (2, [Segment(60, formants=LIPS)]),
 }
-CODA_WEIGHTS = np.array([58, 13, 8, 5, 8, 4, 2, 2])
-HIGH_ONSETS = ('k', 't', 'p', 'kk', 'tt', 'pp', 'ch', 's', 'ss', 'h')  # they begin an accentual phrase high (Jun 1993)
-NEUTRAL = np.array([500, 1500, 2500])  # Hz: the formants of a uniform tube of 17 cm
+HIGH_ONSETS = ('k', 't', 'p', 'kk', 'tt', 'pp', 'ch', 's', 'ss', 'h')  # an accentual phrase that begins so begins high
 
 
-def draw_from(rng, table, weights):
-    return list(table)[rng.choice(len(table), p=weights / weights.sum())]
+def draw_key(rng, weights):
+    """A key of the dict key -> weight, drawn by weight."""
+    values = np.array(list(weights.values()), float)
+    return list(weights)[rng.choice(len(values), p=values / values.sum())]
+
+
+def draw_phrase(rng):
+    """Six to twelve syllables up to a pause: list of (onset, vowel, coda)."""
+    onsets = {name: weight for name, (weight, _) in ONSETS.items()}
+    vowels = {name: entry['weight'] for name, entry in VOWELS.items()}
+    codas = {name: weight for name, (weight, _) in CODAS.items()}
+    return [(draw_key(rng, onsets), draw_key(rng, vowels), draw_key(rng, codas)) for _ in range(rng.integers(6, 13))]
+
+
+def draw_tones(rng, phrase):
+    """A tone for each syllable, -0.5 is low and 0.5 is high: accentual phrases of 3 to 5 syllables, low or (after strong
+    consonants) high, then high ... low, high at the end; the last one falls (Jun 1993)."""
+    tones = []
+    while len(tones) < len(phrase):
+        first_onset = phrase[len(tones)][0]
+        tones += [0.5 if first_onset in HIGH_ONSETS else -0.5] + [0.5, 0.2, -0.3][:rng.integers(1, 4)] + [0.5]
+    tones = np.array(tones[:len(phrase)])
+    tones[-1] = -0.8
+    return tones + rng.normal(0, 0.15, len(phrase))
 
 
 def draw_sentence(rng, voice, seconds):
-    """A random sentence of `seconds`: arrays with a row per segment of speech or pause.
+    """Segments and pauses for at least `seconds`, as arrays with a row each.
 
-    Returns (frames (n,) of 5 ms, sources (n, 3) amplitudes of voice, aspiration and frication, formants (n, 3) in Hz,
-    frication centre (n,) in Hz, tone (n,) in semitones).
+    Returns (duration (n,) in steps, amplitudes (n, 3) of voicing, aspiration and frication, formants (n, 3) in Hz before
+    they are fitted to this vocal tract, frication centre (n,) in Hz, tone (n,) in semitones).
     """
-    woman = int(voice.sex == 'F')
-    to_woman = np.array([1.1, 1.17, 1.15]) if woman else np.ones(3)  # consonant loci, as the vowels of VOWELS
-    rows, time, phrase_start = [], 0.0, 0
-    while time < seconds:
-        n_syllables = rng.integers(6, 13)  # up to a pause
-        accent_left, tones = 0, []
-        for i in range(n_syllables):
-            onset = draw_from(rng, ONSETS, ONSET_WEIGHTS)
-            vowel = draw_from(rng, VOWELS, VOWEL_WEIGHTS)
-            coda = draw_from(rng, CODAS, CODA_WEIGHTS)
-            if accent_left == 0:  # an accentual phrase of 3 to 5 syllables, low high ... low high (Jun 1993)
-                accent_left = accent_length = min(rng.integers(3, 6), n_syllables - i)
-                tones = [-0.5 + (onset in HIGH_ONSETS)] + [0.5, 0.2, -0.3, -0.5][:accent_length - 1]
-                tones[-1] = 0.5 if i + accent_left < n_syllables else -0.8  # the last one falls
-            position = accent_length - accent_left
-            accent_left -= 1
-            tone = voice.f0_range * (tones[position] + rng.normal(0, 0.15)) - 3.0 * i / n_syllables  # declination
-            stretch = 5.5 / voice.rate * rng.lognormal(0, 0.15) * (1.5 if i == n_syllables - 1 else 1.0)
-            stress = rng.normal(0, 1.5) - 3.0 * (i / n_syllables) ** 2  # dB
-            target = np.array(VOWELS[vowel][woman]) * np.exp(rng.normal(0, 0.03, 3))
-            neutral = NEUTRAL * to_woman
-            target = neutral * (target / neutral) ** voice.vowel_space
-            vowel_row = (rng.normal(120, 20), 0, None, None, None, 0)
-            for ms, voicing, aspiration, frication, formants, centre in ONSETS[onset] + [vowel_row] + CODAS[coda]:
-                levels = [voicing, aspiration, frication]
-                amplitudes = [0.0 if level is None else 10 ** ((level + stress) / 20) for level in levels]
-                palatal = 0.75 if vowel == 'i' else 1.0  # /s/ before /i/ is made further back
-                row_formants = target if formants is None else np.array(formants) * to_woman
-                rows.append((max(1, round(ms * stretch / 5)), amplitudes, row_formants,
-                             centre * palatal * voice.sibilant or voice.sibilant, tone))
-                time += rows[-1][0] * 0.005
-        pause = rng.uniform(0.08, 0.3)
-        rows.append((round(pause / 0.005), [0.0, 0.0, 0.0], rows[-1][2], voice.sibilant, rows[-1][4]))
-        time += pause
-    columns = [np.array(column) for column in zip(*rows)]
-    return columns
+    locus_scale = np.array(AVERAGES[voice.sex].locus_scale)
+    neutral = NEUTRAL * locus_scale
+    rows, steps = [], 0
+    while steps * STEP < seconds:
+        phrase = draw_phrase(rng)
+        for i, ((onset, vowel, coda), tone) in enumerate(zip(phrase, draw_tones(rng, phrase))):
+            done = i / len(phrase)
+            tone = voice.f0_range * tone - 3 * done  # semitones; pitch declines over a phrase, and so does the level
+            stress = rng.normal(0, 1.5) - 3 * done ** 2  # dB
+            stretch = 5.5 / voice.rate * rng.lognormal(0, 0.15) * (1.5 if i == len(phrase) - 1 else 1)
+            target = neutral * (VOWELS[vowel][voice.sex] / neutral) ** voice.vowel_space * rng.lognormal(0, 0.03, 3)
+            sibilant = voice.sibilant * (0.75 if vowel == 'i' else 1)  # before /i/ the tongue is further back
+            for segment in ONSETS[onset][1] + [Segment(rng.normal(120, 20), 0)] + CODAS[coda][1]:
+                duration = max(1, round(segment.ms / 1000 * stretch / STEP))
+                levels = np.array([segment.voicing, segment.aspiration, segment.frication])
+                formants = target if segment.formants is None else segment.formants * locus_scale
+                rows.append((duration, 10 ** ((levels + stress) / 20), formants, segment.centre * sibilant, tone))
+        pause = round(rng.uniform(0.08, 0.3) / STEP)
+        rows.append((pause, np.zeros(3), *rows[-1][2:]))
+        steps = sum(row[0] for row in rows)
+    return [np.array(column) for column in zip(*rows)]
 
 
 # ------------------------------------------------------------------------------------------------------- sound
 
 def smooth(track, width):
-    """Hann-weighted running mean over `width` rows of 5 ms: what inertia does to a step. (n, k) -> (n, k)"""
+    """What inertia does to a step: Hann-weighted running mean over `width` (odd) rows. (n, k) -> (n, k)"""
     weights = np.hanning(width + 2)[1:-1]
     padded = np.pad(track, ((width // 2, width // 2), (0, 0)), mode='edge')
     windows = np.lib.stride_tricks.sliding_window_view(padded, width, axis=0)  # (n, k, width)
@@ -202,27 +246,28 @@ def smooth(track, width):
 
 
 def glottal_pulses(rng, voice, f0):
-    """Pulse train (len(f0) * HOP,) of unit power, for f0 (n,) in Hz every 5 ms; jitter and shimmer moves each pulse."""
+    """Pulse train of unit power (n * HOP,) for F0 (n,) in Hz every step; jitter moves and shimmer scales each pulse."""
     n_samples = len(f0) * HOP
     cycles = np.cumsum(np.repeat(f0, HOP)) / RATE
-    n_pulses = int(cycles[-1])
-    instants = np.interp(np.arange(n_pulses) + voice.jitter * rng.standard_normal(n_pulses), cycles, np.arange(n_samples))
-    heights = 10 ** (voice.shimmer * rng.standard_normal(n_pulses) / 20) * np.sqrt(RATE / np.interp(instants, np.arange(len(f0)) * HOP, f0))
-    before = np.clip(instants.astype(int), 0, n_samples - 2)
-    after_share = np.clip(instants - before, 0, 1)  # a pulse between two samples is shared by them
-    pulses = np.bincount(before, heights * (1 - after_share), n_samples)
-    return pulses + np.bincount(before + 1, heights * after_share, n_samples)
+    number = np.arange(int(cycles[-1]))
+    instants = np.interp(number + voice.jitter * rng.standard_normal(len(number)), cycles, np.arange(n_samples))
+    heights = 10 ** (voice.shimmer * rng.standard_normal(len(number)) / 20)
+    heights *= np.sqrt(RATE / f0[(instants / HOP).astype(int)])  # the fewer, the higher
+    before = np.minimum(instants.astype(int), n_samples - 2)
+    share = instants - before  # of the sample after: a pulse between two samples is shared by them
+    return (np.bincount(before, heights * (1 - share), n_samples)
+            + np.bincount(before + 1, heights * share, n_samples))
 
 
 def short_time_spectrum(source):
-    """(n * HOP,) samples -> (n, FFT_SIZE / 2 + 1): spectra of 20 ms Hann windows every 5 ms."""
+    """(n * HOP,) samples -> (n, bins): spectra of 20 ms Hann windows every 5 ms."""
     padded = np.pad(source.astype(np.float32), (0, WINDOW - HOP))
     pieces = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]  # (n, WINDOW)
     return fft.rfft(pieces * np.hanning(WINDOW + 1)[:-1].astype(np.float32), FFT_SIZE)
 
 
 def overlap_add(spectrum):
-    """The inverse of short_time_spectrum, with room for what a filter adds: (n, bins) -> (n * HOP + 7 * HOP,) samples."""
+    """The inverse of short_time_spectrum: (n, bins) -> ((n + 7) * HOP,) samples, the last of them ringing."""
     pieces = fft.irfft(spectrum, FFT_SIZE).reshape(len(spectrum), -1, HOP)  # (n, 8, HOP)
     audio = np.zeros((len(spectrum) + pieces.shape[1] - 1, HOP), np.float32)
     for i in range(pieces.shape[1]):
@@ -230,77 +275,84 @@ def overlap_add(spectrum):
     return audio.ravel() / 2  # four overlapping Hann windows add up to 2
 
 
-def vocal_tract(formants, bandwidths):
-    """Frequency response of a cascade of resonators with gain 1 at 0 Hz (Klatt 1980): (n, 8) Hz, (n, 8) Hz -> (n, bins)."""
+def resonators(formants, bandwidths):
+    """Response of resonators in cascade, 1 at 0 Hz (Klatt 1980): centres (n, k) and bandwidths (n, k) in Hz -> (n, bins)."""
     radius = np.exp(-np.pi * bandwidths / RATE)
+    cosine = np.cos(2 * np.pi * formants / RATE)
     denominator = np.ones((len(formants), 1))
     for k in range(formants.shape[1]):  # multiply the polynomials 1 - 2 r cos(w) z^-1 + r^2 z^-2
         product = np.pad(denominator, ((0, 0), (0, 2)))
-        product[:, 1:-1] -= denominator * (2 * radius[:, k] * np.cos(2 * np.pi * formants[:, k] / RATE))[:, None]
+        product[:, 1:-1] -= denominator * (2 * radius[:, k] * cosine[:, k])[:, None]
         product[:, 2:] += denominator * (radius[:, k] ** 2)[:, None]
         denominator = product
     gain = denominator.sum(axis=1, keepdims=True)
     return gain.astype(np.float32) / fft.rfft(denominator.astype(np.float32), FFT_SIZE)
 
 
-def bandwidth_of(formants):
-    """Hz, losses at the walls, the glottis and the lips (Fant 1972)."""
+def bandwidths_of(formants):
+    """Bandwidths in Hz from losses at walls, glottis and lips (after Fant 1972), the first two wider for open glottis."""
     relative = formants / 500
-    return 15 / relative ** 2 + 20 * np.sqrt(relative) + 3.5 * relative ** 2
+    bandwidths = 15 / relative ** 2 + 20 * np.sqrt(relative) + 3.5 * relative ** 2
+    bandwidths[:, :2] += (60, 30)
+    return bandwidths
+
+
+def second_order(frequency, quality):
+    """|(1 - x^2) + j x / quality| at x = FREQUENCIES / frequency: how far a resonance there is from its peak."""
+    x = FREQUENCIES / frequency
+    return np.sqrt((1 - x ** 2) ** 2 + (x / quality) ** 2)
 
 
 def active_level(audio):
     """dBFS of the 25 ms frames within 40 dB of the loudest."""
-    power = np.square(audio[:len(audio) // 400 * 400].reshape(-1, 400)).mean(axis=1)
+    frame = round(0.025 * RATE)
+    power = np.square(audio[:len(audio) // frame * frame].reshape(-1, frame)).mean(axis=1)
     return 10 * np.log10(power[power > 1e-4 * power.max()].mean())
 
 
 def synthesise(seed, voice, utterance, seconds):
-    """Mono audio (about seconds * RATE,) float32 in [-1, 1] of utterance number `utterance` of a Voice."""
-    rng = np.random.default_rng([seed, int(voice.name[:3]), utterance])
-    frames, amplitudes, targets, frication_centre, tone = draw_sentence(rng, voice, seconds - 1.0)
+    """Utterance number `utterance` of a Voice: mono float32 audio in [-1, 1], `seconds` long with 0.5 s of silence each end."""
+    rng = np.random.default_rng([seed, voice.index, utterance])
+    average = AVERAGES[voice.sex]
+    duration, amplitudes, formants, centre, tone = draw_sentence(rng, voice, seconds - 2 * SILENCE)
 
-    # Targets become tracks: (n_segments, ...) -> (n, ...) every 5 ms. Articulators are slow, sources fast.
-    speech = slice(0, round((seconds - 1.0) / 0.005))
-    amplitudes = smooth(np.repeat(amplitudes, frames, axis=0)[speech], 5)  # (n, 3)
-    formants = np.exp(smooth(np.log(np.repeat(targets, frames, axis=0)[speech]), 13))  # (n, 3)
-    tone = smooth(np.repeat(tone, frames)[speech, None], 25)[:, 0]
-    frication_centre = np.repeat(frication_centre, frames)[speech, None]  # (n, 1)
-    f0 = voice.f0 * 2 ** ((tone + rng.normal(0, 0.5)) / 12)
+    # Targets become tracks, (n_segments, ...) -> (n, ...) every 5 ms: the source is quick, the tongue slow, pitch slowest
+    n = round((seconds - 2 * SILENCE) / STEP)
+    amplitudes = smooth(np.repeat(amplitudes, duration, axis=0)[:n], 5)  # (n, 3)
+    formants = np.exp(smooth(np.log(np.repeat(formants, duration, axis=0)[:n]), 15))  # (n, 3)
+    tone = smooth(np.repeat(tone, duration)[:n, None], 25)[:, 0]  # (n,)
+    centre = np.repeat(centre, duration)[:n, None]  # (n, 1)
 
-    # The eight formants below 8 kHz: three from the sounds, the others of a uniform tube, all scaled to this tract
-    tract = (14.5 if voice.sex == 'F' else 16.9) / voice.tract_length
-    upper = (2 * np.arange(4, 9) - 1) * SPEED_OF_SOUND / (4 * voice.tract_length)
-    upper = upper[upper < 7900]
-    formants = np.hstack([formants * tract, np.tile(upper, (len(formants), 1))]) * voice.formant_scale[:3 + len(upper)]  # (n, 7)
+    # The vocal tract: F1 to F3 from the sounds, those above from a uniform tube, all scaled to this voice
+    tract = average.tract_length / voice.tract_length
+    tube = (2 * np.arange(4, 9) - 1) * SPEED_OF_SOUND / (4 * voice.tract_length)
+    tube = tube[tube < 0.49 * RATE]
+    formants = np.hstack([formants * tract, np.tile(tube, (n, 1))]) * voice.formant_scale[:3 + len(tube)]  # (n, 7 or 8)
     formants = np.sort(formants, axis=1)
+    piriform = second_order(average.piriform * tract, 7) / second_order(average.piriform * tract, 1.25)
+    tract_response = resonators(formants, bandwidths_of(formants) * voice.bandwidth_scale) * piriform  # (n, bins)
 
-    # Source: pulses and noise of the glottis, and the noise of a narrow passage in front of the tract
-    tilt = 1 / np.sqrt(1 + (FREQUENCIES / voice.tilt) ** 2)
-    r = FREQUENCIES / ((1.2 if voice.sex=='F' else 1.6) * voice.f0)
-    pulse_shape = r / np.sqrt((1 - r ** 2) ** 2 + (r / voice.open_phase) ** 2) * tilt  # derivative of the flow
-    piriform = (5000 if voice.sex=='M' else 5600) * tract
-    x = FREQUENCIES / piriform
-    zero = np.sqrt((1 - x ** 2) ** 2 + (0.15 * x) ** 2) / np.sqrt((1 - x ** 2) ** 2 + (0.8 * x) ** 2)
-    pulse_shape = pulse_shape * zero
-    noise = rng.standard_normal(len(f0) * HOP)
-    voicing = np.repeat(amplitudes[:, 0], HOP)
-    breath = np.repeat(amplitudes[:, 0] * 10 ** (voice.breathiness / 20) + amplitudes[:, 1], HOP)
-    frication = np.repeat(amplitudes[:, 2], HOP)
-    glottis = short_time_spectrum(glottal_pulses(rng, voice, f0) * voicing) * pulse_shape.astype(np.float32)
-    glottis += short_time_spectrum(noise * breath) * (zero * 0.25 / (1 + (FREQUENCIES / 2500) ** 2)**.5).astype(np.float32)
-    detune = 2.5 * (FREQUENCIES / frication_centre - frication_centre / np.maximum(FREQUENCIES, 1))
-    passage = (1 / np.sqrt(1 + detune ** 2)).astype(np.float32)  # (n, bins), a resonance of Q = 3
-    spectrum = glottis * vocal_tract(formants, (bandwidth_of(formants) + np.array([60, 30, 0, 0, 0, 0, 0, 0])[:formants.shape[1]]) * voice.bandwidth_scale)
-    spectrum += short_time_spectrum(noise * frication) * passage * np.float32(2.0)
+    # The glottis: pulses whose spectrum is that of the flow's derivative, and noise
+    f0 = voice.f0 * 2 ** ((tone + rng.normal(0, 0.5)) / 12)
+    peak = average.glottal_formant * voice.f0
+    pulse_shape = FREQUENCIES / peak / second_order(peak, voice.open_phase) / np.hypot(1, FREQUENCIES / voice.tilt)
+    noise_shape = 0.25 / np.hypot(1, FREQUENCIES / 2500)
+    voicing, aspiration, frication = np.repeat(amplitudes, HOP, axis=0).T  # (n * HOP,) each
+    breath = voicing * 10 ** (voice.breathiness / 20) + aspiration
+    noise = rng.standard_normal(n * HOP)
+    spectrum = short_time_spectrum(voicing * glottal_pulses(rng, voice, f0)) * pulse_shape.astype(np.float32)
+    spectrum += short_time_spectrum(breath * noise) * noise_shape.astype(np.float32)
+    spectrum *= tract_response
 
-    microphone = (FREQUENCIES / 160) ** 3 / np.sqrt(1 + (FREQUENCIES / 160) ** 6)
-    spectrum *= microphone.astype(np.float32)
+    # The narrow passage of a fricative: noise with one broad resonance
+    detuning = FREQUENCIES / centre - centre / np.maximum(FREQUENCIES, 1)  # (n, bins)
+    spectrum += short_time_spectrum(frication * noise) * (1.6 / np.hypot(1, 2.5 * detuning)).astype(np.float32)
 
-    # The recording: half a second of silence at both ends, the level of this voice, a quiet room
-    audio = np.pad(overlap_add(spectrum), RATE // 2)
-    audio *= 10 ** ((voice.level + rng.normal(0, 1.0) - active_level(audio)) / 20)
-    return audio + 1e-4 * rng.standard_normal(len(audio), np.float32)  # noise at -80 dBFS
+    # The recording: a microphone that hears little below 160 Hz, silence at both ends, a level, a quiet room
+    x = FREQUENCIES / 160
+    audio = np.pad(overlap_add(spectrum * (x ** 3 / np.hypot(1, x ** 3)))[:n * HOP], round(SILENCE * RATE))
+    audio *= 10 ** ((voice.level + rng.normal(0, 1) - active_level(audio)) / 20)
+    return audio + 1e-4 * rng.standard_normal(len(audio), np.float32)  # -80 dBFS
 
 
 # ---------------------------------------------------------------------------------------------- files, in parallel

@@ -5,19 +5,16 @@
 Reads TEST_FEAT_DIR/<speaker>/enroll*.p (configure.py) and a checkpoint of train.py; makes the demo test voices where the
 project's own folder has none. Writes enroll_embeddings/embeddings.p. Takes some seconds.
 """
-import os
-
 import configure as c
-from DB_wav_reader import run_script, split_enroll_and_test, write_pickles
+from DB_wav_reader import run_script, split_enroll_and_test
 from demo_voices import provide_test_features
-from model import ENROLL_FILE, get_embeddings, load_model
+from model import get_embeddings, load_model, save_enroll_embeddings
 
 
 def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
     """Sum the d-vectors of the enrolment files of each speaker, and save them in embedding_dir.
 
-    Returns dict speaker -> (1, embedding_size) tensor. The file is a pickle of that dict, with numpy arrays, followed by a
-    second pickle: a dict that names the checkpoint.
+    Returns dict speaker -> (1, embedding_size) tensor.
     """
     n_files = len(DB)
     enroll_speaker_list = sorted(set(DB['speaker_id']))
@@ -35,8 +32,7 @@ def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
             embeddings[spk] = activation
         print('Aggregates the activation (spk : %s)' % spk)
 
-    arrays = {spk: embeddings[spk].numpy() for spk in enroll_speaker_list}
-    write_pickles(os.path.join(embedding_dir, ENROLL_FILE), arrays, model.checkpoint)
+    save_enroll_embeddings(embedding_dir, embeddings, model)
     for spk in enroll_speaker_list:
         print('Save the embeddings for %s' % spk)
     return embeddings

@@ -11,7 +11,7 @@ from torch import nn
 
 import configure as c
 import resnet
-from DB_wav_reader import LabError, read_pickles
+from DB_wav_reader import LabError, read_pickles, write_pickles
 from SR_Dataset import ToTensorTestInput, read_MFB
 
 BACKBONES = {'resnet18': resnet.resnet18, 'resnet34': resnet.resnet34, 'resnet50': resnet.resnet50,
@@ -132,6 +132,15 @@ def get_embeddings(use_cuda, filename, model, test_frames):
             spk_embedding, _ = model(segment.to(device))
             activation = activation + spk_embedding  # (1, embedding_size)
     return F.normalize(activation, dim=1).cpu()
+
+
+def save_enroll_embeddings(embedding_dir, embeddings, model):
+    """Write an enrolment: dict speaker -> (1, embedding_size) tensor.
+
+    The file is a pickle of that dict, with numpy arrays, followed by a second pickle: a dict that names the checkpoint.
+    """
+    arrays = {speaker: embedding.numpy() for speaker, embedding in embeddings.items()}
+    write_pickles(os.path.join(embedding_dir, ENROLL_FILE), arrays, model.checkpoint)
 
 
 def load_enroll_embeddings(embedding_dir, *, model=None):

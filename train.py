@@ -126,7 +126,7 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
         # log
         if batch_idx % log_interval == 0:
             print('Train Epoch: {:3d} [{:8d}/{:8d} ({:3.0f}%)]\tTime {:.3f} ({:.3f})\tLoss {:.4f}\tAcc {:.4f}'.format(
-                epoch, batch_idx * len(inputs), len(train_loader.dataset), 100 * batch_idx / len(train_loader),
+                epoch, losses.count - len(inputs), len(train_loader.dataset), 100 * batch_idx / len(train_loader),
                 batch_time.val, batch_time.avg, losses.avg, train_acc.avg), flush=True)
     return losses.avg
 
@@ -208,7 +208,8 @@ def main():
 
     # Instantiate the model
     print_device(use_cuda)
-    model = background_resnet(embedding_size, n_classes, backbone).to(get_device(use_cuda))
+    model = background_resnet(embedding_size, n_classes, backbone)
+    model = model.to(get_device(use_cuda), memory_format=torch.channels_last)  # the faster layout
 
     # Define the loss function (criterion), the optimizer and the scheduler
     criterion = nn.CrossEntropyLoss()

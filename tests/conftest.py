@@ -1,4 +1,5 @@
 """What several tests need: the lab's modules on the path, a lab of six voices, short ways to make files."""
+import contextlib
 import sys
 from pathlib import Path
 
@@ -45,13 +46,14 @@ def write_feat():
 
 @pytest.fixture(scope='session')
 def six_voices(tmp_path_factory):
-    """A trained lab: the first six of the test voices are also trained on. All files that the four scripts write."""
+    """A trained lab: the first six of the test voices are also trained on. What train.py printed is in train.log."""
     import train  # here, so that tests of features alone do not wait for torch
     folder = tmp_path_factory.mktemp('six voices')
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
         first = demo_voices.N_TRAIN_VOICES + 1
-        demo_voices.make_train_features(c.TRAIN_FEAT_DIR, first=first, n_voices=6, n_utterances=20)
+        demo_voices.make_train_features(c.TRAIN_FEAT_DIR, first=first, n_voices=6, n_utterances=40)
         demo_voices.make_test_features(c.TEST_WAV_DIR, c.TEST_FEAT_DIR, first=first, n_voices=6)
-        train.main()
+        with open('train.log', 'w') as log, contextlib.redirect_stdout(log):
+            train.main()
     return folder

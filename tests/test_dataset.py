@@ -1,0 +1,162 @@
+"""From feature file to batch: reading, cropping, padding, splitting, and every file that must be refused."""
+import numpy as np
+import pytest
+import torch
+
+import configure as c
+import SR_Dataset as dataset
+import train
+from DB_wav_reader import LabError, write_pickles
+
+
+def test_half_a_second_is_dropped_at_both_ends(lab, write_feat):
+    feature, label = dataset.read_MFB(write_feat('s1/a.p', n_frames=200))
+    whole = np.random.default_rng(0).normal(size=(200, 40))
+    np.testing.assert_array_equal(feature, whole[50:150])
+    assert label == 's1'
+
+
+def test_shortest_utterance_that_is_accepted(lab, write_feat):
+    assert len(dataset.read_MFB(write_feat('s1/a.p', n_frames=141))[0]) == 41
+    with pytest.raises(LabError, match=r's1/b.p: 140 frames, 40 after trimming 0.5 s .* more than 40'):
+        dataset.read_MFB(write_feat('s1/b.p', n_frames=140))
+    with pytest.raises(LabError, match='60 frames, 0 after'):
+        dataset.read_MFB(write_feat('s1/c.p', n_frames=60))
+
+
+NAN = np.zeros((200, 40))
+NAN[70, 3] = np.nan
+
+
+@pytest.mark.parametrize('content, complaint', [
+    ([1, 2], "a dict with 'feat' and 'label'"),
+    ({'feat': np.zeros((200, 40))}, "a dict with 'feat' and 'label'"),
+    ({'label': 's1'}, "a dict with 'feat' and 'label'"),
+    ({'feat': [1, 2], 'label': 's1'}, 'an array of numbers'),
+    ({'feat': np.zeros(200), 'label': 's1'}, 'an array of numbers'),
+    ({'feat': np.zeros((200, 40), complex), 'label': 's1'}, 'an array of numbers'),
+    ({'feat': np.zeros((200, 26)), 'label': 's1'}, '26 filters a frame, FILTER_BANK in configure.py says 40'),
+    ({'feat': NAN, 'label': 's1'}, 'NaN or infinite'),
+    ({'feat': NAN * 0 + np.inf, 'label': 's1'}, 'NaN or infinite'),
+])
+def test_unusable_feature_files_are_named_with_the_reason(lab, content, complaint):
+    write_pickles('s1/bad.p', content)
+    with pytest.raises(LabError, match='s1/bad.p: .*' + complaint):
+        dataset.read_MFB('s1/bad.p')
+
+
+def test_training_window_is_a_piece_of_the_utterance():
+    torch.manual_seed(0)
+    utterance = np.arange(150)[:, None] * np.ones((1, 40))
+    starts = set()
+    for _ in range(600):
+        window = dataset.TruncatedInputfromMFB()(utterance)
+        assert window.shape == (1, 100, 40)
+        np.testing.assert_array_equal(window[0, :, 7], np.arange(100) + window[0, 0, 7])
+        starts.add(window[0, 0, 0])
+    assert starts == set(range(51))  # every start, the first and the last included
+
+
+def test_utterance_of_exactly_one_window_is_taken_whole():
+    utterance = np.random.default_rng(0).normal(size=(100, 40))
+    np.testing.assert_array_equal(dataset.TruncatedInputfromMFB()(utterance)[0], utterance)
+
+
+def test_short_utterance_is_repeated():
+    utterance = np.arange(41)[:, None] * np.ones((1, 40))
+    for _ in range(50):
+        window = dataset.TruncatedInputfromMFB()(utterance)[0, :, 0]
+        np.testing.assert_array_equal(window, (np.arange(100) + window[0]) % 41)
+
+
+def test_tensors_have_the_frequencies_as_rows():
+    feature = np.random.default_rng(0).normal(size=(60, 40))
+    train_tensor = dataset.ToTensorInput()(feature[None])
+    dev_tensor = dataset.ToTensorDevInput()(feature)
+    test_tensor = dataset.ToTensorTestInput()(feature)
+    assert train_tensor.shape == dev_tensor.shape == (1, 40, 60) and test_tensor.shape == (1, 1, 40, 60)
+    for tensor in (train_tensor[0], dev_tensor[0], test_tensor[0, 0]):
+        assert tensor.dtype == torch.float32 and tensor[3, 5].item() == pytest.approx(feature[5, 3])
+
+
+def test_batch_is_padded_by_repetition():
+    lengths = (50, 120, 49, 60)
+    batch = [(torch.arange(n, dtype=torch.float32).expand(1, 40, n), label) for label, n in enumerate(lengths)]
+    features, labels = dataset.collate_fn_feat_padded(batch)
+    assert features.shape == (4, 1, 40, 120) and labels.tolist() == [0, 1, 2, 3]
+    for row, n in zip(features, lengths):
+        np.testing.assert_array_equal(row[0, 11], np.arange(120) % n)
+
+
+@pytest.mark.parametrize('n_files, ratio, n_valid', [(10, 10, 1), (19, 10, 1), (20, 10, 2), (10, 50, 5), (3, 34, 1)])
+def test_split_sizes(lab, write_feat, capsys, n_files, ratio, n_valid):
+    names = {write_feat('train/s%d/%d.p' % (i % 2, i)) for i in range(n_files)}
+    train_DB, valid_DB = train.split_train_dev('train', ratio)
+    assert (len(train_DB), len(valid_DB)) == (n_files - n_valid, n_valid)
+    assert set(train_DB['filename']) | set(valid_DB['filename']) == names
+    assert not set(train_DB['filename']) & set(valid_DB['filename'])
+    assert list(train_DB.index) == list(range(n_files - n_valid))
+    share = 100 * n_valid / n_files
+    assert capsys.readouterr().out == '\nTraining set %d utts (%.1f%%)\nValidation set %d utts (%.1f%%)\nTotal %d utts\n' % (
+        n_files - n_valid, 100 - share, n_valid, share, n_files)
+
+
+def test_split_depends_on_the_seed_alone(lab, write_feat):
+    for i in range(40):
+        write_feat('train/s%d/%d.p' % (i % 2, i))
+    first, again, other = (list(train.split_train_dev('train', 10, seed=seed)[1]['filename']) for seed in (1, 1, 2))
+    assert first == again and first != other
+
+
+@pytest.mark.parametrize('n_files, ratio', [(9, 10), (10, 5), (10, 0), (10, 95), (1, 10)])
+def test_empty_parts_of_the_split_are_refused(lab, write_feat, n_files, ratio):
+    for i in range(n_files):
+        write_feat('train/s%d/%d.p' % (i % 2, i))
+    with pytest.raises(LabError, match='train has %d utterances: val_ratio = %d leaves' % (n_files, ratio)):
+        train.split_train_dev('train', ratio)
+
+
+def test_dataset_gives_features_and_speaker_numbers(lab, write_feat):
+    for i in range(40):
+        write_feat('%s/s%d/%02d.p' % (c.TRAIN_FEAT_DIR, i % 4, i), n_frames=250, seed=i)
+    train_dataset, valid_dataset, n_classes = train.load_dataset(25)
+    assert (len(train_dataset), len(valid_dataset), n_classes) == (30, 10, 4)
+    feature, label = train_dataset[0]
+    assert feature.shape == (1, 40, 100) and label in range(4)
+    feature, label = valid_dataset[0]
+    assert feature.shape == (1, 40, 150)
+    filename = train.split_train_dev(c.TRAIN_FEAT_DIR, 25)[1]['filename'][0]
+    assert 's%d' % label in filename
+    np.testing.assert_allclose(feature[0].T, dataset.read_MFB(filename)[0], rtol=1e-6)
+
+
+def test_speaker_with_all_files_in_the_validation_set_still_counts(lab, write_feat):
+    for i in range(20):
+        write_feat('%s/%s/%02d.p' % (c.TRAIN_FEAT_DIR, 'ab'[i == 0], i))
+    for seed in range(30):
+        _, valid_dataset, n_classes = train.load_dataset(50, seed=seed)
+        assert n_classes == 2
+        [valid_dataset[i] for i in range(10)]
+
+
+def test_one_speaker_is_not_enough(lab, write_feat):
+    for i in range(20):
+        write_feat('%s/alone/%02d.p' % (c.TRAIN_FEAT_DIR, i))
+    with pytest.raises(LabError, match='only the speaker alone'):
+        train.load_dataset(10)
+
+
+def test_a_label_that_contradicts_its_folder_is_refused(lab, write_feat):
+    for i in range(20):
+        write_feat('%s/s%d/%02d.p' % (c.TRAIN_FEAT_DIR, i % 2, i), label='s2' if i == 7 else None)
+    with pytest.raises(LabError, match="s1/07.p: its label is 's2', but it lies in the folder of 's1'"):
+        train.load_dataset(10)
+
+
+def test_a_bad_file_is_found_before_the_first_epoch(lab, write_feat, stopped_with, capsys):
+    for i in range(20):
+        write_feat('%s/s%d/%02d.p' % (c.TRAIN_FEAT_DIR, i % 2, i))
+    write_feat('%s/s1/07.p' % c.TRAIN_FEAT_DIR, n_frames=130)
+    assert 's1/07.p: 130 frames, 30 after trimming' in stopped_with(train.main)
+    assert 'Train Epoch' not in capsys.readouterr().out
+    assert not (lab / 'model_saved').exists()

@@ -1,0 +1,172 @@
+"""The synthesiser: the same samples whatever happens around it, the parameters that were asked for, nobody's files touched."""
+import os
+
+import numpy as np
+import pytest
+from scipy.io import wavfile
+
+import configure as c
+import DB_wav_reader
+import demo_voices as demo
+from DB_wav_reader import LabError
+
+
+def tree(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob('*')) if path.is_file()}
+
+
+def test_same_samples_whatever_the_order_and_the_number_of_processes(tmp_path):
+    demo.make_train_features(tmp_path / 'all cores', n_voices=3, n_utterances=2)
+    tasks = [(tmp_path / 'one', demo.SEED, index, utterance) for index in (3, 1, 2) for utterance in (1, 0)]
+    for task in tasks:
+        demo.make_train_utterance(task)
+    assert tree(tmp_path / 'all cores') == tree(tmp_path / 'one') and len(tree(tmp_path / 'one')) == 6
+
+
+def test_utterances_voices_and_seeds_differ():
+    audio = {(seed, voice, utterance): demo.synthesise(seed, demo.draw_voice(seed, voice), utterance, 2.0)
+             for seed in (0, 1) for voice in (1, 2) for utterance in (0, 1)}
+    keys = list(audio)
+    for i, a in enumerate(keys):
+        assert np.array_equal(audio[a], demo.synthesise(a[0], demo.draw_voice(*a[:2]), a[2], 2.0))
+        for b in keys[:i]:
+            assert not np.allclose(audio[a], audio[b], atol=1e-3)
+
+
+def test_names_follow_the_corpus():
+    assert demo.draw_voice(0, 7).name == '007F9007' and demo.draw_voice(0, 242).name == '242M9242'
+
+
+@pytest.mark.parametrize('index', range(1, 9))
+def test_recording_conditions(index):
+    voice = demo.draw_voice(0, index)
+    audio = demo.synthesise(0, voice, 0, 3.5)
+    assert len(audio) == 3.5 * 16000
+    level = demo.active_level(audio)
+    assert abs(level - voice.level) < 4 and -52 < level < -37
+    for silence in (audio[:7000], audio[-7000:]):
+        assert 20 * np.log10(silence.std()) == pytest.approx(-80, abs=1)
+    # quiet as the corpus is, about six of seven cells of the feature map lie on the floor
+    feature = DB_wav_reader.extract_features(audio)
+    on_floor = (feature == feature.min(axis=0)).mean()
+    assert 0.7 < on_floor < 0.98
+
+
+def autocorrelation_f0(audio):
+    """Median over the voiced 40 ms frames of the lag, 60 to 400 Hz, at which a frame is most like itself."""
+    found = []
+    for start in range(0, len(audio) - 640, 320):
+        frame = audio[start:start + 640] - audio[start:start + 640].mean()
+        correlation = np.correlate(frame, frame, 'full')[639:]
+        lag = 40 + np.argmax(correlation[40:267])
+        if correlation[0] > 1e-3 and correlation[lag] > 0.5 * correlation[0]:
+            found.append(16000 / lag)
+    return np.median(found)
+
+
+@pytest.mark.parametrize('f0', [100, 140, 200, 250])
+def test_fundamental_frequency_is_the_one_asked_for(f0):
+    voice = demo.draw_voice(0, 1)._replace(f0=f0, f0_range=0.0, level=-20.0)
+    measured = autocorrelation_f0(demo.synthesise(0, voice, 0, 4.0))
+    assert abs(12 * np.log2(measured / f0)) < 3  # semitones: declination and the utterance's own offset are part of it
+
+
+def test_a_longer_vocal_tract_lowers_the_formants():
+    def centroid(length):
+        voice = demo.draw_voice(0, 2)._replace(tract_length=length, level=-20.0)
+        spectrum = np.abs(np.fft.rfft(demo.synthesise(0, voice, 0, 3.0))) ** 2
+        return np.average(np.arange(len(spectrum)), weights=spectrum)
+    assert centroid(14.0) > centroid(16.9) > centroid(19.0)
+
+
+def test_resonators_have_their_peaks_at_the_formants():
+    formants = np.array([[500.0, 1500, 2500], [300, 2200, 3000]])
+    response = np.abs(demo.resonators(formants, np.full((2, 3), 80.0)))
+    np.testing.assert_allclose(response[:, 0], 1, rtol=1e-3)
+    for row, centres in zip(response, formants):
+        peaks = [k for k in range(1, len(row) - 1) if row[k - 1] < row[k] > row[k + 1]]
+        np.testing.assert_allclose(demo.FREQUENCIES[peaks], centres, atol=25)
+
+
+def test_overlap_add_inverts_the_short_time_spectrum():
+    source = np.random.default_rng(0).standard_normal(100 * demo.HOP).astype(np.float32)
+    back = demo.overlap_add(demo.short_time_spectrum(source))
+    inside = slice(demo.WINDOW, len(source))
+    np.testing.assert_allclose(back[inside], source[inside], atol=1e-4)
+
+
+def test_test_voices_are_wavs_and_their_features(tmp_path):
+    demo.make_test_features(tmp_path / 'wavs', tmp_path / 'feats', n_voices=1)
+    rate, samples = wavfile.read(tmp_path / 'wavs/241F9241/test.wav')
+    assert (rate, samples.dtype, len(samples)) == (16000, np.int16, 15 * 16000)
+    content = DB_wav_reader.read_pickles(tmp_path / 'feats/241F9241/enroll.p')[0]
+    audio = DB_wav_reader.read_audio(tmp_path / 'wavs/241F9241/enroll.wav')
+    np.testing.assert_array_equal(content['feat'], DB_wav_reader.extract_features(audio))
+
+
+@pytest.fixture
+def small_project(lab, monkeypatch):
+    """A project with three training voices and one test voice in place of 240 and 10, in an empty folder."""
+    own = [lab / c.TRAIN_FEAT_DIR, lab / c.TEST_FEAT_DIR, lab / c.TEST_WAV_DIR]
+    monkeypatch.setattr(demo, 'OWN_FOLDERS', own)
+    small = {'make_train_features': {'n_voices': 3, 'n_utterances': 2}, 'make_test_features': {'first': 4, 'n_voices': 1}}
+    for name, size in small.items():
+        monkeypatch.setattr(demo, name, lambda *folders, make=getattr(demo, name), size=size: make(*folders, **size))
+    return lab
+
+
+def test_an_empty_project_is_filled_once(small_project, capsys):
+    demo.provide_train_features()
+    demo.provide_test_features()
+    assert capsys.readouterr().out == (
+        'No feature files in feat_logfbank_nfilt40/train: making 240 synthetic demo voices\n'
+        'No feature files in feat_logfbank_nfilt40/test: making 10 synthetic demo voices\n')
+    files = tree(small_project)
+    assert len(files) == 3 * 2 + 2 + 2
+    demo.provide_train_features()
+    demo.provide_test_features()
+    assert tree(small_project) == files and capsys.readouterr().out == ''
+
+
+def test_what_is_there_is_left_alone(small_project, write_feat, capsys):
+    write_feat(c.TRAIN_FEAT_DIR + '/me/a.p')
+    os.makedirs(c.TEST_WAV_DIR + '/me')
+    wavfile.write(c.TEST_WAV_DIR + '/me/enroll.wav', 16000, np.zeros(16000, np.int16))
+    before = tree(small_project)
+    demo.provide_train_features()
+    demo.provide_test_features()
+    demo.main()
+    assert tree(small_project) == before
+    assert 'making' not in capsys.readouterr().out
+
+
+def test_other_folders_are_never_filled(lab, capsys):
+    (lab / c.TRAIN_FEAT_DIR).mkdir(parents=True)
+    demo.provide_train_features()
+    demo.provide_test_features()
+    demo.main()
+    assert tree(lab) == {} and capsys.readouterr().out.count('left alone') == 2
+
+
+def test_an_interrupted_making_is_completed(small_project, capsys, monkeypatch):
+    demo.provide_train_features()
+    whole = tree(small_project)
+    victim = small_project / c.TRAIN_FEAT_DIR / '002M9002/002M9002_01.p'
+    victim.unlink()
+    demo.provide_train_features()
+    assert not victim.exists()  # deleted by hand: somebody wants fewer voices
+    (small_project / c.TRAIN_FEAT_DIR / demo.UNFINISHED).touch()
+    demo.provide_train_features()
+    assert tree(small_project) == whole
+
+    victim.unlink()
+    demo.main()  # by name: everything that is missing
+    assert victim.exists()
+
+
+def test_a_broken_wav_of_a_demo_voice_is_an_error(small_project):
+    path = small_project / c.TEST_WAV_DIR / '004M9004/enroll.wav'
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'rubbish')
+    with pytest.raises(LabError, match='enroll.wav'):
+        demo.provide_test_features()

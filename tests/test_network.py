@@ -1,0 +1,228 @@
+"""The network and what one does with it: shapes and sizes by hand, checkpoints, d-vectors against a literal loop."""
+import pickle
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+import configure as c
+import model as lab_model
+import resnet
+import train
+from DB_wav_reader import LabError
+from SR_Dataset import read_MFB
+
+
+def n_parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_resnet18_layer_by_layer():
+    net = resnet.resnet18()
+    # convolutions without bias, and 2 numbers of BatchNorm per channel
+    assert n_parameters(net.conv1) == 7 * 7 * 16 and n_parameters(net.bn1) == 32
+    assert n_parameters(net.layer1) == 4 * (9 * 16 * 16 + 32)
+    assert n_parameters(net.layer2) == 9 * 16 * 32 + 64 + 3 * (9 * 32 * 32 + 64) + 16 * 32 + 64
+    assert n_parameters(net.layer3) == 9 * 32 * 64 + 128 + 3 * (9 * 64 * 64 + 128) + 32 * 64 + 128
+    assert n_parameters(net.layer4) == 9 * 64 * 128 + 256 + 3 * (9 * 128 * 128 + 256) + 64 * 128 + 256
+    assert n_parameters(net) == 784 + 32 + 9344 + 33088 + 131712 + 525568
+
+    x = torch.zeros(2, 1, 40, 100)
+    for layer, shape in ((net.conv1, (2, 16, 40, 100)), (net.layer1, (2, 16, 40, 100)), (net.layer2, (2, 32, 20, 50)),
+                         (net.layer3, (2, 64, 10, 25)), (net.layer4, (2, 128, 5, 13))):
+        x = layer(x)
+        assert x.shape == shape
+
+
+def bottleneck_parameters(blocks):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions with BatchNorm, and a 1 x 1 around the first block of each layer."""
+    total, inplanes = 784 + 32, 16
+    for planes, n in zip((16, 32, 64, 128), blocks):
+        for i in range(n):
+            total += inplanes * planes + 2 * planes + 9 * planes * planes + 2 * planes + planes * 4 * planes + 8 * planes
+            total += inplanes * 4 * planes + 8 * planes if i == 0 else 0
+            inplanes = 4 * planes
+    return total
+
+
+def basic_parameters(blocks):
+    total, inplanes = 784 + 32, 16
+    for planes, n in zip((16, 32, 64, 128), blocks):
+        for i in range(n):
+            total += 9 * inplanes * planes + 9 * planes * planes + 4 * planes
+            total += inplanes * planes + 2 * planes if inplanes != planes else 0
+            inplanes = planes
+    return total
+
+
+SIZES = {'resnet18': basic_parameters((2, 2, 2, 2)), 'resnet34': basic_parameters((3, 4, 6, 3)),
+         'resnet50': bottleneck_parameters((3, 4, 6, 3)), 'resnet101': bottleneck_parameters((3, 4, 23, 3)),
+         'resnet152': bottleneck_parameters((3, 8, 36, 3))}
+
+
+@pytest.mark.parametrize('backbone', SIZES)
+def test_every_backbone_takes_any_length_and_batch(backbone):
+    model = lab_model.background_resnet(24, 7, backbone).eval()
+    width = 128 if backbone in ('resnet18', 'resnet34') else 512
+    head = width * 24 + 24 + 2 * 24 + 24 * 7 + 7
+    assert n_parameters(model) == SIZES[backbone] + head
+    with torch.inference_mode():
+        for batch, n_frames in ((1, 1), (1, 41), (2, 100), (3, 333)):
+            embedding, logits = model(torch.randn(batch, 1, 40, n_frames))
+            assert embedding.shape == (batch, 24) and logits.shape == (batch, 7)
+
+
+def test_every_backbone_learns():
+    for backbone in SIZES:
+        torch.manual_seed(0)
+        model = lab_model.background_resnet(16, 3, backbone)
+        _, logits = model(torch.randn(4, 1, 40, 40))
+        torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
+        assert all(parameter.grad is not None for parameter in model.parameters()), backbone
+
+
+def test_forward_is_what_the_slides_show():
+    torch.manual_seed(0)
+    model = lab_model.background_resnet(32, 5).eval()
+    x = torch.randn(2, 1, 40, 64)
+    net = model.pretrained
+    out = net.layer4(net.layer3(net.layer2(net.layer1(torch.relu(net.bn1(net.conv1(x)))))))
+    expected = out.mean(dim=(2, 3)) @ model.fc0.weight.T + model.fc0.bias
+    embedding, logits = model(x)
+    torch.testing.assert_close(embedding, expected)
+    hidden = torch.relu(expected * model.bn0.weight / torch.sqrt(1 + torch.tensor(1e-5)) + model.bn0.bias)  # fresh BatchNorm
+    torch.testing.assert_close(logits, hidden @ model.last.weight.T + model.last.bias)
+
+
+def test_residual_block_adds_its_input():
+    block = resnet.BasicBlock(8, 8).eval()
+    torch.nn.init.zeros_(block.conv2.weight)
+    x = torch.randn(1, 8, 6, 6)
+    torch.testing.assert_close(block(x), torch.relu(x))
+
+
+def test_unknown_backbone_lists_the_known():
+    with pytest.raises(LabError, match='unknown backbone: vgg. Choose one of resnet18, resnet34, resnet50, resnet101, resnet152'):
+        lab_model.background_resnet(128, 10, 'vgg')
+
+
+def save(name, model, folder='model_saved', **more):
+    optimizer = train.create_optimizer('sgd', model, 0.1, 1e-4)
+    train.save_checkpoint('%s/checkpoint_%s.pth' % (folder, name), {
+        'epoch': 25, 'state_dict': model.state_dict(), 'optimizer': optimizer.state_dict(), **more})
+
+
+@pytest.mark.parametrize('test_frames', [30, 100, 150, 1000])
+def test_d_vector_against_a_literal_loop(lab, write_feat, test_frames):
+    torch.manual_seed(0)
+    model = lab_model.background_resnet(16, 4).eval()
+    filename = write_feat('s1/a.p', n_frames=431)  # 331 after trimming: no multiple of any test_frames
+    feature, _ = read_MFB(filename)
+    total, start = torch.zeros(16), 0
+    while start < len(feature):
+        segment = feature[start:start + test_frames]
+        x = torch.zeros(1, 1, 40, len(segment))
+        for t in range(len(segment)):
+            for f in range(40):
+                x[0, 0, f, t] = segment[t, f]
+        with torch.no_grad():
+            total += model(x)[0][0]
+        start += test_frames
+    d_vector = lab_model.get_embeddings(False, filename, model, test_frames)
+    assert d_vector.shape == (1, 16)
+    torch.testing.assert_close(d_vector[0], total / torch.sqrt((total ** 2).sum()), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('backbone', ['resnet18', 'resnet50'])
+def test_checkpoint_knows_what_rebuilds_the_model(lab, write_feat, capsys, backbone):
+    torch.manual_seed(0)
+    model = lab_model.background_resnet(48, 9, backbone).eval()
+    save(3, model, backbone=backbone, features=lab_model.feature_settings())
+    loaded = lab_model.load_model(False, 'model_saved', 3, None, None)
+    assert capsys.readouterr().out == '=> loading checkpoint\n'
+    assert not loaded.training and loaded.backbone == backbone
+    filename = write_feat('s1/a.p')
+    assert torch.equal(lab_model.get_embeddings(False, filename, loaded, 100), lab_model.get_embeddings(False, filename, model, 100))
+
+
+def test_checkpoint_of_the_original_lab_loads(lab):
+    """Three keys, a ResNet with a classifier of its own, saved in pickled containers."""
+    model = lab_model.background_resnet(128, 240)
+    state_dict = OrderedDict(model.state_dict())
+    state_dict['pretrained.fc.weight'], state_dict['pretrained.fc.bias'] = torch.zeros(1000, 128), torch.zeros(1000)
+    train.save_checkpoint('model_saved/checkpoint_24.pth', {'epoch': 25, 'state_dict': state_dict, 'optimizer': {}})
+    assert lab_model.load_model(True, 'model_saved', 24, 128, 240).last.out_features == 240
+
+
+def test_wrong_checkpoints_are_refused(lab):
+    with pytest.raises(LabError, match='model_saved/checkpoint_24.pth does not exist. There is no checkpoint yet: run python train.py'):
+        lab_model.load_model(False, 'model_saved', 24, 128, 240)
+    model = lab_model.background_resnet(16, 4)
+    for name in (1, 2, 10, 'best'):
+        save(name, model)
+    with pytest.raises(LabError, match='checkpoint_24.pth does not exist. cp_num can be one of: 1, 2, 10, best.'):
+        lab_model.load_model(False, 'model_saved', 24, 128, 240)
+    with pytest.raises(LabError, match=r'checkpoint_2.pth has embedding_size = 16, main\(\) says 128'):
+        lab_model.load_model(False, 'model_saved', 2, 128, None)
+    with pytest.raises(LabError, match=r'checkpoint_2.pth has n_classes = 4, main\(\) says 240'):
+        lab_model.load_model(False, 'model_saved', 2, 16, 240)
+
+    (lab / 'model_saved/checkpoint_3.pth').write_bytes(b'rubbish')
+    torch.save([1, 2], 'model_saved/checkpoint_4.pth')
+    torch.save({'state_dict': {'a': torch.ones(1)}}, 'model_saved/checkpoint_5.pth')
+    torch.save({'state_dict': model.state_dict(), 'evil': print}, 'model_saved/checkpoint_6.pth')
+    for number, reason in ((3, 'not a checkpoint that can be loaded'), (4, "no 'state_dict'"),
+                           (5, 'not those of the network'), (6, 'not a checkpoint that can be loaded')):
+        with pytest.raises(LabError, match='checkpoint_%d.pth.*%s' % (number, reason)) as error:
+            lab_model.load_model(False, 'model_saved', number, None, None)
+        assert len(str(error.value).splitlines()) == 1
+
+
+def test_checkpoint_of_other_features_is_refused(lab, monkeypatch):
+    save(1, lab_model.background_resnet(16, 4), features=lab_model.feature_settings())
+    monkeypatch.setattr(c, 'FILTER_BANK', 26)
+    with pytest.raises(LabError, match='features with FILTER_BANK = 40, configure.py says 26'):
+        lab_model.load_model(False, 'model_saved', 1, None, None)
+
+
+def test_enrolment_is_read_back_and_checked(lab):
+    with pytest.raises(LabError, match='nobody is enrolled yet. Run python enroll.py first'):
+        lab_model.load_enroll_embeddings('enroll_embeddings')
+    model = lab_model.background_resnet(16, 4)
+    save(1, model)
+    loaded = lab_model.load_model(False, 'model_saved', 1, None, None)
+    embedding = np.ones((1, 16), np.float32)
+    lab_model.save_enroll_embeddings('enroll_embeddings', {'a': torch.from_numpy(embedding)}, loaded)
+    with open('enroll_embeddings/embeddings.p', 'rb') as f:
+        np.testing.assert_array_equal(pickle.load(f)['a'], embedding)  # other people's notebooks: one dict
+    assert torch.equal(lab_model.load_enroll_embeddings('enroll_embeddings', model=loaded)['a'], torch.ones(1, 16))
+
+    torch.nn.init.ones_(model.last.bias)
+    save(2, model)
+    other = lab_model.load_model(False, 'model_saved', 2, None, None)
+    with pytest.raises(LabError, match='was made with model_saved/checkpoint_1.pth, but model_saved/checkpoint_2.pth is to score it'):
+        lab_model.load_enroll_embeddings('enroll_embeddings', model=other)
+    for content in ([1, 2], {}, {'a': 'b'}):
+        with open('enroll_embeddings/embeddings.p', 'wb') as f:
+            pickle.dump(content, f)
+        with pytest.raises(LabError, match='not an enrolment'):
+            lab_model.load_enroll_embeddings('enroll_embeddings')
+
+
+def test_batches_of_one_and_many_agree(lab):
+    model = lab_model.background_resnet(16, 4).eval()
+    x = torch.randn(5, 1, 40, 80)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x)[0], torch.cat([model(row[None])[0] for row in x]), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_gpu_and_cpu_agree_and_share_checkpoints(lab, write_feat):
+    torch.manual_seed(0)
+    model = lab_model.background_resnet(16, 4).to('cuda').eval()
+    save(1, model)
+    filename = write_feat('s1/a.p')
+    on_gpu = lab_model.get_embeddings(True, filename, model, 100)
+    on_cpu = lab_model.get_embeddings(False, filename, lab_model.load_model(False, 'model_saved', 1, None, None), 100)
+    torch.testing.assert_close(on_gpu, on_cpu, atol=1e-3, rtol=1e-3)

@@ -1,0 +1,298 @@
+"""The four scripts: what they print, letter by letter, what they decide, and what they say when something is wrong."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import PROJECT
+from torch import nn
+
+import configure as c
+import enroll
+import identification
+import model as lab_model
+import train
+import verification
+from DB_wav_reader import LabError
+from demo_voices import N_TRAIN_VOICES, draw_voice
+
+SIX = [draw_voice(0, index).name for index in range(N_TRAIN_VOICES + 1, N_TRAIN_VOICES + 7)]
+
+
+class FirstFrame(nn.Module):
+    """In place of a network: the embedding of a feature map is its first two filters in the first frame."""
+
+    def __init__(self):
+        super().__init__()
+        self.anchor = nn.Parameter(torch.zeros(1))
+        self.checkpoint = {'file': 'none', 'sha256': 'none'}
+
+    def forward(self, x):  # (batch, 1, 40, n_frames)
+        return x[:, 0, :2, 0], None
+
+
+@pytest.fixture
+def write_vector(lab):
+    """Writes a feature file whose embedding under FirstFrame points to (x, y)."""
+    from DB_wav_reader import write_feature
+
+    def write(filename, x, y):
+        feature = np.zeros((200, 40))
+        feature[:, 0], feature[:, 1] = x, y
+        write_feature(filename, feature, filename.split('/')[-2])
+        return filename
+    return write
+
+
+def test_identification_by_hand(write_vector, capsys):
+    embeddings = {'a': torch.tensor([[1.0, 0.0]]), 'b': torch.tensor([[0.0, 2.0]]), 'c': torch.tensor([[-1.0, -1.0]])}
+    path = write_vector('feat/b/test.p', 3, 4)  # cosines: 0.6 with a, 0.8 with b, -7 / (5 sqrt 2) with c
+    best = identification.perform_identification(False, FirstFrame(), embeddings, path, 100, ['a', 'b', 'c'])
+    assert best == 'b'
+    assert capsys.readouterr().out == (
+        '\n=== Speaker identification ===\nTrue speaker : b\nPredicted speaker : b\nResult : True\n\n'
+        'b : 0.8000\na : 0.6000\nc : -0.9899\n')
+
+    assert identification.perform_identification(False, FirstFrame(), embeddings, path, 100, ['c', 'a']) == 'a'
+    assert 'True speaker : b\nPredicted speaker : a\nResult : False\n' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('thres, result', [(0.79, 'Accept'), (0.81, 'Reject')])
+def test_verification_by_hand(write_vector, capsys, thres, result):
+    path = write_vector('feat/b/test.p', 3, 4)
+    verification.perform_verification(False, FirstFrame(), {'a': torch.tensor([[0.0, 5.0]])}, 'a', path, 100, thres)
+    assert capsys.readouterr().out == (
+        '\n=== Speaker verification ===\nTrue speaker: a\nClaimed speaker : b\n\nResult : %s\n\n'
+        'Score : 0.8000\nThreshold : %.2f\n\n' % (result, thres))
+
+
+def test_a_score_must_be_above_the_threshold_to_be_accepted(write_vector, capsys):
+    path = write_vector('feat/b/test.p', 0, 1)
+    verification.perform_verification(False, FirstFrame(), {'a': torch.tensor([[0.0, 1.0]])}, 'a', path, 100, 1.0)
+    assert 'Result : Reject' in capsys.readouterr().out
+
+
+def test_enrolment_files_of_a_speaker_add_up(write_vector, capsys):
+    import pandas as pd
+    DB = pd.DataFrame({'filename': [write_vector('t/b/enroll1.p', 3, 4), write_vector('t/a/enroll.p', 0, 9),
+                                    write_vector('t/b/enroll2.p', 1, 0)], 'speaker_id': ['b', 'a', 'b']})
+    embeddings = enroll.enroll_per_spk(False, 200, FirstFrame(), DB, 'enrolled')
+    torch.testing.assert_close(embeddings, {'b': torch.tensor([[1.6, 0.8]]), 'a': torch.tensor([[0.0, 1.0]])})
+    torch.testing.assert_close(lab_model.load_enroll_embeddings('enrolled'), embeddings)
+    assert capsys.readouterr().out == (
+        'Start to aggregate all the d-vectors per enroll speaker\n'
+        'Aggregates the activation (spk : b)\nAggregates the activation (spk : a)\nAggregates the activation (spk : b)\n'
+        'Save the embeddings for a\nSave the embeddings for b\n')
+
+
+def test_speakers_who_are_not_enrolled_are_named(write_vector):
+    path, embeddings = write_vector('feat/b/test.p', 3, 4), {'a': torch.ones(1, 2), 'b': torch.ones(1, 2)}
+    with pytest.raises(LabError, match="'x' is not enrolled. Choose among a, b."):
+        identification.perform_identification(False, FirstFrame(), embeddings, path, 100, ['a', 'x'])
+    with pytest.raises(LabError, match="'x' is not enrolled. Choose among a, b."):
+        verification.perform_verification(False, FirstFrame(), embeddings, 'x', path, 100, 0.95)
+
+
+class Scripted(nn.Module):
+    """In place of a network: logits by hand, one list a batch, for (features, labels) batches of any content."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = iter(batches)
+        self.bias = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x):
+        return None, torch.tensor(next(self.batches)) + self.bias
+
+
+class Batches(list):
+    """In place of a DataLoader."""
+    dataset = range(5)
+
+
+def test_training_lines_show_true_accuracies(capsys):
+    """Batches of 2, 2 and 1 with 1, 2 and 0 right: 50 %, then 3 of 4, then 3 of 5."""
+    x = torch.zeros(2, 1, 40, 100)
+    loader = Batches([(x, torch.tensor([0, 0])), (x, torch.tensor([1, 1])), (x[:1], torch.tensor([0]))])
+    model = Scripted([[[9.0, 0], [0, 9]], [[0.0, 9], [0, 9]], [[0.0, 9]]])
+    optimizer = train.create_optimizer('sgd', model, 0.0, 0.0)
+    loss = train.train(loader, model, nn.CrossEntropyLoss(), optimizer, False, 7, 2, log_interval=1)
+    right, wrong = np.log(1 + np.exp(-9)), np.log(1 + np.exp(9))  # of one sample
+    assert loss == pytest.approx((3 * right + 2 * wrong) / 5)
+    lines = re.sub(r'Time \d+\.\d{3} \(\d+\.\d{3}\)', 'Time ...', capsys.readouterr().out)
+    assert lines == (
+        'Train Epoch:   7 [       0/       5 (  0%)]\tTime ...\tLoss 4.5001\tAcc 50.0000\n'
+        'Train Epoch:   7 [       2/       5 ( 33%)]\tTime ...\tLoss 2.2501\tAcc 75.0000\n'
+        'Train Epoch:   7 [       4/       5 ( 67%)]\tTime ...\tLoss 3.6001\tAcc 60.0000\n')
+
+
+def test_a_line_every_84_batches(capsys):
+    x, y = torch.zeros(1, 1, 40, 100), torch.tensor([0])
+    model = Scripted([[[1.0, 0]]] * 200)
+    optimizer = train.create_optimizer('sgd', model, 0.1, 0.0)
+    train.train(Batches([(x, y)] * 200), model, nn.CrossEntropyLoss(), optimizer, False, 1, 2)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_validation_line_and_no_learning_from_it(capsys):
+    x = torch.zeros(2, 1, 40, 100)
+    loader = Batches([(x, torch.tensor([0, 0])), (x, torch.tensor([1, 1])), (x[:1], torch.tensor([0]))])
+    model = Scripted([[[9.0, 0], [0, 9]], [[0.0, 9], [0, 9]], [[0.0, 9]]])
+    loss = train.validate(loader, model, nn.CrossEntropyLoss(), False, 1)
+    assert capsys.readouterr().out == '  * Validation: Loss 3.6001\tAcc 60.0000\n' and loss == pytest.approx(3.6001, abs=1e-4)
+    assert model.bias.grad is None
+
+
+def test_optimizers():
+    model = nn.Linear(2, 2)
+    sgd = train.create_optimizer('sgd', model, 0.1, 1e-4).param_groups[0]
+    assert (sgd['lr'], sgd['momentum'], sgd['weight_decay']) == (0.1, 0.9, 1e-4)
+    for name, kind in (('adam', torch.optim.Adam), ('adagrad', torch.optim.Adagrad)):
+        optimizer = train.create_optimizer(name, model, 0.01, 1e-3)
+        assert isinstance(optimizer, kind) and optimizer.param_groups[0]['weight_decay'] == 1e-3
+    with pytest.raises(LabError, match='unknown optimizer_type: sdg. Choose one of sgd, adam, adagrad.'):
+        train.create_optimizer('sdg', model, 0.1, 0)
+
+
+def test_loss_plot_marks_the_lowest_validation_loss(lab, monkeypatch):
+    figures = []
+    monkeypatch.setattr(train.plt, 'close', figures.append)
+    train.visualize_the_losses([3, 2, 1], [3, 1.5, 2])
+    assert open('loss_plot.png', 'rb').read(8) == b'\x89PNG\r\n\x1a\n'
+    training, validation, lowest = figures[0].axes[0].lines
+    assert list(training.get_ydata()) == [3, 2, 1] and list(validation.get_ydata()) == [3, 1.5, 2]
+    assert list(lowest.get_xdata()) == [2, 2] and lowest.get_linestyle() == '--'
+
+
+def test_missing_pieces_are_explained_in_order(lab, stopped_with, write_feat):
+    assert 'feat_logfbank_nfilt40/train does not exist' in stopped_with(train.main)
+    for script in (enroll, identification, verification):
+        assert 'There is no checkpoint yet: run python train.py first' in stopped_with(script.main)
+    model = lab_model.background_resnet(128, 4)
+    train.save_checkpoint('model_saved/checkpoint_23.pth', {'state_dict': model.state_dict()})
+    assert 'cp_num can be one of: 23.' in stopped_with(enroll.main)
+    train.save_checkpoint('model_saved/checkpoint_24.pth', {'state_dict': model.state_dict()})
+    for script in (enroll, identification, verification):
+        assert 'feat_logfbank_nfilt40/test does not exist' in stopped_with(script.main)
+    write_feat(c.TEST_FEAT_DIR + '/me/enroll.p')
+    assert '1 enrolment and 0 test files' in stopped_with(enroll.main)
+    write_feat(c.TEST_FEAT_DIR + '/me/test.p')
+    for script in (identification, verification):
+        assert 'Run python enroll.py first' in stopped_with(script.main)
+    enroll.main()
+    for script in (identification, verification):
+        assert "no test file of test_speaker = '%s'. Choose one of me." % SIX[1] in stopped_with(script.main)
+
+
+def test_a_failed_enrolment_leaves_the_old_one(lab, write_vector):
+    import pandas as pd
+    DB = pd.DataFrame({'filename': [write_vector('t/a/enroll.p', 1, 0), write_vector('t/b/enroll.p', 0, 1)], 'speaker_id': ['a', 'b']})
+    enroll.enroll_per_spk(False, 200, FirstFrame(), DB, 'enrolled')
+    before = open('enrolled/embeddings.p', 'rb').read()
+    (lab / 't/b/enroll.p').write_bytes(b'rubbish')
+    with pytest.raises(LabError, match='t/b/enroll.p'):
+        enroll.enroll_per_spk(False, 200, FirstFrame(), DB, 'enrolled')
+    assert open('enrolled/embeddings.p', 'rb').read() == before and os.listdir('enrolled') == ['embeddings.p']
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(lab):
+    train.save_checkpoint('model_saved/checkpoint_1.pth', {'epoch': 2})
+    with pytest.raises(Exception):
+        train.save_checkpoint('model_saved/checkpoint_1.pth', {'epoch': lambda: 0})
+    assert torch.load('model_saved/checkpoint_1.pth') == {'epoch': 2}
+
+
+def test_the_command_line_shows_one_line_and_exit_code_1(lab):
+    for script in ('train.py', 'enroll.py', 'identification.py', 'verification.py'):
+        done = subprocess.run([sys.executable, PROJECT / script], capture_output=True, text=True)
+        assert done.returncode == 1 and done.stderr.startswith('Error: ') and len(done.stderr.splitlines()) <= 2, done.stderr
+
+
+# -------------------------------------------------------------------------------------------- a whole lab on 6 voices
+
+def run(script, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    script.main()
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def enrolled(six_voices, monkeypatch, capsys):
+    run(enroll, six_voices, monkeypatch, capsys)
+    return six_voices
+
+
+def test_six_voices_the_loss_falls(six_voices):
+    log = (six_voices / 'train.log').read_text()
+    assert log.startswith('\nTraining set 216 utts (90.0%)\nValidation set 24 utts (10.0%)\nTotal 240 utts\n'
+                          '\nNumber of classes (speakers):\n6\n\n')
+    assert log.count('Train Epoch: ') == 30 and '\nTrain Epoch:  30 [       0/     216 (  0%)]\tTime ' in log
+    losses = [float(loss) for loss in re.findall(r'  \* Validation: Loss (\d+\.\d{4})\tAcc \d+\.\d{4}\n', log)]
+    assert len(losses) == 30 and losses[-1] < 0.5 * losses[0]
+    assert log.endswith('Lowest validation loss at epoch %d\n' % (1 + losses.index(min(losses))))
+
+
+def test_six_voices_what_training_writes(six_voices):
+    assert sorted(os.listdir(six_voices / 'model_saved')) == sorted('checkpoint_%d.pth' % n for n in range(1, 31))
+    checkpoint = torch.load(six_voices / 'model_saved/checkpoint_30.pth')
+    assert {'epoch', 'state_dict', 'optimizer', 'scheduler', 'backbone', 'features'} <= set(checkpoint)
+    assert checkpoint['epoch'] == 31 and (six_voices / 'loss_plot.png').exists()
+
+
+def test_six_voices_all_are_identified_and_score_above_every_other(enrolled, monkeypatch, capsys):
+    monkeypatch.chdir(enrolled)
+    model = lab_model.load_model(False, 'model_saved', 24, 128, None)
+    embeddings = lab_model.load_enroll_embeddings('enroll_embeddings', model=model)
+    assert sorted(embeddings) == SIX
+    for speaker in SIX:
+        path = '%s/%s/test.p' % (c.TEST_FEAT_DIR, speaker)
+        assert identification.perform_identification(False, model, embeddings, path, 100, SIX) == speaker
+        scores = {spk: verification.perform_verification(False, model, embeddings, spk, path, 100, 0.95) for spk in SIX}
+        assert scores.pop(speaker) > max(scores.values())
+
+
+def test_six_voices_what_the_scripts_print(enrolled, monkeypatch, capsys):
+    out = run(enroll, enrolled, monkeypatch, capsys)
+    assert out.splitlines()[-13:] == (['Start to aggregate all the d-vectors per enroll speaker']
+                                      + ['Aggregates the activation (spk : %s)' % speaker for speaker in SIX]
+                                      + ['Save the embeddings for %s' % speaker for speaker in SIX])
+    out = run(identification, enrolled, monkeypatch, capsys)
+    lines = out[out.index('=> loading checkpoint'):].splitlines()
+    assert lines[:6] == ['=> loading checkpoint', '', '=== Speaker identification ===', 'True speaker : ' + SIX[1],
+                         'Predicted speaker : ' + SIX[1], 'Result : True']
+    assert lines[6] == '' and len(lines) == 13 and lines[7].startswith(SIX[1] + ' : ')
+    scores = [float(line.split(' : ')[1]) for line in lines[7:]]
+    assert scores == sorted(scores, reverse=True)
+    out = run(verification, enrolled, monkeypatch, capsys)
+    assert re.fullmatch(r'=> loading checkpoint\n\n=== Speaker verification ===\nTrue speaker: (\w+)\nClaimed speaker : \1\n\n'
+                        r'Result : (Accept|Reject)\n\nScore : 0\.\d{4}\nThreshold : 0\.95\n\n', out[out.index('=> loading'):])
+    assert ('No GPU found: running on the CPU' in out) != torch.cuda.is_available()
+
+
+def test_an_enrolment_with_another_checkpoint_is_refused(enrolled, lab, stopped_with):
+    shutil.copytree(enrolled, lab, dirs_exist_ok=True)
+    shutil.copy('model_saved/checkpoint_23.pth', 'model_saved/checkpoint_24.pth')
+    for script in (identification, verification):
+        message = stopped_with(script.main)
+        assert 'was made with model_saved/checkpoint_24.pth' in message and 'Run python enroll.py' in message
+
+
+def train_twice(monkeypatch, capsys, folder, seed):
+    """Validation lines of two epochs on the six voices."""
+    monkeypatch.chdir(folder)
+    torch.manual_seed(seed)
+    train_dataset, valid_dataset, n_classes = train.load_dataset(10, seed=seed)
+    model = lab_model.background_resnet(128, n_classes)
+    optimizer = train.create_optimizer('sgd', model, 0.1, 1e-4)
+    loader = torch.utils.data.DataLoader(train_dataset, batch_size=32, shuffle=True)
+    return [train.train(loader, model, nn.CrossEntropyLoss(), optimizer, False, epoch, n_classes) for epoch in (1, 2)]
+
+
+def test_one_seed_gives_one_result(six_voices, monkeypatch, capsys):
+    first, again, other = (train_twice(monkeypatch, capsys, six_voices, seed) for seed in (1, 1, 2))
+    assert first == again and first != other
