@@ -118,12 +118,17 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
 
 
 def get_embeddings(use_cuda, filename, model, test_frames):
-    """The d-vector of one feature file: (1, embedding_size) tensor of unit length, on the CPU.
+    """The d-vector of one feature file: (1, embedding_size) tensor of unit length, on the CPU."""
+    feature, _ = read_MFB(filename)  # (n_frames, n_dims)
+    return embed_feature(use_cuda, feature, model, test_frames)
+
+
+def embed_feature(use_cuda, feature, model, test_frames):
+    """The d-vector of a feature (n_frames, n_dims): (1, embedding_size) tensor of unit length, on the CPU.
 
     The utterance is cut into segments of test_frames (the last one may be shorter); the embeddings of the segments are summed
     and the sum is divided by its length.
     """
-    feature, _ = read_MFB(filename)  # (n_frames, n_dims)
     to_tensor, device = ToTensorTestInput(), get_device(use_cuda)
     activation = 0
     with torch.inference_mode():

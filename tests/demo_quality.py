@@ -1,0 +1,73 @@
+"""What a model trained on demo voices is worth, on voices and on people it never heard.
+
+    python tests/demo_quality.py [cp_num] [real_test_folder]
+
+Run it after train.py, from the project's folder. Makes 40 further demo voices in a temporary folder and scores all pairs of
+their utterances of 3 to 4 s with model_saved/checkpoint_<cp_num>.pth (default 24). Given the test folder of the real corpus
+(<speaker>/enroll.p and test.p), it also identifies those speakers, from whole files and from pieces of 1, 2 and 3 s. Takes
+about a minute; writes nothing else.
+"""
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import demo_voices  # noqa: E402
+from DB_wav_reader import read_feats_structure, run_script, split_enroll_and_test  # noqa: E402
+from SR_Dataset import read_MFB  # noqa: E402
+from model import embed_feature, get_embeddings, load_model  # noqa: E402
+from scoring import equal_error_rate  # noqa: E402
+
+FIRST_VOICE, N_VOICES = 251, 40  # after those of training and test
+TEST_FRAMES, ENROLL_FRAMES = 100, 200
+
+
+def unheard_voices(model):
+    """Equal error rate over all pairs of utterances of further demo voices."""
+    with tempfile.TemporaryDirectory() as folder:
+        demo_voices.make_train_features(folder, first=FIRST_VOICE, n_voices=N_VOICES)
+        DB = read_feats_structure(folder)
+        vectors = np.vstack([get_embeddings(True, filename, model, TEST_FRAMES) for filename in DB['filename']])
+    speaker = DB['speaker_id'].to_numpy()
+    first, second = np.triu_indices(len(DB), 1)
+    scores, same = np.sum(vectors[first] * vectors[second], axis=1), speaker[first] == speaker[second]
+    print('%d unheard demo voices, all %d same-voice and %d other pairs of utterances: EER %.2f %%'
+          % (N_VOICES, same.sum(), (~same).sum(), equal_error_rate(scores[same], scores[~same])))
+
+
+def real_speakers(model, test_dir):
+    """How many of the real test speakers a model identifies, from whole files and from pieces."""
+    enroll_DB, test_DB = split_enroll_and_test(test_dir)
+    enrolled = np.vstack([get_embeddings(True, filename, model, ENROLL_FRAMES) for filename in enroll_DB['filename']])
+    tests = [(speaker, read_MFB(filename)[0]) for speaker, filename in zip(test_DB['speaker_id'], test_DB['filename'])]
+    for seconds in (None, 1, 2, 3):
+        hits, own, others = [], [], []
+        for speaker, feature in tests:
+            length = len(feature) if seconds is None else 100 * seconds
+            for start in range(0, len(feature) - length + 1, length):
+                scores = enrolled @ embed_feature(True, feature[start:start + length], model, TEST_FRAMES).numpy()[0]
+                is_own = enroll_DB['speaker_id'].to_numpy() == speaker
+                hits.append(is_own[scores.argmax()])
+                own.append(scores[is_own])
+                others.append(scores[~is_own])
+        print('%d real speakers, %s: %d of %d identified (%.1f %%), EER %.1f %%'
+              % (len(enrolled), 'whole files' if seconds is None else 'pieces of %d s' % seconds, sum(hits), len(hits),
+                 100 * np.mean(hits), equal_error_rate(np.concatenate(own), np.concatenate(others))))
+
+
+def main():
+    log_dir = 'model_saved'
+    cp_num = sys.argv[1] if len(sys.argv) > 1 else '24'
+    test_dir = sys.argv[2] if len(sys.argv) > 2 else None
+
+    model = load_model(True, log_dir, cp_num, None, None)
+    unheard_voices(model)
+    if test_dir is not None:
+        real_speakers(model, test_dir)
+
+
+if __name__ == '__main__':
+    run_script(main)
