@@ -4,7 +4,7 @@
 
 Reads every wav under TRAIN_WAV_DIR and TEST_WAV_DIR (configure.py) and writes
 DIR/<speaker>/<utterance>.p under TRAIN_FEAT_DIR and TEST_FEAT_DIR, only what is missing or older than its wav.
-Takes about a second for three minutes of audio and core.
+Ten minutes of audio take about a second on one core.
 
 The other scripts import from here what they need to find and read files: the DataFrame loaders, the audio reader, the
 feature recipe, and the pickle reader that executes nothing.
@@ -17,6 +17,7 @@ import sys
 import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from glob import glob, escape
 from math import gcd
 from pathlib import Path
@@ -47,7 +48,7 @@ def run_script(main):
 
 # ----------------------------------------------------------------------------------------------- finding files
 
-def find_wavs(directory, pattern='**/*.wav'):
+def find_wavs(directory, pattern='**/*.[wW][aA][vV]'):
     """Sorted list of the wav files anywhere below `directory`."""
     return sorted(glob(os.path.join(escape(str(directory)), pattern), recursive=True))
 
@@ -62,11 +63,16 @@ def speaker_of(filename):
     return os.path.abspath(filename).replace('\\', '/').split('/')[-2]
 
 
+def check_speaker_folder(filename, directory):
+    """Raise LabError for a file that lies in `directory` itself rather than in a speaker's folder below it."""
+    if Path(filename).parent == Path(directory):
+        raise LabError('%s: lies in no speaker folder. Move it to %s/<speaker>/.' % (filename, directory))
+
+
 def make_DB(filenames, directory):
     """DataFrame with a row per file: filename, speaker_id (its folder), dataset_id (the folder above that)."""
     for filename in filenames:
-        if Path(filename).parent == Path(directory):
-            raise LabError('%s lies in no speaker folder: expected %s/<speaker>/<file>' % (filename, directory))
+        check_speaker_folder(filename, directory)
     DB = pd.DataFrame({'filename': filenames}, dtype=object)
     DB['filename'] = [name.replace('\\', '/') for name in DB['filename']]  # Windows paths
     DB['speaker_id'] = [speaker_of(name) for name in DB['filename']]
@@ -81,8 +87,9 @@ def read_DB_structure(directory):
     """
     filenames = find_wavs(directory)
     if not filenames:
-        raise LabError('%s %s. Put recordings there as %s/<speaker>/<name>.wav, or set another folder in configure.py.'
-                       % (directory, 'holds no wav files' if os.path.isdir(directory) else 'does not exist', directory))
+        problem = 'holds no wav files' if os.path.isdir(directory) else 'does not exist'
+        raise LabError('%s %s. Put recordings there as <speaker>/<name>.wav, or set another folder in configure.py.'
+                       % (directory, problem))
     return make_DB(filenames, directory)
 
 
@@ -93,9 +100,10 @@ def read_feats_structure(directory):
     """
     filenames = find_feats(directory)
     if not filenames:
-        raise LabError('%s %s. Correct the folder in configure.py, or run python DB_wav_reader.py to make feature files '
-                       'from your wavs,\nor python demo_voices.py for the demo voices (in the folders that the project came with).'
-                       % (directory, 'holds no feature files' if os.path.isdir(directory) else 'does not exist'))
+        problem = 'holds no feature files' if os.path.isdir(directory) else 'does not exist'
+        raise LabError('%s %s. Run python DB_wav_reader.py to make them from your wavs, or set another\n'
+                       'folder in configure.py; demo voices are made only in the folders that the project came with.'
+                       % (directory, problem))
     return make_DB(filenames, directory)
 
 
@@ -122,6 +130,9 @@ def test_file_of(speaker, test_DB):
 
 # ------------------------------------------------------------------------------------------------- audio files
 
+MIN_RATE, MAX_RATE = 8000, 384000  # Hz
+
+
 def read_wav(filename):
     """Read a wav file as it is.
 
@@ -131,6 +142,7 @@ def read_wav(filename):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', wavfile.WavFileWarning)  # chunks of tags that scipy does not know
+            warnings.filterwarnings('error', 'Reached EOF')  # a file that was cut off
             rate, samples = wavfile.read(filename)
     except Exception as error:  # scipy's parser raises whatever a broken header leads it into
         raise LabError('%s: not a wav file that can be read (%s)' % (filename, error)) from error
@@ -150,10 +162,13 @@ def read_wav(filename):
 
 def to_mono_at_rate(samples, rate, sample_rate, filename):
     """(n_samples, n_channels) at `rate` -> (n_samples,) at `sample_rate`: channels averaged, polyphase resampling."""
-    if rate < 8000:
-        raise LabError('%s: sampled at %d Hz, at least 8000 Hz are needed' % (filename, rate))
-    if not np.all(np.isfinite(samples)):
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise LabError('%s: sampled at %d Hz, it must be %d to %d' % (filename, rate, MIN_RATE, MAX_RATE))
+    if not np.isfinite(samples).all():
         raise LabError('%s: holds NaN or infinite samples' % filename)
+    if np.abs(samples).max() > 2:  # a little above 1 is loud, this is not in [-1, 1] at all
+        raise LabError('%s: float samples must lie in [-1, 1], these reach %g. Divide them by their full scale.'
+                       % (filename, np.abs(samples).max()))
     audio = samples.mean(axis=1)
     if rate == sample_rate:
         return audio
@@ -176,11 +191,23 @@ def extract_features(audio):
     """Log mel filterbank energies of mono audio (float in [-1, 1], SAMPLE_RATE): (n_frames, FILTER_BANK) float64.
 
     The recipe of the published feature files: filterbank energies of 25 ms rectangular windows every 10 ms, floored,
-    in 20*log10, minus their mean over the utterance, per filter.
+    in 20*log10, minus their mean over the utterance, per filter. Raises ValueError for integers and several channels.
     """
+    if audio.ndim != 1 or audio.dtype.kind != 'f':  # the library would take them without a word, and be wrong
+        raise ValueError('audio must be one channel of floats in [-1, 1]; read_audio returns that')
     energy, _ = fbank(audio, samplerate=c.SAMPLE_RATE, winlen=c.WIN_LENGTH, winstep=c.WIN_STEP, nfilt=c.FILTER_BANK)
     feature = 20 * np.log10(np.maximum(energy, c.ENERGY_FLOOR))  # (n_frames, FILTER_BANK)
     return feature - feature.mean(axis=0)
+
+
+def trim_silence(feature, filename):
+    """Drop TRIM_SECONDS at both ends: (n_frames, n_dims) -> (fewer, n_dims). Raises LabError if too short."""
+    n_trim = round(c.TRIM_SECONDS / c.WIN_STEP)  # frames at each end
+    trimmed = feature[n_trim:max(n_trim, len(feature) - n_trim)]
+    if len(trimmed) <= c.MIN_FRAMES:
+        raise LabError('%s: %d frames, %d after trimming %g s at both ends: more than %d are needed'
+                       % (filename, len(feature), len(trimmed), c.TRIM_SECONDS, c.MIN_FRAMES))
+    return trimmed
 
 
 def write_feature(filename, feature, label):
@@ -188,38 +215,74 @@ def write_feature(filename, feature, label):
     write_pickles(filename, {'feat': feature, 'label': label})
 
 
-def write_pickles(filename, *objects):
-    """Pickle the objects one after another into `filename`, which is either written whole or not at all."""
+# ---------------------------------------------------------------------------------- files written whole, read safely
+
+@contextmanager
+def written_whole(filename):
+    """The path to write to in place of `filename`, which appears when the `with` ends well: whole or not at all."""
     filename = Path(filename)
     filename.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = filename.with_name('.%s.%d' % (filename.name, os.getpid()))
+    temporary = filename.with_name('.%d_%s' % (os.getpid(), filename.name))
     try:
-        with open(unfinished, 'wb') as f:
-            for obj in objects:
-                pickle.dump(obj, f, protocol=4)  # numpy 1 cannot read arrays of protocol 5
-        os.replace(unfinished, filename)
+        yield temporary
+        os.replace(temporary, filename)
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def empty_array(subtype, shape, dtype):
-    """What numpy's pickles call first: an empty array, whose content follows. Anything larger is not numpy's doing."""
-    if subtype is not np.ndarray or shape != (0,):
-        raise pickle.UnpicklingError('an array that does not start empty')
-    return np.ndarray((0,), np.int8)
+def write_pickles(filename, *objects):
+    """Pickle the objects one after another into `filename`."""
+    with written_whole(filename) as temporary, open(temporary, 'wb') as f:
+        for obj in objects:
+            pickle.dump(obj, f, protocol=4)  # numpy 1 cannot read arrays of protocol 5
+
+
+class PickledDtype:
+    """What numpy.dtype is while a pickle is read. Called with a code such as 'f8'; the byte order follows."""
+
+    def __init__(self, code, *flags):
+        self.code, self.order = code, '|'
+
+    def __setstate__(self, state):
+        self.order = state[1]
+
+    def to_numpy(self):
+        dtype = np.dtype(self.order + self.code)
+        if dtype.kind not in 'biuf':
+            raise pickle.UnpicklingError('an array of something else than numbers')
+        return dtype
+
+
+class PickledArray:
+    """What an array is while a pickle is read: numpy sees its bytes, and none of the pickle's claims about them."""
+
+    def __init__(self, *type_and_shape_to_start_with):
+        self.array = None
+
+    def __setstate__(self, state):
+        _, shape, dtype, is_fortran, content = state
+        self.array = np.frombuffer(content, dtype.to_numpy()).reshape(shape, order='F' if is_fortran else 'C').copy()
+
+
+def from_buffer(content, dtype, shape, order):
+    """What protocol 5 calls to make an array."""
+    array = PickledArray()
+    array.__setstate__((1, shape, dtype, order == 'F', content))
+    return array
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Unpickler for plain containers, strings, numbers and numpy arrays: everything else is refused by name.
+    """Unpickler for plain containers, strings, numbers and arrays of numbers: everything else is refused by name.
 
     A pickle can name any function for the unpickler to call (see "Restricting Globals" in the documentation of
     Python's pickle); looking the names up here and nowhere else is what keeps a feature file from running code.
     """
     allowed = {
-        ('numpy', 'ndarray'): np.ndarray,
-        ('numpy', 'dtype'): np.dtype,
-        ('numpy.core.multiarray', '_reconstruct'): empty_array,  # written with numpy 1
-        ('numpy._core.multiarray', '_reconstruct'): empty_array,  # written with numpy 2
+        ('numpy', 'ndarray'): 'numpy.ndarray',  # only ever an argument: a string cannot be called
+        ('numpy', 'dtype'): PickledDtype,
+        ('numpy.core.multiarray', '_reconstruct'): PickledArray,  # written with numpy 1
+        ('numpy._core.multiarray', '_reconstruct'): PickledArray,  # written with numpy 2
+        ('numpy._core.numeric', '_frombuffer'): from_buffer,  # written with numpy 2 and protocol 5
     }
 
     def find_class(self, module, name):
@@ -228,17 +291,25 @@ class ArrayUnpickler(pickle.Unpickler):
         return self.allowed[module, name]
 
 
+def with_arrays(content):
+    """Replace every PickledArray in nested dicts, lists and tuples by its array."""
+    if isinstance(content, dict):
+        return {key: with_arrays(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return type(content)(with_arrays(value) for value in content)
+    return content.array if isinstance(content, PickledArray) else content
+
+
 def read_pickles(filename):
     """List of the objects pickled one after another in `filename`. Executes nothing that the file contains.
 
     Raises LabError, with the file's name, where it is not a pickle or holds more than plain containers and arrays.
     """
-    with open(filename, 'rb') as f:
-        content = f.read()
+    content = Path(filename).read_bytes()
     stream, objects = io.BytesIO(content), []
     try:
         while stream.tell() < len(content):
-            objects.append(ArrayUnpickler(stream).load())
+            objects.append(with_arrays(ArrayUnpickler(stream).load()))
     except Exception as error:  # a broken pickle can raise nearly anything
         raise LabError('%s: not a pickle of plain data and arrays (%s)' % (filename, error)) from error
     if not objects:
@@ -252,38 +323,48 @@ def in_parallel(function, tasks, description):
     """[function(task) for task in tasks], on all cores, with a progress bar when a person is watching."""
     with ProcessPoolExecutor(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
         try:
-            return list(tqdm(pool.map(function, tasks, chunksize=4), total=len(tasks), desc=description, disable=None))
+            results = pool.map(function, tasks, chunksize=4)
+            return list(tqdm(results, total=len(tasks), desc=description, disable=None))
         except KeyboardInterrupt:  # Ctrl-C reaches this process alone, which drops what has not been started
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def convert_wav(task):
-    """Make one feature file. `task` is (wav file, feature file, speaker); returns (kind of wav, None) or (None, error)."""
-    wav_file, feat_file, speaker = task
+    """Make one feature file. task is (wav file, feature file, folder of the speakers' folders).
+
+    Returns (kind of wav, None), or (None, what is wrong with the file).
+    """
+    wav_file, feat_file, wav_dir = task
     try:
+        check_speaker_folder(wav_file, wav_dir)
         samples, rate, kind = read_wav(wav_file)
-        audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, wav_file)
-        write_feature(feat_file, extract_features(audio), speaker)
+        feature = extract_features(to_mono_at_rate(samples, rate, c.SAMPLE_RATE, wav_file))
+        trim_silence(feature, wav_file)  # raises for a recording too short to be used
     except LabError as error:
         return None, str(error)
-    return '%s, %d Hz, %d channel%s' % (kind, rate, samples.shape[1], 's'[:samples.shape[1] > 1]), None
+    except (MemoryError, ValueError) as error:
+        return None, '%s: %s' % (wav_file, error)
+    write_feature(feat_file, feature, speaker_of(wav_file))
+    channels = {1: 'mono', 2: 'stereo'}.get(samples.shape[1], '%d channels' % samples.shape[1])
+    return '%s, %d Hz, %s' % (kind, rate, channels), None
 
 
 def convert_wavs(wav_dir, feat_dir):
     """Turn the wavs below `wav_dir` into feature files below `feat_dir`, where missing or older than the wav.
 
-    Returns (Counter: kind of wav -> number converted, list of what was wrong with the others, number up to date).
+    Returns (Counter: kind of wav -> number converted, list of what is wrong with the others, number up to date).
     """
-    DB = read_DB_structure(wav_dir)
-    tasks = []
-    for wav_file, speaker in zip(DB['filename'], DB['speaker_id']):
+    tasks, n_up_to_date = [], 0
+    for wav_file in find_wavs(wav_dir):
         feat_file = Path(feat_dir) / Path(wav_file).relative_to(wav_dir).with_suffix('.p')
-        if not feat_file.exists() or feat_file.stat().st_mtime < os.path.getmtime(wav_file):
-            tasks.append((wav_file, feat_file, speaker))
+        if feat_file.exists() and feat_file.stat().st_mtime >= os.path.getmtime(wav_file):
+            n_up_to_date += 1
+        else:
+            tasks.append((wav_file, feat_file, wav_dir))
     results = in_parallel(convert_wav, tasks, 'Features of %s' % wav_dir)
     converted = Counter(kind for kind, error in results if error is None)
-    return converted, [error for _, error in results if error is not None], len(DB) - len(tasks)
+    return converted, [error for _, error in results if error is not None], n_up_to_date
 
 
 def main():
@@ -306,7 +387,7 @@ def main():
         n_failed += len(errors)
 
     if n_empty == len(folders):
-        raise LabError('There are no wav files to convert. Put recordings into %s/<speaker>/enroll.wav and test.wav, '
+        raise LabError('There are no wav files to convert. Put recordings into %s/<speaker>/, '
                        'or set the folders in configure.py.' % c.TEST_WAV_DIR)
     if n_failed:
         raise LabError('%d wav file(s) skipped, named above. The others are done.' % n_failed)

@@ -10,34 +10,30 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 import configure as c
-from DB_wav_reader import LabError, read_pickles
+from DB_wav_reader import LabError, read_pickles, trim_silence
+
+MAX_DECIBELS = 1000  # no feature is as large, in units of 20*log10
 
 
 def read_MFB(filename):
     """Read a feature file and drop TRIM_SECONDS of silence at both ends.
 
     Returns (feature (n_frames, FILTER_BANK), label), the label being the speaker's name.
-    Raises LabError, with the file's name, where the file is not a feature file, has another number of filters, holds NaN or
-    infinity, or is MIN_FRAMES or shorter once trimmed.
+    Raises LabError, with the file's name, where the file is not a feature file, has another number of filters, holds
+    NaN or infinity, or is MIN_FRAMES or shorter once trimmed.
     """
     content = read_pickles(filename)[0]
     if not isinstance(content, dict) or not {'feat', 'label'} <= content.keys():
         raise LabError("%s: not a feature file: it must hold a dict with 'feat' and 'label'" % filename)
     feature, label = content['feat'], content['label']
-    if not isinstance(feature, np.ndarray) or feature.ndim != 2 or feature.dtype.kind not in 'fiu':
-        raise LabError("%s: 'feat' must be an array of numbers (n_frames, %d)" % (filename, c.FILTER_BANK))
+    if not isinstance(feature, np.ndarray) or feature.ndim != 2 or not isinstance(label, str):
+        raise LabError("%s: 'feat' must be an array (n_frames, %d) and 'label' a name" % (filename, c.FILTER_BANK))
     if feature.shape[1] != c.FILTER_BANK:
-        raise LabError('%s: has %d filters a frame, FILTER_BANK in configure.py says %d; make the features again'
+        raise LabError('%s: has %d filters a frame, FILTER_BANK in configure.py says %d. Delete it and make it again.'
                        % (filename, feature.shape[1], c.FILTER_BANK))
-    if not np.isfinite(feature).all():
-        raise LabError('%s: holds NaN or infinite values; make the features again' % filename)
-
-    n_trim = round(c.TRIM_SECONDS / c.WIN_STEP)  # frames at each end
-    trimmed = feature[n_trim:len(feature) - n_trim]  # (n_frames, FILTER_BANK)
-    if len(trimmed) <= c.MIN_FRAMES:
-        raise LabError('%s: %d frames, %d after trimming %g s at both ends: more than %d are needed'
-                       % (filename, len(feature), len(trimmed), c.TRIM_SECONDS, c.MIN_FRAMES))
-    return trimmed, label
+    if not (np.abs(feature) < MAX_DECIBELS).all():  # false for NaN, too
+        raise LabError('%s: holds NaN, infinite or absurd values. Delete it and make it again.' % filename)
+    return trim_silence(feature, filename), label
 
 
 class TruncatedInputfromMFB:

@@ -12,7 +12,7 @@ TEST_WAV_DIR = 'test_wavs'  # DIR/<speaker>/enroll.wav and DIR/<speaker>/test.wa
 TRAIN_FEAT_DIR = 'feat_logfbank_nfilt40/train'
 TEST_FEAT_DIR = 'feat_logfbank_nfilt40/test'
 
-# Feature extraction (DB_wav_reader.py). Change one of these and every feature file has to be made again
+# Feature extraction (DB_wav_reader.py). Change one: delete all feature files and make them anew
 SAMPLE_RATE = 16000  # Hz; wavs of another rate are resampled to it
 WIN_LENGTH = 0.025  # seconds of one analysis window
 WIN_STEP = 0.01  # seconds from one window to the next: 100 frames a second

@@ -2,16 +2,15 @@
 
     python demo_voices.py
 
-Writes what is missing of 240 training voices with 10 utterances of 3 to 4 s each (feature files in TRAIN_FEAT_DIR) and of
-10 test voices with enroll.wav and test.wav of 15 s each (in TEST_WAV_DIR, their features in TEST_FEAT_DIR). Takes half a
-minute on two cores. train.py and the test scripts do the same when there are no feature files.
+Writes what is missing of 240 training voices with 10 utterances of 3 to 4 s each (feature files in TRAIN_FEAT_DIR) and
+of 10 test voices with enroll.wav and test.wav of 15 s each (in TEST_WAV_DIR, their features in TEST_FEAT_DIR). Takes
+half a minute on two cores. train.py and the test scripts do the same when there are no feature files.
 
-It is a source-filter model (Fant 1960). A *voice* is a handful of named, physical parameters; an *utterance* is a random
-sentence of Korean-like syllables. Pulses and noise are filtered by formants that move from sound to sound: every 5 ms the
-short-time spectrum of the source is multiplied by the response of the vocal tract, and the pieces are overlapped and added.
-An utterance depends on (seed, voice, utterance) alone.
+It is a source-filter model (Fant 1960). A *voice* is a handful of named, physical parameters; an *utterance* is a
+random sentence of Korean-like syllables. Pulses and noise are filtered by formants that move from sound to sound: every
+5 ms the short-time spectrum of the source is multiplied by the response of the vocal tract, and the pieces are
+overlapped and added. An utterance depends on (seed, voice, utterance) alone.
 """
-import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from scipy.io import wavfile
 
 import configure as c
 from DB_wav_reader import LabError, convert_wavs, extract_features, find_feats, find_wavs, in_parallel, run_script
-from DB_wav_reader import speaker_of, write_feature
+from DB_wav_reader import speaker_of, write_feature, written_whole
 
 RATE = c.SAMPLE_RATE
 STEP = 0.005  # seconds: how often the vocal tract moves
@@ -110,8 +109,8 @@ def draw_voice(seed, index):
 
 # ---------------------------------------------------------------------------------------------------- sentences
 
-# F1, F2, F3 in Hz of the Korean monophthongs (after Yang 1996, Journal of Phonetics 24, rounded to 10 Hz), and how often
-# each occurs in running speech, roughly
+# F1, F2, F3 in Hz of the Korean monophthongs (after Yang 1996, Journal of Phonetics 24, rounded to 10 Hz), and how
+# often each occurs in running speech, roughly
 VOWELS = {
     'a': {'M': (740, 1370, 2570), 'F': (990, 1790, 2960), 'weight': 24},
     'eo': {'M': (610, 1120, 2680), 'F': (770, 1370, 3010), 'weight': 13},
@@ -140,7 +139,8 @@ class Segment(NamedTuple):
 LIPS, TEETH, PALATE, VELUM = (250, 950, 2300), (250, 1750, 2700), (250, 2050, 2850), (250, 1850, 2350)
 ONSETS = {
     '': (18, []),
-    'g': (11, [Segment(45, -12, formants=VELUM), Segment(12, aspiration=-22, frication=-26, formants=VELUM, centre=0.35),
+    'g': (11, [Segment(45, -12, formants=VELUM),
+               Segment(12, aspiration=-22, frication=-26, formants=VELUM, centre=0.35),
                Segment(25, aspiration=-18)]),
     'd': (8, [Segment(40, -12, formants=TEETH), Segment(10, aspiration=-22, frication=-26, formants=TEETH, centre=0.65),
               Segment(20, aspiration=-18)]),
@@ -155,7 +155,8 @@ ONSETS = {
     'kk': (2, [Segment(95, formants=VELUM), Segment(12, frication=-20, formants=VELUM, centre=0.35)]),
     'tt': (2, [Segment(95, formants=TEETH), Segment(10, frication=-20, formants=TEETH, centre=0.65)]),
     'pp': (1, [Segment(95, formants=LIPS), Segment(8, frication=-30, formants=LIPS, centre=0.2)]),
-    'j': (9, [Segment(40, -14, formants=PALATE), Segment(45, aspiration=-24, frication=-16, formants=PALATE, centre=0.6)]),
+    'j': (9, [Segment(40, -14, formants=PALATE),
+              Segment(45, aspiration=-24, frication=-16, formants=PALATE, centre=0.6)]),
     'ch': (5, [Segment(55, formants=PALATE), Segment(60, aspiration=-20, frication=-13, formants=PALATE, centre=0.6),
                Segment(30, aspiration=-16)]),
     's': (11, [Segment(75, aspiration=-24, frication=-12, formants=TEETH), Segment(20, aspiration=-17)]),
@@ -195,8 +196,8 @@ def draw_phrase(rng):
 
 
 def draw_tones(rng, phrase):
-    """A tone for each syllable, -0.5 is low and 0.5 is high: accentual phrases of 3 to 5 syllables, low or (after strong
-    consonants) high, then high ... low, high at the end; the last one falls (Jun 1993)."""
+    """A tone for each syllable, -0.5 is low and 0.5 is high: accentual phrases of 3 to 5 syllables, low or (after
+    strong consonants) high, then high ... low, high at the end; the last one falls (Jun 1993)."""
     tones = []
     while len(tones) < len(phrase):
         first_onset = phrase[len(tones)][0]
@@ -209,8 +210,8 @@ def draw_tones(rng, phrase):
 def draw_sentence(rng, voice, seconds):
     """Segments and pauses for at least `seconds`, as arrays with a row each.
 
-    Returns (duration (n,) in steps, amplitudes (n, 3) of voicing, aspiration and frication, formants (n, 3) in Hz before
-    they are fitted to this vocal tract, frication centre (n,) in Hz, tone (n,) in semitones).
+    Returns (duration (n,) in steps, amplitudes (n, 3) of voicing, aspiration and frication, formants (n, 3) in Hz
+    before they are fitted to this vocal tract, frication centre (n,) in Hz, tone (n,) in semitones).
     """
     locus_scale = np.array(AVERAGES[voice.sex].locus_scale)
     neutral = NEUTRAL * locus_scale
@@ -276,7 +277,7 @@ def overlap_add(spectrum):
 
 
 def resonators(formants, bandwidths):
-    """Response of resonators in cascade, 1 at 0 Hz (Klatt 1980): centres (n, k) and bandwidths (n, k) in Hz -> (n, bins)."""
+    """Response of k resonators in cascade, 1 at 0 Hz (Klatt 1980): (n, k) and (n, k), both in Hz -> (n, bins)."""
     radius = np.exp(-np.pi * bandwidths / RATE)
     cosine = np.cos(2 * np.pi * formants / RATE)
     denominator = np.ones((len(formants), 1))
@@ -290,7 +291,7 @@ def resonators(formants, bandwidths):
 
 
 def bandwidths_of(formants):
-    """Bandwidths in Hz from losses at walls, glottis and lips (after Fant 1972), the first two wider for open glottis."""
+    """Bandwidths in Hz from losses at walls, glottis and lips (after Fant 1972); F1 and F2 wider by open glottis."""
     relative = formants / 500
     bandwidths = 15 / relative ** 2 + 20 * np.sqrt(relative) + 3.5 * relative ** 2
     bandwidths[:, :2] += (60, 30)
@@ -311,12 +312,13 @@ def active_level(audio):
 
 
 def synthesise(seed, voice, utterance, seconds):
-    """Utterance number `utterance` of a Voice: mono float32 audio in [-1, 1], `seconds` long with 0.5 s of silence each end."""
-    rng = np.random.default_rng([seed, voice.index, utterance])
+    """Utterance number `utterance` of a Voice: mono float32 audio in [-1, 1], `seconds` long, silence included."""
+    rng = np.random.default_rng([seed, voice.index, 1 + utterance])  # [seed, index, 0] would repeat draw_voice's
     average = AVERAGES[voice.sex]
     duration, amplitudes, formants, centre, tone = draw_sentence(rng, voice, seconds - 2 * SILENCE)
 
-    # Targets become tracks, (n_segments, ...) -> (n, ...) every 5 ms: the source is quick, the tongue slow, pitch slowest
+    # Targets become tracks, (n_segments, ...) -> (n, ...) every 5 ms: the source is quick, the tongue slow, pitch
+    # slowest
     n = round((seconds - 2 * SILENCE) / STEP)
     amplitudes = smooth(np.repeat(amplitudes, duration, axis=0)[:n], 5)  # (n, 3)
     formants = np.exp(smooth(np.log(np.repeat(formants, duration, axis=0)[:n]), 15))  # (n, 3)
@@ -364,7 +366,7 @@ N_TRAIN_VOICES, N_TEST_VOICES = 240, 10
 N_UTTERANCES = 10  # of each training voice
 TRAIN_SECONDS = (3.0, 4.0)  # shortest and longest training utterance, with the silence at both ends
 TEST_SECONDS = 15.0
-UNFINISHED = '.unfinished'  # a file of this name lies in a folder of features that is not yet complete
+MARKER = '.unfinished'  # a file of this name lies in a folder of features that is not yet complete
 
 
 def make_train_utterance(task):
@@ -373,7 +375,7 @@ def make_train_utterance(task):
     voice = draw_voice(seed, index)
     filename = Path(feat_dir) / voice.name / ('%s_%02d.p' % (voice.name, utterance))
     if not filename.exists():
-        seconds = np.random.default_rng([seed, index, utterance, 1]).uniform(*TRAIN_SECONDS)
+        seconds = np.random.default_rng([seed, index, 1 + utterance, 1]).uniform(*TRAIN_SECONDS)
         write_feature(filename, extract_features(synthesise(seed, voice, utterance, seconds)), voice.name)
 
 
@@ -384,34 +386,33 @@ def make_test_wav(task):
     filename = Path(wav_dir) / voice.name / name
     if not filename.exists():
         audio = synthesise(seed, voice, int(name == 'test.wav'), TEST_SECONDS)
-        filename.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = filename.with_name('.%s.%d' % (name, os.getpid()))
-        wavfile.write(unfinished, RATE, np.round(audio * 2**15).astype(np.int16))
-        os.replace(unfinished, filename)
+        with written_whole(filename) as temporary:
+            wavfile.write(temporary, RATE, np.round(audio * 2**15).astype(np.int16))
 
 
 def make_train_features(feat_dir, *, first=1, n_voices=N_TRAIN_VOICES, n_utterances=N_UTTERANCES, seed=SEED):
     """Write what is missing of the feature files of the training voices, feat_dir/<voice>/<voice>_<utterance>.p."""
     tasks = [(feat_dir, seed, index, utterance)
              for index in range(first, first + n_voices) for utterance in range(n_utterances)]
-    with unfinished(feat_dir):
+    with marked_unfinished(feat_dir):
         in_parallel(make_train_utterance, tasks, 'Training voices')
 
 
 def make_test_features(wav_dir, feat_dir, *, first=N_TRAIN_VOICES + 1, n_voices=N_TEST_VOICES, seed=SEED):
     """Write what is missing of wav_dir/<voice>/{enroll,test}.wav and of their feature files below feat_dir."""
-    tasks = [(wav_dir, seed, index, name) for index in range(first, first + n_voices) for name in ('enroll.wav', 'test.wav')]
-    with unfinished(feat_dir):
+    tasks = [(wav_dir, seed, index, name)
+             for index in range(first, first + n_voices) for name in ('enroll.wav', 'test.wav')]
+    with marked_unfinished(feat_dir):
         in_parallel(make_test_wav, tasks, 'Test voices')
         _, errors, _ = convert_wavs(wav_dir, feat_dir)
-    if errors:
-        raise LabError('\n'.join(errors))
+        if errors:
+            raise LabError('%s\nDelete it, and it is made again.' % errors[0])
 
 
 @contextmanager
-def unfinished(feat_dir):
+def marked_unfinished(feat_dir):
     """Mark a folder of features as unfinished until the work inside the `with` is done, even if the power goes."""
-    marker = Path(feat_dir) / UNFINISHED
+    marker = Path(feat_dir) / MARKER
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
     yield
@@ -428,21 +429,23 @@ def may_fill(*directories):
 
 def is_complete(feat_dir):
     """Whether the folder holds feature files, and no demo voices that were interrupted in the making."""
-    return len(find_feats(feat_dir)) > 0 and not (Path(feat_dir) / UNFINISHED).exists()
+    return len(find_feats(feat_dir)) > 0 and not (Path(feat_dir) / MARKER).exists()
 
 
 def provide_train_features():
-    """Fill TRAIN_FEAT_DIR with demo voices if it holds no feature file and is the project's own folder."""
-    if not is_complete(c.TRAIN_FEAT_DIR) and may_fill(c.TRAIN_FEAT_DIR):
-        print('No feature files in %s: making %d synthetic demo voices' % (c.TRAIN_FEAT_DIR, N_TRAIN_VOICES), flush=True)
-        make_train_features(c.TRAIN_FEAT_DIR)
+    """Fill TRAIN_FEAT_DIR with demo voices if it is the project's own, has no feature files, and no wavs wait."""
+    if is_complete(c.TRAIN_FEAT_DIR) or find_wavs(c.TRAIN_WAV_DIR) or not may_fill(c.TRAIN_FEAT_DIR):
+        return
+    print('Making %d synthetic demo voices: %s has no feature files' % (N_TRAIN_VOICES, c.TRAIN_FEAT_DIR), flush=True)
+    make_train_features(c.TRAIN_FEAT_DIR)
 
 
 def provide_test_features():
-    """Fill TEST_WAV_DIR and TEST_FEAT_DIR with demo voices if there is no feature file and both are the project's own."""
-    if not is_complete(c.TEST_FEAT_DIR) and may_fill(c.TEST_WAV_DIR, c.TEST_FEAT_DIR):
-        print('No feature files in %s: making %d synthetic demo voices' % (c.TEST_FEAT_DIR, N_TEST_VOICES), flush=True)
-        make_test_features(c.TEST_WAV_DIR, c.TEST_FEAT_DIR)
+    """Fill TEST_WAV_DIR and TEST_FEAT_DIR with demo voices if they are the project's own and have no feature files."""
+    if is_complete(c.TEST_FEAT_DIR) or not may_fill(c.TEST_WAV_DIR, c.TEST_FEAT_DIR):
+        return
+    print('Making %d synthetic demo voices: %s has no feature files' % (N_TEST_VOICES, c.TEST_FEAT_DIR), flush=True)
+    make_test_features(c.TEST_WAV_DIR, c.TEST_FEAT_DIR)
 
 
 def main():
@@ -453,7 +456,7 @@ def main():
             make(*directories)
             print('%s: complete' % names)
         else:
-            print('%s: left alone, for it is not the project\'s own folder or holds other files than demo voices' % names)
+            print('%s: left alone: not the project\'s own, or holds other files than demo voices' % names)
 
 
 if __name__ == '__main__':

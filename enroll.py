@@ -2,8 +2,8 @@
 
     python enroll.py
 
-Reads TEST_FEAT_DIR/<speaker>/enroll*.p (configure.py) and a checkpoint of train.py; makes the demo test voices where the
-project's own folder has none. Writes enroll_embeddings/embeddings.p. Takes some seconds.
+Reads TEST_FEAT_DIR/<speaker>/enroll*.p (configure.py) and a checkpoint of train.py; makes the demo test voices where
+the project's own folder has none. Writes enroll_embeddings/embeddings.p. Takes some seconds.
 """
 import configure as c
 from DB_wav_reader import run_script, split_enroll_and_test

@@ -2,8 +2,8 @@
 
     python identification.py
 
-Reads TEST_FEAT_DIR/<speaker>/test.p (configure.py), a checkpoint of train.py and the enrolment of enroll.py. Writes nothing;
-prints the answer and every score. Takes some seconds.
+Reads TEST_FEAT_DIR/<speaker>/test.p (configure.py), a checkpoint of train.py and the enrolment of enroll.py. Writes
+nothing; prints the answer and every score. Takes some seconds.
 """
 import torch.nn.functional as F
 
@@ -14,7 +14,8 @@ from model import check_enrolled, get_embeddings, load_enroll_embeddings, load_m
 
 
 def perform_identification(use_cuda, model, embeddings, test_filename, test_frames, spk_list):
-    """Print who of spk_list speaks in test_filename, and the cosine similarity of each. Returns the best speaker's name.
+    """Print who of spk_list speaks in test_filename, and the cosine similarity of each. Returns the best speaker's
+    name.
 
     embeddings: dict speaker -> (1, embedding_size). Raises LabError for a speaker who is not enrolled.
     """

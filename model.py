@@ -22,8 +22,8 @@ ENROLL_FILE = 'embeddings.p'  # in the folder of enrolments
 class background_resnet(nn.Module):
     """Speaker classifier on a ResNet; the layer before the classifier is the speaker embedding, the d-vector.
 
-    Any feature map (batch, 1, n_dims, n_frames) goes in; (spk_embedding (batch, embedding_size), logits (batch,
-    num_classes)) comes out. d-vectors: Variani et al. 2014. Raises LabError for an unknown backbone.
+    A feature map (batch, 1, n_dims, n_frames) of any length goes in; spk_embedding (batch, embedding_size) and logits
+    (batch, num_classes) come out. d-vectors: Variani et al. 2014. Raises LabError for an unknown backbone.
     """
 
     def __init__(self, embedding_size, num_classes, backbone='resnet18'):
@@ -66,10 +66,12 @@ def find_checkpoint(log_dir, cp_num):
     """The file LOG_DIR/checkpoint_<cp_num>.pth. Raises LabError, with those that exist, where there is none."""
     filename = os.path.join(log_dir, 'checkpoint_%s.pth' % cp_num)
     if not os.path.isfile(filename):
-        names = [Path(name).stem.removeprefix('checkpoint_') for name in glob(os.path.join(escape(log_dir), 'checkpoint_*.pth'))]
-        names.sort(key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
-        raise LabError('%s does not exist. %s' % (filename, 'cp_num can be one of: %s.' % ', '.join(names) if names
-                                                  else 'There is no checkpoint yet: run python train.py first.'))
+        there = glob(os.path.join(escape(log_dir), 'checkpoint_*.pth'))
+        if not there:
+            raise LabError('%s does not exist. There is no checkpoint yet: run python train.py first.' % filename)
+        names = [Path(name).stem.removeprefix('checkpoint_') for name in there]
+        names.sort(key=lambda name: (len(name), name))  # 2 before 10
+        raise LabError('%s does not exist. cp_num can be one of: %s.' % (filename, ', '.join(names)))
     return filename
 
 
@@ -78,40 +80,44 @@ def read_checkpoint(filename):
     try:
         checkpoint = torch.load(filename, map_location='cpu', weights_only=True)
     except Exception as error:  # a broken file can raise nearly anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LabError('%s: not a checkpoint that can be loaded (%s)' % (filename, reason)) from error
-    if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
+        raise LabError('%s: not a checkpoint that can be loaded (%s)' % (filename, in_one_line(error))) from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
         raise LabError("%s: not a checkpoint of this lab: it has no 'state_dict'" % filename)
-    settings = checkpoint.get('features', feature_settings())
-    for name, value in feature_settings().items():
-        if settings.get(name) != value:
-            raise LabError('%s was trained on features with %s = %s, configure.py says %s'
-                           % (filename, name, settings.get(name), value))
+    settings = checkpoint.get('features', feature_settings())  # the original lab did not write them down
+    if settings != feature_settings():
+        raise LabError('%s was trained on other features than configure.py describes:\n%s there, %s here'
+                       % (filename, settings, feature_settings()))
     return checkpoint
+
+
+def in_one_line(error):
+    """The message of an exception, short enough to stand inside another."""
+    return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
 def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
     """The trained network of LOG_DIR/checkpoint_<cp_num>.pth, in eval mode, on the GPU if there is one.
 
-    embedding_size and n_classes may be None: the checkpoint knows them. model.checkpoint names the file and its content.
+    embedding_size and n_classes may be None: the checkpoint knows them. model.checkpoint tells the file and its hash.
     Raises LabError where the checkpoint is missing, broken, or of another size than stated.
     """
     filename = find_checkpoint(log_dir, cp_num)
     print_device(use_cuda)
     print('=> loading checkpoint')
     checkpoint = read_checkpoint(filename)
-    # Checkpoints of the original lab carry the ResNet's own classifier, which nothing uses
-    state_dict = {name: value for name, value in checkpoint['state_dict'].items() if not name.startswith('pretrained.fc.')}
     try:
+        # Checkpoints of the original lab carry the ResNet's own classifier, which nothing uses
+        state_dict = {name: value for name, value in checkpoint['state_dict'].items() if 'pretrained.fc.' not in name}
         saved_classes, saved_size = state_dict['last.weight'].shape
         model = background_resnet(saved_size, saved_classes, checkpoint.get('backbone', 'resnet18'))
         model.load_state_dict(state_dict)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise LabError('%s: its parameters are not those of the network in model.py (%s)'
-                       % (filename, str(error).splitlines()[0])) from error
-    for name, stated, saved in (('embedding_size', embedding_size, saved_size), ('n_classes', n_classes, saved_classes)):
+    except (LabError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
+        raise LabError('%s: no checkpoint of the network in model.py (%s)' % (filename, in_one_line(error))) from error
+    for name, stated, saved in (('embedding_size', embedding_size, saved_size),
+                                ('n_classes', n_classes, saved_classes)):
         if stated not in (None, saved):
-            raise LabError('%s has %s = %d, main() says %d. Correct it, or write None.' % (filename, name, saved, stated))
+            raise LabError('%s has %s = %d, main() says %d. Correct it, or write None.'
+                           % (filename, name, saved, stated))
     with open(filename, 'rb') as f:
         model.checkpoint = {'file': filename, 'sha256': hashlib.file_digest(f, 'sha256').hexdigest()}
     return model.to(get_device(use_cuda)).eval()
@@ -126,9 +132,11 @@ def get_embeddings(use_cuda, filename, model, test_frames):
 def embed_feature(use_cuda, feature, model, test_frames):
     """The d-vector of a feature (n_frames, n_dims): (1, embedding_size) tensor of unit length, on the CPU.
 
-    The utterance is cut into segments of test_frames (the last one may be shorter); the embeddings of the segments are summed
-    and the sum is divided by its length.
+    The utterance is cut into segments of test_frames (the last one may be shorter); the embeddings of the segments are
+    summed and the sum is divided by its length.
     """
+    if test_frames < 1:
+        raise LabError('test_frames = %s: a segment must have at least one frame' % test_frames)
     to_tensor, device = ToTensorTestInput(), get_device(use_cuda)
     activation = 0
     with torch.inference_mode():
@@ -151,19 +159,29 @@ def save_enroll_embeddings(embedding_dir, embeddings, model):
 def load_enroll_embeddings(embedding_dir, *, model=None):
     """The enrolment that enroll.py wrote into `embedding_dir`: dict speaker -> (1, embedding_size) tensor.
 
-    Raises LabError where there is none, where it is no enrolment, or, given the model that is to score it, where it was made
-    with another checkpoint.
+    Raises LabError where there is none, where it is no enrolment, or, given the model that is to score it, where it was
+    made with another checkpoint.
     """
     filename = os.path.join(embedding_dir, ENROLL_FILE)
     if not os.path.isfile(filename):
         raise LabError('%s does not exist: nobody is enrolled yet. Run python enroll.py first.' % filename)
     embeddings, made_with = (read_pickles(filename) + [{}])[:2]
-    if not isinstance(embeddings, dict) or not embeddings or not all(isinstance(e, np.ndarray) for e in embeddings.values()):
-        raise LabError('%s: not an enrolment (a dict of speakers and their embeddings). Run python enroll.py again.' % filename)
+    if not is_enrolment(embeddings) or not isinstance(made_with, dict):
+        raise LabError('%s: not a dict of speakers and their embeddings. Run python enroll.py again.' % filename)
     if model is not None and made_with.get('sha256') != model.checkpoint['sha256']:
-        raise LabError('%s was made with %s, but %s is to score it.\nRun python enroll.py with the cp_num you test with.'
-                       % (filename, made_with.get('file', 'an unknown checkpoint'), model.checkpoint['file']))
+        there, here = made_with.get('file', 'an unknown checkpoint'), model.checkpoint['file']
+        if there == here:
+            there = 'an earlier %s, which has been trained again since' % there
+        raise LabError('%s was made with %s, and cannot be scored with %s.\n'
+                       'Run python enroll.py, with the cp_num that you test with.' % (filename, there, here))
     return {speaker: torch.from_numpy(embedding) for speaker, embedding in embeddings.items()}
+
+
+def is_enrolment(embeddings):
+    """Whether this is a dict speaker -> (1, embedding_size) array of finite floats, with somebody in it."""
+    return isinstance(embeddings, dict) and len(embeddings) > 0 and all(
+        isinstance(e, np.ndarray) and e.ndim == 2 and len(e) == 1 and e.dtype.kind == 'f' and np.isfinite(e).all()
+        for e in embeddings.values())
 
 
 def check_enrolled(speakers, embeddings):

@@ -1,7 +1,7 @@
 """Residual networks (He et al. 2016, "Deep residual learning for image recognition") for feature maps.
 
-The ResNet of PyTorch's vision library, made small for speech as in the slides: one input channel, 16 to 128 channels instead
-of 64 to 512, and no stride and no pooling in front, because a map of 40 x T has no resolution to give away.
+The ResNet of PyTorch's vision library, made small for speech as in the slides: one input channel, 16 to 128 channels
+instead of 64 to 512, and no stride and no pooling in front, because a map of 40 x T has no resolution to give away.
 """
 from torch import nn
 

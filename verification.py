@@ -2,8 +2,8 @@
 
     python verification.py
 
-Reads TEST_FEAT_DIR/<speaker>/test.p (configure.py), a checkpoint of train.py and the enrolment of enroll.py. Writes nothing;
-prints the decision, the score and the threshold. Takes some seconds.
+Reads TEST_FEAT_DIR/<speaker>/test.p (configure.py), a checkpoint of train.py and the enrolment of enroll.py. Writes
+nothing; prints the decision, the score and the threshold. Takes some seconds.
 """
 import torch.nn.functional as F
 
@@ -16,7 +16,8 @@ from model import check_enrolled, get_embeddings, load_enroll_embeddings, load_m
 def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres):
     """Print whether test_filename is accepted as enroll_speaker: whether their cosine similarity is above thres.
 
-    embeddings: dict speaker -> (1, embedding_size). Returns the score. Raises LabError for a speaker who is not enrolled.
+    embeddings: dict speaker -> (1, embedding_size). Returns the score. Raises LabError for a speaker who is not
+    enrolled.
     """
     check_enrolled([enroll_speaker], embeddings)
     enroll_embedding = embeddings[enroll_speaker]  # (1, embedding_size)

@@ -2,10 +2,10 @@
 
     python tests/demo_quality.py [cp_num] [real_test_folder]
 
-Run it after train.py, from the project's folder. Makes 40 further demo voices in a temporary folder and scores all pairs of
-their utterances of 3 to 4 s with model_saved/checkpoint_<cp_num>.pth (default 24). Given the test folder of the real corpus
-(<speaker>/enroll.p and test.p), it also identifies those speakers, from whole files and from pieces of 1, 2 and 3 s. Takes
-about a minute; writes nothing else.
+Run it after train.py, from the project's folder. Makes 40 further demo voices in a temporary folder and scores all
+pairs of their utterances of 3 to 4 s with model_saved/checkpoint_<cp_num>.pth (default 24). Given the test folder of
+the real corpus (<speaker>/enroll.p and test.p), it also identifies those speakers, from whole files and from pieces of
+1, 2 and 3 s. Takes about a minute; writes nothing else.
 """
 import sys
 import tempfile

@@ -32,12 +32,14 @@ NAN[70, 3] = np.nan
     ([1, 2], "a dict with 'feat' and 'label'"),
     ({'feat': np.zeros((200, 40))}, "a dict with 'feat' and 'label'"),
     ({'label': 's1'}, "a dict with 'feat' and 'label'"),
-    ({'feat': [1, 2], 'label': 's1'}, 'an array of numbers'),
-    ({'feat': np.zeros(200), 'label': 's1'}, 'an array of numbers'),
-    ({'feat': np.zeros((200, 40), complex), 'label': 's1'}, 'an array of numbers'),
+    ({'feat': [1, 2], 'label': 's1'}, "'feat' must be an array"),
+    ({'feat': np.zeros(200), 'label': 's1'}, "'feat' must be an array"),
+    ({'feat': np.zeros((200, 40)), 'label': None}, "'label' a name"),
+    ({'feat': np.zeros((200, 40)), 'label': np.zeros(2)}, "'label' a name"),
     ({'feat': np.zeros((200, 26)), 'label': 's1'}, '26 filters a frame, FILTER_BANK in configure.py says 40'),
-    ({'feat': NAN, 'label': 's1'}, 'NaN or infinite'),
-    ({'feat': NAN * 0 + np.inf, 'label': 's1'}, 'NaN or infinite'),
+    ({'feat': NAN, 'label': 's1'}, 'NaN, infinite'),
+    ({'feat': np.full((200, 40), np.inf), 'label': 's1'}, 'NaN, infinite'),
+    ({'feat': np.full((200, 40), 1e300), 'label': 's1'}, 'absurd'),
 ])
 def test_unusable_feature_files_are_named_with_the_reason(lab, content, complaint):
     write_pickles('s1/bad.p', content)
@@ -97,8 +99,9 @@ def test_split_sizes(lab, write_feat, capsys, n_files, ratio, n_valid):
     assert not set(train_DB['filename']) & set(valid_DB['filename'])
     assert list(train_DB.index) == list(range(n_files - n_valid))
     share = 100 * n_valid / n_files
-    assert capsys.readouterr().out == '\nTraining set %d utts (%.1f%%)\nValidation set %d utts (%.1f%%)\nTotal %d utts\n' % (
-        n_files - n_valid, 100 - share, n_valid, share, n_files)
+    assert capsys.readouterr().out == (
+        '\nTraining set %d utts (%.1f%%)\nValidation set %d utts (%.1f%%)\nTotal %d utts\n'
+        % (n_files - n_valid, 100 - share, n_valid, share, n_files))
 
 
 def test_split_depends_on_the_seed_alone(lab, write_feat):

@@ -1,4 +1,4 @@
-"""The synthesiser: the same samples whatever happens around it, the parameters that were asked for, nobody's files touched."""
+"""The synthesiser: the same samples whatever happens around it, the voices asked for, nobody's files touched."""
 import os
 
 import numpy as np
@@ -21,6 +21,11 @@ def test_same_samples_whatever_the_order_and_the_number_of_processes(tmp_path):
     for task in tasks:
         demo.make_train_utterance(task)
     assert tree(tmp_path / 'all cores') == tree(tmp_path / 'one') and len(tree(tmp_path / 'one')) == 6
+
+    demo.make_test_features(tmp_path / 'wavs', tmp_path / 'feats', first=1, n_voices=2)
+    for index, name in ((2, 'test.wav'), (1, 'test.wav'), (1, 'enroll.wav'), (2, 'enroll.wav')):
+        demo.make_test_wav((tmp_path / 'wavs one', demo.SEED, index, name))
+    assert tree(tmp_path / 'wavs') == tree(tmp_path / 'wavs one') and len(tree(tmp_path / 'wavs')) == 4
 
 
 def test_utterances_voices_and_seeds_differ():
@@ -109,7 +114,8 @@ def small_project(lab, monkeypatch):
     """A project with three training voices and one test voice in place of 240 and 10, in an empty folder."""
     own = [lab / c.TRAIN_FEAT_DIR, lab / c.TEST_FEAT_DIR, lab / c.TEST_WAV_DIR]
     monkeypatch.setattr(demo, 'OWN_FOLDERS', own)
-    small = {'make_train_features': {'n_voices': 3, 'n_utterances': 2}, 'make_test_features': {'first': 4, 'n_voices': 1}}
+    small = {'make_train_features': {'n_voices': 3, 'n_utterances': 2},
+             'make_test_features': {'first': 4, 'n_voices': 1}}
     for name, size in small.items():
         monkeypatch.setattr(demo, name, lambda *folders, make=getattr(demo, name), size=size: make(*folders, **size))
     return lab
@@ -119,8 +125,8 @@ def test_an_empty_project_is_filled_once(small_project, capsys):
     demo.provide_train_features()
     demo.provide_test_features()
     assert capsys.readouterr().out == (
-        'No feature files in feat_logfbank_nfilt40/train: making 240 synthetic demo voices\n'
-        'No feature files in feat_logfbank_nfilt40/test: making 10 synthetic demo voices\n')
+        'Making 240 synthetic demo voices: feat_logfbank_nfilt40/train has no feature files\n'
+        'Making 10 synthetic demo voices: feat_logfbank_nfilt40/test has no feature files\n')
     files = tree(small_project)
     assert len(files) == 3 * 2 + 2 + 2
     demo.provide_train_features()
@@ -155,7 +161,7 @@ def test_an_interrupted_making_is_completed(small_project, capsys, monkeypatch):
     victim.unlink()
     demo.provide_train_features()
     assert not victim.exists()  # deleted by hand: somebody wants fewer voices
-    (small_project / c.TRAIN_FEAT_DIR / demo.UNFINISHED).touch()
+    (small_project / c.TRAIN_FEAT_DIR / demo.MARKER).touch()
     demo.provide_train_features()
     assert tree(small_project) == whole
 
@@ -168,5 +174,14 @@ def test_a_broken_wav_of_a_demo_voice_is_an_error(small_project):
     path = small_project / c.TEST_WAV_DIR / '004M9004/enroll.wav'
     path.parent.mkdir(parents=True)
     path.write_bytes(b'rubbish')
-    with pytest.raises(LabError, match='enroll.wav'):
-        demo.provide_test_features()
+    for _ in range(2):  # the second time, too
+        with pytest.raises(LabError, match='enroll.wav'):
+            demo.provide_test_features()
+
+
+def test_no_demo_voices_where_recordings_wait_to_be_converted(small_project):
+    os.makedirs(c.TRAIN_WAV_DIR + '/me')
+    wavfile.write(c.TRAIN_WAV_DIR + '/me/a.wav', 16000, np.zeros(16000, np.int16))
+    before = tree(small_project)
+    demo.provide_train_features()
+    assert tree(small_project) == before

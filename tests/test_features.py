@@ -59,6 +59,12 @@ def test_features_equal_frozen_numbers():
     np.testing.assert_allclose(feature.mean(axis=0), 0, atol=1e-10)
 
 
+@pytest.mark.parametrize('audio', [np.zeros(16000, np.int16), np.zeros((16000, 2))])
+def test_unscaled_and_stereo_audio_is_refused(audio):
+    with pytest.raises(ValueError, match='one channel of floats'):
+        reader.extract_features(audio)
+
+
 def test_silence_sits_on_the_floor():
     audio = np.concatenate([np.zeros(8000), chirp(0.5)])
     raw = reader.extract_features(audio)
@@ -73,14 +79,16 @@ def test_every_wav_format_reads_as_the_same_audio(tmp_path, dtype, scale, kind):
     audio = chirp(0.2, amplitude=0.5)
     samples = np.round(audio * scale) + 128 if dtype == np.uint8 else audio * scale
     wavfile.write(tmp_path / 'a.wav', 16000, samples.astype(dtype))
-    np.testing.assert_allclose(reader.read_audio(tmp_path / 'a.wav'), audio, atol={np.uint8: 0.01, np.int16: 4e-5}.get(dtype, 1e-7))
+    precision = {np.uint8: 0.01, np.int16: 4e-5}.get(dtype, 1e-7)
+    np.testing.assert_allclose(reader.read_audio(tmp_path / 'a.wav'), audio, atol=precision)
     assert reader.read_wav(tmp_path / 'a.wav')[2] == kind
 
 
 def write_24_bit(filename, audio):
     data = b''.join(struct.pack('<i', round(x * 2**23))[:3] for x in audio)
-    header = b'RIFF' + struct.pack('<I', 36 + len(data)) + b'WAVEfmt ' + struct.pack('<IHHIIHH', 16, 1, 1, 16000, 48000, 3, 24)
-    filename.write_bytes(header + b'data' + struct.pack('<I', len(data)) + data)
+    form = struct.pack('<IHHIIHH', 16, 1, 1, 16000, 48000, 3, 24)
+    filename.write_bytes(b'RIFF' + struct.pack('<I', 36 + len(data)) + b'WAVEfmt ' + form
+                         + b'data' + struct.pack('<I', len(data)) + data)
 
 
 def test_24_bit_wavs_are_read(tmp_path):
@@ -103,15 +111,17 @@ def test_channels_are_averaged_and_rates_resampled(tmp_path):
 
 
 def test_unusable_wavs_are_named_with_the_reason(tmp_path):
-    cases = {'text.wav': (b'this is no wav', 'not a wav file'),
-             'empty.wav': (b'', 'not a wav file')}
-    for name, (content, reason) in cases.items():
-        (tmp_path / name).write_bytes(content)
+    (tmp_path / 'text.wav').write_bytes(b'this is no wav')
+    (tmp_path / 'empty.wav').write_bytes(b'')
     wavfile.write(tmp_path / 'slow.wav', 6000, np.zeros(600, np.int16))
     wavfile.write(tmp_path / 'nan.wav', 16000, np.full(600, np.nan, np.float32))
     wavfile.write(tmp_path / 'none.wav', 16000, np.zeros(0, np.int16))
-    reasons = {**{name: reason for name, (_, reason) in cases.items()},
-               'slow.wav': 'at least 8000 Hz', 'nan.wav': 'NaN', 'none.wav': 'no samples'}
+    wavfile.write(tmp_path / 'scaled.wav', 16000, np.full(600, 3000, np.float32))
+    wavfile.write(tmp_path / 'cut.wav', 16000, np.zeros(6000, np.int16))
+    (tmp_path / 'cut.wav').write_bytes((tmp_path / 'cut.wav').read_bytes()[:5000])
+    reasons = {'text.wav': 'not a wav file', 'empty.wav': 'not a wav file', 'slow.wav': '6000 Hz, it must be 8000 to',
+               'nan.wav': 'NaN', 'none.wav': 'no samples', 'scaled.wav': r'must lie in \[-1, 1\], these reach 3000',
+               'cut.wav': 'Reached EOF'}
     for name, reason in reasons.items():
         with pytest.raises(LabError, match=reason) as error:
             reader.read_audio(str(tmp_path / name))
@@ -130,7 +140,8 @@ def test_found_files_are_a_sorted_dataframe(lab, write_feat):
 
 
 def test_enrolment_and_test_files_are_told_apart_by_name(lab, write_feat):
-    for name in ('test_a/enroll.p', 'test_a/enroll2.p', 'test_a/test.p', 'enroll_b/enroll.p', 'enroll_b/test.p', 'enroll_b/other.p'):
+    for name in ('test_a/enroll.p', 'test_a/enroll2.p', 'test_a/test.p',
+                 'enroll_b/enroll.p', 'enroll_b/test.p', 'enroll_b/other.p'):
         write_feat('feat/test/' + name)
     enroll_DB, test_DB = reader.split_enroll_and_test('feat/test')
     assert list(enroll_DB['speaker_id']) == ['enroll_b', 'test_a', 'test_a'] and list(enroll_DB.index) == [0, 1, 2]
@@ -148,7 +159,7 @@ def test_missing_and_empty_folders_are_named(lab, read):
 
 def test_file_outside_a_speaker_folder_is_refused(lab, write_feat):
     write_feat('train/stray.p')
-    with pytest.raises(LabError, match='train/stray.p lies in no speaker folder'):
+    with pytest.raises(LabError, match='train/stray.p: lies in no speaker folder'):
         reader.read_feats_structure('train')
 
 
@@ -156,23 +167,27 @@ def test_converter_does_what_is_missing_or_old_and_names_what_it_cannot_use(lab,
     for name in ('s1/enroll.wav', 's1/test.wav', 's2/enroll.wav'):
         path = lab / c.TEST_WAV_DIR / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        wavfile.write(path, 16000, np.round(chirp(1.0) * 2**15).astype(np.int16))
-    write_24_bit(lab / c.TEST_WAV_DIR / 's2/test.wav', chirp(1.0))
+        wavfile.write(path, 16000, np.round(chirp(2.0) * 2**15).astype(np.int16))
+    write_24_bit(lab / c.TEST_WAV_DIR / 's2/test.wav', chirp(2.0))
     reader.main()
     out = capsys.readouterr().out
     assert '4 converted, 0 up to date, 0 skipped' in out
-    assert '3 x 16-bit PCM, 16000 Hz, 1 channel\n' in out and '1 x 24-bit PCM, 16000 Hz, 1 channel\n' in out
+    assert '3 x 16-bit PCM, 16000 Hz, mono\n' in out and '1 x 24-bit PCM, 16000 Hz, mono\n' in out
     content = reader.read_pickles('feat_logfbank_nfilt40/test/s1/test.p')[0]
     assert content['label'] == 's1'
-    np.testing.assert_allclose(content['feat'], reader.extract_features(np.round(chirp(1.0) * 2**15) / 2**15))
+    np.testing.assert_allclose(content['feat'], reader.extract_features(np.round(chirp(2.0) * 2**15) / 2**15))
 
     (lab / c.TEST_WAV_DIR / 's1/bad.wav').write_bytes(b'RIFFrubbish')
+    wavfile.write(lab / c.TEST_WAV_DIR / 'stray.wav', 16000, np.zeros(32000, np.int16))
+    wavfile.write(lab / c.TEST_WAV_DIR / 's1/SHORT.WAV', 16000, np.zeros(16000, np.int16))
     os.utime('feat_logfbank_nfilt40/test/s2/test.p', (1, 1))  # older than its wav
     message = stopped_with(reader.main)
     captured = capsys.readouterr()
-    assert '1 converted, 3 up to date, 1 skipped' in captured.out
-    assert 's1/bad.wav' in captured.err and '1 wav file(s) skipped' in message
-    assert not (lab / 'feat_logfbank_nfilt40/test/s1/bad.p').exists()
+    assert '1 converted, 3 up to date, 3 skipped' in captured.out
+    assert 's1/bad.wav: not a wav file' in captured.err and 'stray.wav: lies in no speaker folder' in captured.err
+    assert 's1/SHORT.WAV: 99 frames, 0 after trimming' in captured.err and '3 wav file(s) skipped' in message
+    made = {path.name for path in (lab / 'feat_logfbank_nfilt40').rglob('*') if path.is_file()}
+    assert made == {'enroll.p', 'test.p'}
 
 
 def test_nothing_to_convert_is_an_error(lab, stopped_with):
@@ -186,7 +201,10 @@ class Evil:
         return open, ('was_here', 'w')
 
 
-@pytest.mark.parametrize('bad', [Evil(), {'feat': Evil()}, np.array([Evil()], dtype=object), print, Evil, pickle.Pickler])
+EVILS = [Evil(), {'feat': Evil()}, np.array([Evil()], dtype=object), np.array(['text']), print, Evil, pickle.Pickler]
+
+
+@pytest.mark.parametrize('bad', EVILS)
 def test_pickles_execute_nothing(lab, bad):
     with open('bad.p', 'wb') as f:
         pickle.dump(bad, f)
@@ -209,16 +227,28 @@ def test_pickles_of_both_numpys_are_read(lab):
     new = pickle.dumps({'feat': feature, 'label': 'a'}, protocol=3)
     old = new.replace(b'numpy._core.multiarray', b'numpy.core.multiarray')
     assert new != old
-    for content in (new, old, pickle.dumps({'feat': feature, 'label': 'a'}, protocol=4)):
+    contents = [pickle.dumps({'feat': feature, 'label': 'a'}, protocol) for protocol in (3, 4, 5)]
+    for content in [old] + contents:
         (lab / 'a.p').write_bytes(content)
         np.testing.assert_array_equal(reader.read_pickles('a.p')[0]['feat'], feature)
+    for array in (feature.T, np.asfortranarray(feature), feature.astype('>f4'), np.arange(3), np.array(True)):
+        for protocol in (3, 4, 5):
+            (lab / 'a.p').write_bytes(pickle.dumps([array], protocol))
+            back = reader.read_pickles('a.p')[0][0]
+            assert back.dtype == array.dtype and back.shape == array.shape
+            np.testing.assert_array_equal(back, array)
 
 
 def test_an_array_that_claims_to_be_huge_is_refused(lab):
-    huge = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I1000000000\nI1000000000\ntS'b'\ntR."
-    (lab / 'huge.p').write_bytes(huge)
-    with pytest.raises(LabError, match='does not start empty'):
-        reader.read_pickles('huge.p')
+    shape = b'(I1000000000\nI1000000000\nt'
+    attacks = [b'cnumpy\nndarray\n' + shape + b'R.',  # an array of any size from the type itself
+               b"cnumpy\nndarray\n((I1\ntcnumpy\ndtype\n(S'O'\ntRC\x08AAAAAAAAtR.",  # an object at any address
+               b"cnumpy.core.multiarray\n_reconstruct\n(N" + shape + b"S'b'\ntR"
+               b"(I1\n" + shape + b"cnumpy\ndtype\n(S'f8'\ntRI00\nC\x08AAAAAAAAtb."]  # 8 bytes that claim to be 8 EB
+    for attack in attacks:
+        (lab / 'huge.p').write_bytes(attack)
+        with pytest.raises(LabError, match='huge.p: not a pickle'):
+            reader.read_pickles('huge.p')
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(lab):
