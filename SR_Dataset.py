@@ -4,6 +4,9 @@
     DvectorDataset    index -> feature (1, 40, n_frames) as a tensor, index of the speaker
     collate           list of those -> features (batch, 1, 40, n_frames), labels (batch,)
 """
+from pathlib import Path
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -43,8 +46,9 @@ class TruncatedInputfromMFB:
     """
 
     def __call__(self, frames_features):
-        n_repeats = -(-c.NUM_WIN_SIZE // len(frames_features))  # rounded up
-        frames_features = np.tile(frames_features, (n_repeats, 1))
+        if len(frames_features) < c.NUM_WIN_SIZE:
+            n_repeats = -(-c.NUM_WIN_SIZE // len(frames_features))  # rounded up
+            frames_features = np.tile(frames_features, (n_repeats, 1))
         # torch's random numbers, not numpy's: one seed rules everything, and workers of a DataLoader differ
         start = int(torch.randint(len(frames_features) - c.NUM_WIN_SIZE + 1, ()))
         return frames_features[None, start:start + c.NUM_WIN_SIZE]
@@ -71,22 +75,45 @@ class ToTensorTestInput:
         return torch.from_numpy(np.ascontiguousarray(np_feature.T[None, None], np.float32))
 
 
+class InFile(NamedTuple):
+    """Where an array stands in a file; numpy.memmap reads from there the rows that are asked for, and no more."""
+    filename: str
+    dtype: np.dtype
+    offset: int  # bytes
+    shape: tuple
+
+
+def find_in_file(filename, feature):
+    """The place of `feature` in the feature file it was read from: a pickle holds an array as one run of bytes."""
+    offset = Path(filename).read_bytes().find(feature.tobytes())
+    if offset < 0:
+        raise LabError('%s: does not hold its array as it lies in memory; make it again, or raise cache_gb' % filename)
+    return InFile(filename, feature.dtype, offset, feature.shape)
+
+
 class DvectorDataset(Dataset):
-    """Utterances of a DataFrame (filename, speaker_id), read into memory once: (feature tensor, index of the speaker).
+    """Utterances of a DataFrame (filename, speaker_id): (feature tensor, index of the speaker).
 
     loader: file -> (feature, label); transforms: called one after another on a feature; spk_to_idx: speaker -> index.
-    Raises LabError for a file that cannot be used: here, before the first epoch, rather than in the middle of it.
+    Every file is read and checked once. Features stay in memory as float32 up to cache_gb (10^9 bytes); of the others,
+    each sample reads from its file just the frames it needs. Raises LabError for a file that cannot be used: here,
+    before the first epoch, rather than in the middle of it.
     """
 
-    def __init__(self, DB, loader, transforms, spk_to_idx):
+    def __init__(self, DB, loader, transforms, spk_to_idx, *, cache_gb=4.0):
         self.transforms = transforms
-        self.features, self.labels = [], []  # (n_frames, n_dims) float32 each; int each
+        self.features, self.labels = [], []  # (n_frames, n_dims) array or where to find it; int
+        self.all_in_memory = True
+        free_bytes = cache_gb * 1e9
         rows = zip(DB['filename'], DB['speaker_id'])
         for filename, speaker in tqdm(rows, total=len(DB), desc='Reading features', disable=None):
             feature, label = loader(filename)
             if label != speaker:
                 raise LabError("%s: its label is %r, but it lies in the folder of %r" % (filename, label, speaker))
-            self.features.append(feature.astype(np.float32))
+            cached = feature.astype(np.float32)
+            free_bytes -= cached.nbytes
+            self.features.append(cached if free_bytes >= 0 else find_in_file(filename, feature))
+            self.all_in_memory = free_bytes >= 0
             self.labels.append(spk_to_idx[speaker])
 
     def __len__(self):
@@ -94,6 +121,8 @@ class DvectorDataset(Dataset):
 
     def __getitem__(self, index):
         feature = self.features[index]
+        if isinstance(feature, InFile):
+            feature = np.memmap(feature.filename, feature.dtype, 'r', feature.offset, feature.shape)
         for transform in self.transforms:
             feature = transform(feature)
         return feature, self.labels[index]

@@ -17,6 +17,7 @@ from SR_Dataset import ToTensorTestInput, read_MFB
 BACKBONES = {'resnet18': resnet.resnet18, 'resnet34': resnet.resnet34, 'resnet50': resnet.resnet50,
              'resnet101': resnet.resnet101, 'resnet152': resnet.resnet152}
 ENROLL_FILE = 'embeddings.p'  # in the folder of enrolments
+SEGMENT_BATCH = 64  # segments of one utterance that go through the network together: bounds the memory
 
 
 class background_resnet(nn.Module):
@@ -54,6 +55,19 @@ def print_device(use_cuda):
     """Say so in one line where a GPU is wanted and there is none."""
     if use_cuda and not torch.cuda.is_available():
         print('No GPU found: running on the CPU')
+
+
+def has_bfloat16(device):
+    """Whether the hardware multiplies bfloat16 numbers itself: the GPU, or a CPU with AMX or AVX512-BF16."""
+    if device.type == 'cuda':
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    abilities = torch.cpu.get_capabilities()
+    return bool(abilities.get('amx_bf16') or abilities.get('avx512_bf16'))
+
+
+def mixed_precision(device):
+    """Context in which a network computes in bfloat16 where that is faster, and in float32 elsewhere."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
 
 def feature_settings():
@@ -120,7 +134,7 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
                            % (filename, name, saved, stated))
     with open(filename, 'rb') as f:
         model.checkpoint = {'file': filename, 'sha256': hashlib.file_digest(f, 'sha256').hexdigest()}
-    return model.to(get_device(use_cuda)).eval()
+    return model.to(get_device(use_cuda), memory_format=torch.channels_last).eval()
 
 
 def get_embeddings(use_cuda, filename, model, test_frames):
@@ -138,12 +152,16 @@ def embed_feature(use_cuda, feature, model, test_frames):
     if test_frames < 1:
         raise LabError('test_frames = %s: a segment must have at least one frame' % test_frames)
     to_tensor, device = ToTensorTestInput(), get_device(use_cuda)
+    starts = range(0, len(feature), test_frames)
+    segments = [to_tensor(feature[start:start + test_frames]) for start in starts]  # (1, 1, n_dims, <= test_frames)
+    n_full = len(feature) // test_frames
+    batches = [torch.cat(segments[i:min(i + SEGMENT_BATCH, n_full)]) for i in range(0, n_full, SEGMENT_BATCH)]
+    batches += segments[n_full:]  # the last one, if it is shorter
     activation = 0
     with torch.inference_mode():
-        for start in range(0, len(feature), test_frames):
-            segment = to_tensor(feature[start:start + test_frames])  # (1, 1, n_dims, <= test_frames)
-            spk_embedding, _ = model(segment.to(device))
-            activation = activation + spk_embedding  # (1, embedding_size)
+        for batch in batches:  # (n_segments, 1, n_dims, n_frames)
+            spk_embedding, _ = model(batch.to(device, memory_format=torch.channels_last))
+            activation = activation + spk_embedding.sum(dim=0, keepdim=True)  # (1, embedding_size)
     return F.normalize(activation, dim=1).cpu()
 
 

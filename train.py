@@ -13,13 +13,14 @@ import matplotlib
 import torch
 from torch import nn, optim
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 import configure as c
 from DB_wav_reader import LabError, read_feats_structure, run_script, written_whole
 from SR_Dataset import DvectorDataset, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
 from SR_Dataset import collate_fn_feat_padded, read_MFB
 from demo_voices import provide_train_features
-from model import background_resnet, feature_settings, get_device, print_device
+from model import background_resnet, feature_settings, get_device, mixed_precision, print_device
 
 matplotlib.use('Agg')  # write pictures, open no window
 import matplotlib.pyplot as plt  # noqa: E402  (after the choice of how to draw)
@@ -79,7 +80,7 @@ def create_optimizer(optimizer_type, model, lr, wd):
 
 
 class AverageMeter:
-    """The last value of a quantity and its mean so far, each value counted n times."""
+    """The last value of a quantity and its mean so far, each value counted n times. Tensors stay on their device."""
 
     def __init__(self):
         self.val, self.sum, self.count = 0, 0, 0
@@ -91,12 +92,12 @@ class AverageMeter:
 
     @property
     def avg(self):
-        return self.sum / self.count
+        return float(self.sum) / self.count
 
 
 def accuracy(logits, targets):
-    """Percentage of the rows of logits (batch, n_classes) whose largest entry is the target (batch,)."""
-    return 100 * (logits.argmax(dim=1) == targets).float().mean().item()
+    """Percentage of the rows of logits (batch, n_classes) whose largest entry is the target (batch,), as a tensor."""
+    return 100 * (logits.argmax(dim=1) == targets).float().mean()
 
 
 def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes, *, log_interval=84):
@@ -110,23 +111,23 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
     model.train()
 
     end = time.perf_counter()
-    for batch_idx, (inputs, targets) in enumerate(train_loader):
+    for batch_idx, (inputs, targets) in enumerate(tqdm(train_loader, disable=None, leave=False)):
         # fetch a batch: (batch, 1, 40, 100) and (batch,)
-        inputs, targets = inputs.to(device), targets.to(device)
+        inputs = inputs.to(device, memory_format=torch.channels_last, non_blocking=True)
+        targets = targets.to(device, non_blocking=True)
 
         # forward
-        _, logits = model(inputs)  # (batch, n_classes)
-        loss = criterion(logits, targets)
+        with mixed_precision(device):
+            _, logits = model(inputs)  # (batch, n_classes)
+        loss = criterion(logits.float(), targets)
 
         # backward
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
-        # keep the score
-        if not math.isfinite(loss.item()):
-            raise LabError('The loss is %s in epoch %d: training has diverged. Try a lower lr.' % (loss.item(), epoch))
-        losses.update(loss.item(), len(targets))
+        # keep the score, without waiting for the device
+        losses.update(loss.detach(), len(targets))
         train_acc.update(accuracy(logits, targets), len(targets))
         batch_time.update(time.perf_counter() - end)
         end = time.perf_counter()
@@ -136,6 +137,8 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
             print('Train Epoch: {:3d} [{:8d}/{:8d} ({:3.0f}%)]\tTime {:.3f} ({:.3f})\tLoss {:.4f}\tAcc {:.4f}'.format(
                 epoch, losses.count - len(inputs), len(train_loader.dataset), 100 * batch_idx / len(train_loader),
                 batch_time.val, batch_time.avg, losses.avg, train_acc.avg), flush=True)
+    if not math.isfinite(losses.avg):
+        raise LabError('The loss is %s in epoch %d: training has diverged. Try a lower lr.' % (losses.avg, epoch))
     return losses.avg
 
 
@@ -147,9 +150,10 @@ def validate(valid_loader, model, criterion, use_cuda, epoch):
 
     with torch.inference_mode():
         for inputs, targets in valid_loader:  # (batch, 1, 40, n_frames) and (batch,)
-            inputs, targets = inputs.to(device), targets.to(device)
-            _, logits = model(inputs)
-            losses.update(criterion(logits, targets).item(), len(targets))
+            inputs, targets = inputs.to(device, memory_format=torch.channels_last), targets.to(device)
+            with mixed_precision(device):
+                _, logits = model(inputs)
+            losses.update(criterion(logits.float(), targets), len(targets))
             valid_acc.update(accuracy(logits, targets), len(targets))
 
     print('  * Validation: Loss {:.4f}\tAcc {:.4f}'.format(losses.avg, valid_acc.avg), flush=True)
