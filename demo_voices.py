@@ -335,9 +335,9 @@ def synthesise(seed, voice, utterance, seconds):
     tract_response = resonators(formants, bandwidths_of(formants) * voice.bandwidth_scale) * piriform  # (n, bins)
 
     # The glottis: pulses whose spectrum is that of the flow's derivative, and noise
-    f0 = voice.f0 * 2 ** ((tone + rng.normal(0, 0.5)) / 12)
+    f0 = voice.f0 * 2 ** ((tone + rng.normal(0, 1)) / 12)
     peak = average.glottal_formant * voice.f0
-    pulse_shape = FREQUENCIES / peak / second_order(peak, voice.open_phase) / np.hypot(1, FREQUENCIES / voice.tilt)
+    pulse_shape = FREQUENCIES / peak / second_order(peak, voice.open_phase) / np.hypot(1, FREQUENCIES / (voice.tilt * rng.lognormal(0, 0.2)))
     noise_shape = 0.25 / np.hypot(1, FREQUENCIES / 2500)
     voicing, aspiration, frication = np.repeat(amplitudes, HOP, axis=0).T  # (n * HOP,) each
     breath = voicing * 10 ** (voice.breathiness / 20) + aspiration
@@ -353,7 +353,7 @@ def synthesise(seed, voice, utterance, seconds):
     # The recording: a microphone that hears little below 160 Hz, silence at both ends, a level, a quiet room
     x = FREQUENCIES / 160
     audio = np.pad(overlap_add(spectrum * (x ** 3 / np.hypot(1, x ** 3)))[:n * HOP], round(SILENCE * RATE))
-    audio *= 10 ** ((voice.level + rng.normal(0, 1) - active_level(audio)) / 20)
+    audio *= 10 ** ((voice.level + rng.normal(0, 2) - active_level(audio)) / 20)
     return audio + 1e-4 * rng.standard_normal(len(audio), np.float32)  # -80 dBFS
 
 

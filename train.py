@@ -6,8 +6,10 @@ Reads the feature files in TRAIN_FEAT_DIR (configure.py), or makes demo voices w
 Writes model_saved/checkpoint_<epoch>.pth after every epoch and loss_plot.png at the end. On two CPU cores, 30 epochs
 take about 7 minutes with the demo voices and 75 with the 24,000 files of the real corpus.
 """
+import json
 import math
 import time
+from pathlib import Path
 
 import matplotlib
 import torch
@@ -20,11 +22,13 @@ from DB_wav_reader import LabError, read_feats_structure, run_script, written_wh
 from SR_Dataset import DvectorDataset, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
 from SR_Dataset import collate_fn_feat_padded, read_MFB
 from demo_voices import provide_train_features
-from model import background_resnet, feature_settings, get_device, mixed_precision, print_device
+from model import background_resnet, feature_settings, find_checkpoint, get_device, mixed_precision, print_device
+from model import read_checkpoint
 
 matplotlib.use('Agg')  # write pictures, open no window
 import matplotlib.pyplot as plt  # noqa: E402  (after the choice of how to draw)
 
+RUN_FILE = 'run.json'  # beside the checkpoints: the settings and losses of the run that wrote them
 OPTIMIZERS = {
     'sgd': lambda parameters, lr, wd: optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=wd),
     'adam': lambda parameters, lr, wd: optim.Adam(parameters, lr=lr, weight_decay=wd),
@@ -32,10 +36,11 @@ OPTIMIZERS = {
 }
 
 
-def load_dataset(val_ratio, *, seed=0):
+def load_dataset(val_ratio, *, seed=0, cache_gb=4.0):
     """The utterances of TRAIN_FEAT_DIR as datasets: (train_dataset, valid_dataset, number of speakers).
 
-    val_ratio: percentage of the utterances kept for validation. Raises LabError where they cannot be trained on.
+    val_ratio: percentage of the utterances kept for validation; cache_gb: memory for the features of both, in 10^9
+    bytes. Raises LabError where they cannot be trained on.
     """
     train_DB, valid_DB = split_train_dev(c.TRAIN_FEAT_DIR, val_ratio, seed=seed)
     speaker_list = sorted(set(train_DB['speaker_id']) | set(valid_DB['speaker_id']))
@@ -44,8 +49,10 @@ def load_dataset(val_ratio, *, seed=0):
                        % (c.TRAIN_FEAT_DIR, speaker_list[0]))
     spk_to_idx = {spk: i for i, spk in enumerate(speaker_list)}
 
-    train_dataset = DvectorDataset(train_DB, read_MFB, [TruncatedInputfromMFB(), ToTensorInput()], spk_to_idx)
-    valid_dataset = DvectorDataset(valid_DB, read_MFB, [ToTensorDevInput()], spk_to_idx)
+    valid_gb = cache_gb * len(valid_DB) / (len(train_DB) + len(valid_DB))
+    train_dataset = DvectorDataset(train_DB, read_MFB, [TruncatedInputfromMFB(), ToTensorInput()], spk_to_idx,
+                                   cache_gb=cache_gb - valid_gb)
+    valid_dataset = DvectorDataset(valid_DB, read_MFB, [ToTensorDevInput()], spk_to_idx, cache_gb=valid_gb)
     return train_dataset, valid_dataset, len(speaker_list)
 
 
@@ -166,6 +173,56 @@ def save_checkpoint(filename, checkpoint):
         torch.save(checkpoint, f)
 
 
+def random_state():
+    """Where torch's random numbers stand, on the CPU and, where there is one, on the GPU."""
+    return {'cpu': torch.get_rng_state(), 'cuda': torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
+
+
+def write_run(log_dir, run):
+    """Write LOG_DIR/run.json: the data, the model, the settings, and the losses of every epoch so far."""
+    with written_whole(Path(log_dir) / RUN_FILE) as temporary:
+        temporary.write_text(json.dumps(run, indent=1))
+
+
+def check_log_dir(log_dir, run, start):
+    """Raise LabError where the run in log_dir must not be overwritten, or cannot be continued, by this one."""
+    run_file, numbered = Path(log_dir) / RUN_FILE, sorted(Path(log_dir).glob('checkpoint_[0-9]*.pth'))
+    if start > 1 and not run_file.exists():
+        raise LabError('start = %d, but %s holds no run to continue. Set start = 1.' % (start, log_dir))
+    if not numbered:
+        return
+    there = json.loads(run_file.read_text()) if run_file.exists() else {}
+    same = ['corpus', 'utterances', 'speakers', 'backbone', 'embedding_size']
+    if any(there.get(name) != run[name] for name in same):
+        raise LabError('%s holds another run (%s). To keep it, set another log_dir; to start over,\n'
+                       'remove %s/checkpoint_[0-9]*.pth and %s.'
+                       % (log_dir, ', '.join('%s %s' % (name, there.get(name, 'unknown')) for name in same),
+                          log_dir, RUN_FILE))
+    if start > 1:
+        for name in ('seed', 'val_ratio'):  # another split would validate on what was trained on
+            if there['settings'][name] != run['settings'][name]:
+                raise LabError('the run in %s has %s = %s, main() says %s: to continue it, they must be the same.'
+                               % (log_dir, name, there['settings'][name], run['settings'][name]))
+        return
+    print('%s: an earlier run of %d epochs is replaced (start = %d would continue it)'
+          % (log_dir, len(there['epochs']), len(there['epochs']) + 1))
+    for filename in numbered:
+        filename.unlink()
+    run_file.unlink()
+
+
+def continue_run(log_dir, start, model, optimizer, scheduler):
+    """Put everything back to where it was after epoch start - 1. Returns the history of the epochs until then."""
+    checkpoint = read_checkpoint(find_checkpoint(log_dir, start - 1))
+    model.load_state_dict(checkpoint['state_dict'])
+    optimizer.load_state_dict(checkpoint['optimizer'])
+    scheduler.load_state_dict(checkpoint['scheduler'])
+    torch.set_rng_state(checkpoint['random']['cpu'])
+    if checkpoint['random']['cuda'] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(checkpoint['random']['cuda'])
+    return json.loads((Path(log_dir) / RUN_FILE).read_text())['epochs'][:start - 1]
+
+
 def visualize_the_losses(train_losses, valid_losses, *, filename='loss_plot.png'):
     """Draw the losses of all epochs into loss_plot.png, with a dashed line at the lowest validation loss."""
     epochs = range(1, len(train_losses) + 1)
@@ -190,7 +247,7 @@ def main():
     val_ratio = 10  # percentage of the utterances kept for validation
     embedding_size = 128  # length of a d-vector; try 32 to 512
     backbone = 'resnet18'  # or resnet34, resnet50, resnet101, resnet152: slower; better?
-    start = 1  # number of the first epoch
+    start = 1  # first epoch; k continues from checkpoint k - 1, with everything as it was
     n_epochs = 30  # how many epochs; the slides use the one with the lowest validation loss
 
     lr = 1e-1  # initial learning rate; try 1e-2 and 1
@@ -203,8 +260,11 @@ def main():
     valid_batch_size = 16  # whole utterances in a validation step
     use_shuffle = True  # draw the training utterances in a new order every epoch
 
+    cache_gb = 4.0  # memory for features, in 10^9 bytes; those beyond are read from their files, sample by sample
+    num_workers = 2  # processes that read them; none is started where all features are in memory
     log_dir = 'model_saved'  # where the checkpoints go
     log_interval = 84  # batches from one printed line to the next
+    settings = dict(locals())  # all of the above, for run.json
 
     if n_epochs < 1 or batch_size < 2:
         raise LabError('n_epochs = %s, batch_size = %s: at least one epoch, and two utterances for BatchNorm to have a '
@@ -215,7 +275,7 @@ def main():
 
     # Load the dataset
     provide_train_features()
-    train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, seed=seed)
+    train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, seed=seed, cache_gb=cache_gb)
     print('\nNumber of classes (speakers):\n{}\n'.format(n_classes))
 
     # Instantiate the model
@@ -229,30 +289,48 @@ def main():
     scheduler = optim.lr_scheduler.ReduceLROnPlateau(optimizer, 'min', patience=patience, min_lr=min_lr)
 
     # A last batch of a single utterance is left out: BatchNorm needs two to have a variance
-    train_loader = DataLoader(train_dataset, batch_size=batch_size, shuffle=use_shuffle,
+    workers = 0 if train_dataset.all_in_memory and valid_dataset.all_in_memory else num_workers
+    train_loader = DataLoader(train_dataset, batch_size=batch_size, shuffle=use_shuffle, num_workers=workers,
+                              pin_memory=get_device(use_cuda).type == 'cuda',
                               drop_last=len(train_dataset) % batch_size == 1)
-    valid_loader = DataLoader(valid_dataset, batch_size=valid_batch_size, shuffle=False,
+    valid_loader = DataLoader(valid_dataset, batch_size=valid_batch_size, shuffle=False, num_workers=workers,
                               collate_fn=collate_fn_feat_padded)
 
-    avg_train_losses, avg_valid_losses = [], []
-    for epoch in range(start, start + n_epochs):
-        # Train for one epoch, then see how well it does on the validation set
-        train_loss = train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
-                           log_interval=log_interval)
-        valid_loss = validate(valid_loader, model, criterion, use_cuda, epoch)
+    # Begin a run in log_dir, or go on with the one that is there
+    run = {'corpus': c.TRAIN_FEAT_DIR, 'utterances': len(train_dataset) + len(valid_dataset), 'speakers': n_classes,
+           'backbone': backbone, 'embedding_size': embedding_size, 'settings': settings, 'epochs': []}
+    check_log_dir(log_dir, run, start)
+    if start > 1:
+        run['epochs'] = continue_run(log_dir, start, model, optimizer, scheduler)
 
-        # A validation loss that no longer falls lowers the learning rate
-        scheduler.step(valid_loss)
-        avg_train_losses.append(train_loss)
-        avg_valid_losses.append(valid_loss)
+    try:
+        for epoch in range(start, start + n_epochs):
+            # Train for one epoch, then see how well it does on the validation set
+            begin, lr_now = time.perf_counter(), optimizer.param_groups[0]['lr']
+            train_loss = train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
+                               log_interval=log_interval)
+            valid_loss = validate(valid_loader, model, criterion, use_cuda, epoch)
+            seconds = round(time.perf_counter() - begin, 1)
+            print('  * Epoch {}: learning rate {:g}, {} s'.format(epoch, lr_now, seconds), flush=True)
 
-        # Save what the next scripts need
-        save_checkpoint('{}/checkpoint_{}.pth'.format(log_dir, epoch), {
-            'epoch': epoch + 1, 'state_dict': model.state_dict(), 'optimizer': optimizer.state_dict(),
-            'scheduler': scheduler.state_dict(), 'backbone': backbone, 'features': feature_settings()})
+            # A validation loss that no longer falls lowers the learning rate
+            scheduler.step(valid_loss)
+
+            # Save what the next scripts need, and what it takes to go on from here
+            save_checkpoint('{}/checkpoint_{}.pth'.format(log_dir, epoch), {
+                'epoch': epoch + 1, 'state_dict': model.state_dict(), 'optimizer': optimizer.state_dict(),
+                'scheduler': scheduler.state_dict(), 'random': random_state(), 'backbone': backbone,
+                'features': feature_settings()})
+            run['epochs'].append({'train_loss': train_loss, 'valid_loss': valid_loss, 'lr': lr_now, 'seconds': seconds})
+            write_run(log_dir, run)
+    except KeyboardInterrupt:
+        raise LabError('Stopped by Ctrl-C in epoch %d, after %d finished epochs. To go on from there, set start = %d.'
+                       % (epoch, epoch - 1, epoch)) from None
 
     # Find the epoch with the lowest validation loss
-    minposs = start + avg_valid_losses.index(min(avg_valid_losses))
+    avg_train_losses = [entry['train_loss'] for entry in run['epochs']]
+    avg_valid_losses = [entry['valid_loss'] for entry in run['epochs']]
+    minposs = avg_valid_losses.index(min(avg_valid_losses)) + 1
     print('Lowest validation loss at epoch %d' % minposs)
 
     # Visualize the losses as the network trained

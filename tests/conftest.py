@@ -44,6 +44,13 @@ def write_feat():
     return write
 
 
+@pytest.fixture
+def six_voices_features(six_voices, lab):
+    """The training features of the six voices, in a folder to train in that holds nothing else."""
+    (lab / c.TRAIN_FEAT_DIR).parent.mkdir()
+    (lab / c.TRAIN_FEAT_DIR).symlink_to(six_voices / c.TRAIN_FEAT_DIR)
+
+
 @pytest.fixture(scope='session')
 def six_voices(tmp_path_factory):
     """A trained lab: the first six of the test voices are also trained on. What train.py printed is in train.log."""

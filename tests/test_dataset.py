@@ -1,5 +1,6 @@
 """From feature file to batch: reading, cropping, padding, splitting, and every file that must be refused."""
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -131,6 +132,34 @@ def test_dataset_gives_features_and_speaker_numbers(lab, write_feat):
     filename = train.split_train_dev(c.TRAIN_FEAT_DIR, 25)[1]['filename'][0]
     assert 's%d' % label in filename
     np.testing.assert_allclose(feature[0].T, dataset.read_MFB(filename)[0], rtol=1e-6)
+
+
+def test_features_beyond_the_budget_are_read_from_their_files(lab, write_feat):
+    filenames = [write_feat('s%d/%d.p' % (i % 2, i), n_frames=200 + 50 * i, seed=i) for i in range(6)]
+    DB = pd.DataFrame({'filename': filenames, 'speaker_id': ['s%d' % (i % 2) for i in range(6)]})
+    options = {'loader': dataset.read_MFB, 'transforms': [dataset.ToTensorDevInput()], 'spk_to_idx': {'s0': 0, 's1': 1}}
+    in_memory = dataset.DvectorDataset(DB, **options)
+    half = dataset.DvectorDataset(DB, **options, cache_gb=60000e-9)  # 100 + 150 frames of 160 bytes fit
+    assert in_memory.all_in_memory and not half.all_in_memory
+    assert [isinstance(feature, dataset.InFile) for feature in half.features] == [False] * 2 + [True] * 4
+    for (a, label_a), (b, label_b) in zip(in_memory, half):
+        assert torch.equal(a, b) and label_a == label_b
+
+
+def test_a_window_of_a_long_file_is_a_small_read(lab, write_feat, monkeypatch):
+    filename = write_feat('s1/long.p', n_frames=100000)
+    DB = pd.DataFrame({'filename': [filename], 'speaker_id': ['s1']})
+    transforms = [dataset.TruncatedInputfromMFB(), dataset.ToTensorInput()]
+    data = dataset.DvectorDataset(DB, dataset.read_MFB, transforms, {'s1': 0}, cache_gb=0)
+    opened = []
+    monkeypatch.setattr(dataset.np, 'memmap', lambda *args: opened.append(args) or np.zeros(args[-1][:1] + (40,)))
+    assert data[0][0].shape == (1, 40, 100) and opened[0][0] == filename and opened[0][2] == 'r'
+    monkeypatch.undo()
+    monkeypatch.chdir(lab)
+    feature, _ = dataset.read_MFB(filename)
+    window = data[0][0][0].T.numpy()
+    start = np.flatnonzero(np.isclose(feature[:, 0], window[0, 0], atol=1e-6))
+    assert any(np.allclose(feature[s:s + 100], window, atol=1e-6) for s in start)
 
 
 def test_speaker_with_all_files_in_the_validation_set_still_counts(lab, write_feat):

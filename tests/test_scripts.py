@@ -1,4 +1,5 @@
 """The four scripts: what they print, letter by letter, what they decide, and what they say when something is wrong."""
+import json
 import os
 import re
 import shutil
@@ -266,7 +267,8 @@ def test_six_voices_the_loss_falls(six_voices):
 
 
 def test_six_voices_what_training_writes(six_voices):
-    assert sorted(os.listdir(six_voices / 'model_saved')) == sorted('checkpoint_%d.pth' % n for n in range(1, 31))
+    names = ['checkpoint_%d.pth' % n for n in range(1, 31)] + ['run.json']
+    assert sorted(os.listdir(six_voices / 'model_saved')) == sorted(names)
     checkpoint = torch.load(six_voices / 'model_saved/checkpoint_30.pth')
     assert {'epoch', 'state_dict', 'optimizer', 'scheduler', 'backbone', 'features'} <= set(checkpoint)
     assert checkpoint['epoch'] == 31 and (six_voices / 'loss_plot.png').exists()
@@ -330,14 +332,60 @@ def run_copy(script, replacements):
     namespace['main']()
 
 
-def test_one_seed_gives_one_result(six_voices, lab, capsys):
-    (lab / c.TRAIN_FEAT_DIR).parent.mkdir()
-    (lab / c.TRAIN_FEAT_DIR).symlink_to(six_voices / c.TRAIN_FEAT_DIR)
+def test_one_seed_gives_one_result(six_voices_features, lab, capsys):
     logs = []
-    for seed in (1, 1, 2):
-        run_copy('train.py', [('n_epochs = 30', 'n_epochs = 1'), ('seed = 0', 'seed = %d' % seed)])
-        logs.append(re.sub(r'Time \S+ \S+', '', capsys.readouterr().out))
+    for name, seed in (('first', 1), ('again', 1), ('other', 2)):
+        run_copy('train.py', [('n_epochs = 30', 'n_epochs = 1'), ('seed = 0', 'seed = %d' % seed),
+                              ("log_dir = 'model_saved'", "log_dir = '%s'" % name)])
+        logs.append(re.sub(r'Time \S+ \S+|, \S+ s$', '', capsys.readouterr().out, flags=re.M))
     assert 'Validation' in logs[0] and logs[0] == logs[1] != logs[2]
+
+
+def test_two_epochs_and_two_more_equal_four(six_voices_features, lab, capsys):
+    """Bit for bit: parameters, losses, learning rates; a step that lowers the learning rate lies in between."""
+    patient = ('patience = 2', 'patience = 0')
+    run_copy('train.py', [('n_epochs = 30', 'n_epochs = 4'), ("log_dir = 'model_saved'", "log_dir = 'four'"), patient])
+    run_copy('train.py', [('n_epochs = 30', 'n_epochs = 2'), patient])
+    run_copy('train.py', [('n_epochs = 30', 'n_epochs = 2'), ('    start = 1', '    start = 3'), patient])
+    runs = [json.loads((lab / folder / 'run.json').read_text())['epochs'] for folder in ('four', 'model_saved')]
+    for run in runs:
+        assert len(run) == 4 and all(epoch.pop('seconds') > 0 for epoch in run)
+    assert runs[0] == runs[1]
+    whole, continued = (torch.load('%s/checkpoint_4.pth' % folder) for folder in ('four', 'model_saved'))
+    assert all(torch.equal(whole['state_dict'][name], continued['state_dict'][name]) for name in whole['state_dict'])
+    assert torch.equal(whole['random']['cpu'], continued['random']['cpu'])
+
+
+def test_another_run_is_not_overwritten(six_voices_features, lab, stopped_with, capsys):
+    one = ('n_epochs = 30', 'n_epochs = 1')
+    assert 'start = 2, but model_saved holds no run to continue' in stopped_with(
+        lambda: run_copy('train.py', [one, ('    start = 1', '    start = 2')]))
+    run_copy('train.py', [one])
+    before = (lab / 'model_saved/checkpoint_1.pth').read_bytes()
+    message = stopped_with(lambda: run_copy('train.py', [one, ("backbone = 'resnet18'", "backbone = 'resnet34'")]))
+    assert 'model_saved holds another run' in message and 'backbone resnet18' in message and 'remove' in message
+    assert 'has seed = 0, main() says 1' in stopped_with(
+        lambda: run_copy('train.py', [one, ('    start = 1', '    start = 2'), ('seed = 0', 'seed = 1')]))
+    assert 'cp_num can be one of: 1.' in stopped_with(lambda: run_copy('train.py', [one, ('    start = 1', '    start = 9')]))
+    assert (lab / 'model_saved/checkpoint_1.pth').read_bytes() == before
+    capsys.readouterr()
+    run_copy('train.py', [one, ('seed = 0', 'seed = 1')])
+    assert 'model_saved: an earlier run of 1 epochs is replaced' in capsys.readouterr().out
+    (lab / 'model_saved/run.json').unlink()  # checkpoints of unknown origin
+    assert 'model_saved holds another run' in stopped_with(lambda: run_copy('train.py', [one]))
+
+
+def test_ctrl_c_says_how_to_go_on(six_voices_features, lab, stopped_with, monkeypatch):
+    validate, calls = train.validate, []
+
+    def stop_in_epoch_2(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return validate(*args)
+    monkeypatch.setattr(train, 'validate', stop_in_epoch_2)
+    assert 'in epoch 2, after 1 finished epochs. To go on from there, set start = 2.' in stopped_with(train.main)
+    assert sorted(os.listdir('model_saved')) == ['checkpoint_1.pth', 'run.json']
 
 
 @pytest.mark.parametrize('old, new, complaint', [
@@ -347,16 +395,12 @@ def test_one_seed_gives_one_result(six_voices, lab, capsys):
     ("backbone = 'resnet18'", "backbone = 'resnet'", 'unknown backbone: resnet. Choose one of resnet18'),
     ('val_ratio = 10', 'val_ratio = 0', 'val_ratio = 0 leaves 240 for training and 0 for validation'),
 ])
-def test_impossible_settings_are_named(six_voices, lab, old, new, complaint, stopped_with):
-    (lab / c.TRAIN_FEAT_DIR).parent.mkdir()
-    (lab / c.TRAIN_FEAT_DIR).symlink_to(six_voices / c.TRAIN_FEAT_DIR)
+def test_impossible_settings_are_named(six_voices_features, lab, old, new, complaint, stopped_with):
     assert complaint in stopped_with(lambda: run_copy('train.py', [('    ' + old, '    ' + new)]))
     assert not (lab / 'model_saved').exists()
 
 
-def test_a_last_batch_of_one_is_left_out(six_voices, lab, capsys):
-    (lab / c.TRAIN_FEAT_DIR).parent.mkdir()
-    (lab / c.TRAIN_FEAT_DIR).symlink_to(six_voices / c.TRAIN_FEAT_DIR)
+def test_a_last_batch_of_one_is_left_out(six_voices_features, lab, capsys):
     run_copy('train.py', [('n_epochs = 30', 'n_epochs = 1'), ('log_interval = 84', 'log_interval = 1'),
                           ('    batch_size = 64', '    batch_size = 43')])  # 216 = 5 * 43 + 1
     assert capsys.readouterr().out.count('Train Epoch') == 5
