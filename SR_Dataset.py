@@ -119,10 +119,15 @@ class DvectorDataset(Dataset):
     def __len__(self):
         return len(self.labels)
 
-    def __getitem__(self, index):
+    def feature(self, index):
+        """The whole feature (n_frames, n_dims) of an utterance; of one left in its file, rows are read when used."""
         feature = self.features[index]
         if isinstance(feature, InFile):
-            feature = np.memmap(feature.filename, feature.dtype, 'r', feature.offset, feature.shape)
+            return np.memmap(feature.filename, feature.dtype, 'r', feature.offset, feature.shape)
+        return feature
+
+    def __getitem__(self, index):
+        feature = self.feature(index)
         for transform in self.transforms:
             feature = transform(feature)
         return feature, self.labels[index]

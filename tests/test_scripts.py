@@ -134,6 +134,19 @@ def test_training_lines_show_true_accuracies(capsys):
         'Train Epoch:   7 [       4/       5 ( 67%)]\tTime ...\tLoss 3.6001\tAcc 60.0000\n')
 
 
+def test_mean_d_vector_by_hand():
+    class TwoUtterances:
+        def feature(self, index):
+            feature = np.zeros((100, 40))
+            feature[:, :2] = [(3, 4), (0, 7), (5, 5)][index]
+            return feature
+
+        def __len__(self):
+            return 3
+    mean = train.mean_d_vector(TwoUtterances(), FirstFrame(), False, 2)
+    torch.testing.assert_close(mean, torch.tensor([[0.3, 0.9]]))
+
+
 def test_a_training_step_by_hand():
     """Two steps of SGD with momentum 0.9 on a bias alone, whose gradient is the softmax minus the target."""
     model = Scripted([[[0.0, 0]], [[0.0, 0]]]).eval()
@@ -267,7 +280,7 @@ def test_six_voices_the_loss_falls(six_voices):
 
 
 def test_six_voices_what_training_writes(six_voices):
-    names = ['checkpoint_%d.pth' % n for n in range(1, 31)] + ['run.json']
+    names = ['checkpoint_%d.pth' % n for n in range(1, 31)] + ['checkpoint_best.pth', 'run.json']
     assert sorted(os.listdir(six_voices / 'model_saved')) == sorted(names)
     checkpoint = torch.load(six_voices / 'model_saved/checkpoint_30.pth')
     assert {'epoch', 'state_dict', 'optimizer', 'scheduler', 'backbone', 'features'} <= set(checkpoint)
@@ -276,6 +289,11 @@ def test_six_voices_what_training_writes(six_voices):
     scheduler = checkpoint['scheduler']
     assert scheduler['last_epoch'] == 30 and scheduler['best'] == pytest.approx(min(map(float, losses)), abs=1e-4)
     assert (scheduler['patience'], scheduler['min_lrs'], scheduler['factor']) == (2, [1e-4], 0.1)
+    best = torch.load(six_voices / 'model_saved/checkpoint_best.pth')
+    number = 1 + losses.index(min(losses, key=float))
+    expected = torch.load(six_voices / ('model_saved/checkpoint_%d.pth' % number))
+    assert best['epoch'] == number + 1 and 'optimizer' not in best and best['n_speakers'] == 6
+    assert all(torch.equal(best['state_dict'][name], expected['state_dict'][name]) for name in expected['state_dict'])
     settings = torch.load(six_voices / 'model_saved/checkpoint_1.pth')['optimizer']['param_groups'][0]
     assert (settings['lr'], settings['momentum'], settings['weight_decay']) == (0.1, 0.9, 1e-4)
 
@@ -366,7 +384,8 @@ def test_another_run_is_not_overwritten(six_voices_features, lab, stopped_with, 
     assert 'model_saved holds another run' in message and 'backbone resnet18' in message and 'remove' in message
     assert 'has seed = 0, main() says 1' in stopped_with(
         lambda: run_copy('train.py', [one, ('    start = 1', '    start = 2'), ('seed = 0', 'seed = 1')]))
-    assert 'cp_num can be one of: 1.' in stopped_with(lambda: run_copy('train.py', [one, ('    start = 1', '    start = 9')]))
+    assert 'cp_num can be one of: 1, best.' in stopped_with(
+        lambda: run_copy('train.py', [one, ('    start = 1', '    start = 9')]))
     assert (lab / 'model_saved/checkpoint_1.pth').read_bytes() == before
     capsys.readouterr()
     run_copy('train.py', [one, ('seed = 0', 'seed = 1')])
