@@ -77,9 +77,9 @@ class Voice(NamedTuple):
 def draw_voice(seed, index):
     """The Voice number `index`: odd ones are women, even ones men. Its parameters are drawn around AVERAGES:
 
-    - F0 2.5 semitones between speakers, women 207 Hz (Traunmueller & Eriksson 1995); men a little above their 119 Hz
+    - F0 3 semitones between speakers, women 207 Hz (Traunmueller & Eriksson 1995); men a little above their 119 Hz
     - vocal tract 14.5 and 16.9 cm, 5 % between speakers (Goldstein 1980; Fitch & Giedd 1999)
-    - formants 4 to 5 % beyond the tract's length (the spread within one vowel in Peterson & Barney 1952)
+    - formants 5 to 6 % beyond the tract's length (the spread within one vowel in Peterson & Barney 1952)
     - jitter 0.3 to 1 %, shimmer 0.1 to 0.5 dB (Horii 1979, 1980); more noise for women (Klatt & Klatt 1990)
     - /s/ higher for women (Jongman, Wayland & Wong 2000)
     - spectral balance, level and its spread: set so that the feature maps fill like those of the corpus of the slides
@@ -91,10 +91,10 @@ def draw_voice(seed, index):
         index=index,
         name='%03d%s9%03d' % (index, sex, index),  # a 9 where the corpus has the decade of the speaker's age
         sex=sex,
-        f0=average.f0 * 2 ** (rng.normal(0, 2.5) / 12),
+        f0=average.f0 * 2 ** (rng.normal(0, 3) / 12),
         f0_range=rng.uniform(2.5, 7),
         tract_length=average.tract_length * rng.lognormal(0, 0.05),
-        formant_scale=rng.lognormal(0, [0.05, 0.05, 0.05, 0.04, 0.04, 0.04, 0.04, 0.04]),
+        formant_scale=rng.lognormal(0, [0.06, 0.06, 0.06, 0.05, 0.05, 0.05, 0.05, 0.05]),
         vowel_space=rng.uniform(0.65, 1.05),
         bandwidth_scale=rng.lognormal(0, 0.25),
         open_phase=average.open_phase * rng.lognormal(0, 0.4),
@@ -336,9 +336,8 @@ def synthesise(seed, voice, utterance, seconds):
 
     # The glottis: pulses whose spectrum is that of the flow's derivative, and noise
     f0 = voice.f0 * 2 ** ((tone + rng.normal(0, 0.7)) / 12)
-    tilt = voice.tilt * rng.lognormal(0, 0.2)  # the vocal effort of this utterance
     peak = average.glottal_formant * voice.f0
-    pulse_shape = FREQUENCIES / peak / second_order(peak, voice.open_phase) / np.hypot(1, FREQUENCIES / tilt)
+    pulse_shape = FREQUENCIES / peak / second_order(peak, voice.open_phase) / np.hypot(1, FREQUENCIES / voice.tilt)
     noise_shape = 0.25 / np.hypot(1, FREQUENCIES / 2500)
     voicing, aspiration, frication = np.repeat(amplitudes, HOP, axis=0).T  # (n * HOP,) each
     breath = voicing * 10 ** (voice.breathiness / 20) + aspiration
