@@ -29,6 +29,7 @@ matplotlib.use('Agg')  # write pictures, open no window
 import matplotlib.pyplot as plt  # noqa: E402  (after the choice of how to draw)
 
 RUN_FILE = 'run.json'  # beside the checkpoints: the settings and losses of the run that wrote them
+BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss, without what only training needs
 OPTIMIZERS = {
     'sgd': lambda parameters, lr, wd: optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=wd),
     'adam': lambda parameters, lr, wd: optim.Adam(parameters, lr=lr, weight_decay=wd),
@@ -207,16 +208,15 @@ def check_log_dir(log_dir, run, start):
                        % (log_dir, ', '.join('%s %s' % (name, there.get(name, 'unknown')) for name in same),
                           log_dir, RUN_FILE))
     if start > 1:
-        for name in ('seed', 'val_ratio'):  # another split would validate on what was trained on
+        for name in ('seed', 'val_ratio', 'optimizer_type'):  # another split would validate on what was trained on
             if there['settings'][name] != run['settings'][name]:
                 raise LabError('the run in %s has %s = %s, main() says %s: to continue it, they must be the same.'
                                % (log_dir, name, there['settings'][name], run['settings'][name]))
         return
     print('%s: an earlier run of %d epochs is replaced (start = %d would continue it)'
           % (log_dir, len(there['epochs']), len(there['epochs']) + 1))
-    for filename in numbered:
-        filename.unlink()
-    run_file.unlink()
+    for filename in [*numbered, Path(log_dir) / BEST_FILE, run_file]:
+        filename.unlink(missing_ok=True)
 
 
 def continue_run(log_dir, start, model, optimizer, scheduler):
@@ -342,9 +342,9 @@ def main():
     minposs = avg_valid_losses.index(min(avg_valid_losses)) + 1
     print('Lowest validation loss at epoch %d' % minposs)
 
-    # Keep that one as checkpoint_best.pth too, without what only training needs
+    # Keep that one under a name of its own, too
     model.load_state_dict(read_checkpoint(find_checkpoint(log_dir, minposs))['state_dict'])
-    save_checkpoint('{}/checkpoint_best.pth'.format(log_dir), {
+    save_checkpoint(Path(log_dir) / BEST_FILE, {
         'epoch': minposs + 1, 'state_dict': model.state_dict(), 'backbone': backbone, 'features': feature_settings(),
         'n_speakers': n_classes, 'mean': mean_d_vector(train_dataset, model, use_cuda, n_mean)})
 

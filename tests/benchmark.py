@@ -3,9 +3,11 @@
     python tests/benchmark.py [feature_folder]
 
 Times both in one run, in turn, on the machine at hand: training epochs (data included), epochs with validation, and the
-enrolment of ten speakers. Without a folder of feature files it makes demo voices in a temporary one. Prints the ratio of
-each pair and their median, smallest and largest; writes nothing. Takes about ten minutes on two cores.
+enrolment of ten speakers. Without a folder of feature files it makes demo voices in a temporary one. Prints the ratios'
+median, smallest and largest; writes nothing. Takes about ten minutes on two cores.
 """
+import contextlib
+import io
 import math
 import pickle
 import random
@@ -99,8 +101,6 @@ def compare(name, literal, suite, n_pairs):
 
 def quietly(function, *args):
     """The suite's functions print their lines; here they would stand between the figures."""
-    import contextlib
-    import io
     with contextlib.redirect_stdout(io.StringIO()):
         return function(*args)
 
@@ -117,7 +117,8 @@ def compare_training(n_pairs, n_utterances, batch_size, valid_batch_size):
     train_part = torch.utils.data.Subset(train_data, range(n_utterances))
     valid_part = torch.utils.data.Subset(valid_data, range(n_valid))
     loaders = {
-        'literal train': DataLoader(LiteralDataset(filenames[:n_utterances], speakers, False), batch_size, shuffle=True),
+        'literal train': DataLoader(LiteralDataset(filenames[:n_utterances], speakers, False), batch_size,
+                                    shuffle=True),
         'literal valid': DataLoader(LiteralDataset(filenames[-n_valid:], speakers, True), valid_batch_size,
                                     collate_fn=collate_fn_feat_padded),
         'suite train': DataLoader(train_part, batch_size, shuffle=True),
