@@ -69,8 +69,14 @@ def check_speaker_folder(filename, directory):
         raise LabError('%s: lies in no speaker folder. Move it to %s/<speaker>/.' % (filename, directory))
 
 
-def make_DB(filenames, directory):
-    """DataFrame with a row per file: filename, speaker_id (its folder), dataset_id (the folder above that)."""
+def make_DB(filenames, directory, kind, advice):
+    """DataFrame with a row per file: filename, speaker_id (its folder), dataset_id (the folder above that).
+
+    Raises LabError, with the advice, where there are no files of this kind, and where one is in no speaker's folder.
+    """
+    if not filenames:
+        problem = 'holds no %s files' % kind if os.path.isdir(directory) else 'does not exist'
+        raise LabError('%s %s. %s' % (directory, problem, advice))
     for filename in filenames:
         check_speaker_folder(filename, directory)
     DB = pd.DataFrame({'filename': filenames}, dtype=object)
@@ -85,12 +91,8 @@ def read_DB_structure(directory):
 
     Raises LabError where the folder is missing or holds no wav file.
     """
-    filenames = find_wavs(directory)
-    if not filenames:
-        problem = 'holds no wav files' if os.path.isdir(directory) else 'does not exist'
-        raise LabError('%s %s. Put recordings there as <speaker>/<name>.wav, or set another folder in configure.py.'
-                       % (directory, problem))
-    return make_DB(filenames, directory)
+    return make_DB(find_wavs(directory), directory, 'wav',
+                   'Put recordings there as <speaker>/<name>.wav, or set another folder in configure.py.')
 
 
 def read_feats_structure(directory):
@@ -98,13 +100,9 @@ def read_feats_structure(directory):
 
     Raises LabError where the folder is missing or holds no feature file.
     """
-    filenames = find_feats(directory)
-    if not filenames:
-        problem = 'holds no feature files' if os.path.isdir(directory) else 'does not exist'
-        raise LabError('%s %s. Run python DB_wav_reader.py to make them from your wavs, or set another\n'
-                       'folder in configure.py; demo voices are made only in the folders that the project came with.'
-                       % (directory, problem))
-    return make_DB(filenames, directory)
+    return make_DB(find_feats(directory), directory, 'feature',
+                   'Run python DB_wav_reader.py to make them from your wavs, or set another\nfolder in configure.py; '
+                   'demo voices are made only in the folders that the project came with.')
 
 
 def split_enroll_and_test(dataroot_dir):
