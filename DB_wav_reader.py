@@ -108,7 +108,7 @@ def read_feats_structure(directory):
 def split_enroll_and_test(dataroot_dir):
     """(enroll_DB, test_DB): the files below `dataroot_dir` whose names begin with 'enroll' and with 'test'."""
     DB_all = read_feats_structure(dataroot_dir)
-    names = [os.path.basename(filename) for filename in DB_all['filename']]
+    names = [os.path.basename(filename).lower() for filename in DB_all['filename']]
     enroll_DB = DB_all[[name.startswith('enroll') for name in names]].reset_index(drop=True)
     test_DB = DB_all[[name.startswith('test') for name in names]].reset_index(drop=True)
     if enroll_DB.empty or test_DB.empty:

@@ -43,7 +43,7 @@ def main():
     use_cuda = True  # use a GPU if there is one; False: the CPU in any case
     log_dir = 'model_saved'  # where the checkpoints are saved
     embedding_size = 128  # dimension of a d-vector; None: what the checkpoint says
-    cp_num = 24  # which checkpoint to use? The epoch that train.py named has the lowest validation loss
+    cp_num = 24  # which checkpoint to use? 'best' is the one with the lowest validation loss; the same in all scripts
     n_classes = None  # how many speakers in the training data? None: what the checkpoint says
     test_frames = 200  # frames (10 ms) of the segments that an utterance is cut into; try 100 and 400
     embedding_dir = 'enroll_embeddings'  # where to save the embeddings

@@ -204,9 +204,9 @@ def check_log_dir(log_dir, run, start):
     same = ['corpus', 'utterances', 'speakers', 'backbone', 'embedding_size']
     if any(there.get(name) != run[name] for name in same):
         raise LabError('%s holds another run (%s). To keep it, set another log_dir; to start over,\n'
-                       'remove %s/checkpoint_[0-9]*.pth and %s.'
+                       'remove its checkpoint_<epoch>.pth, %s and %s.'
                        % (log_dir, ', '.join('%s %s' % (name, there.get(name, 'unknown')) for name in same),
-                          log_dir, RUN_FILE))
+                          BEST_FILE, RUN_FILE))
     if start > 1:
         for name in ('seed', 'val_ratio', 'optimizer_type'):  # another split would validate on what was trained on
             if there['settings'][name] != run['settings'][name]:
@@ -256,7 +256,7 @@ def main():
     embedding_size = 128  # length of a d-vector; try 32 to 512
     backbone = 'resnet18'  # or resnet34, resnet50, resnet101, resnet152: slower; better?
     start = 1  # first epoch; k continues from checkpoint k - 1, with everything as it was
-    n_epochs = 30  # how many epochs; the slides use the one with the lowest validation loss
+    n_epochs = 30  # how many epochs in this run; the slides then use the one with the lowest validation loss
 
     lr = 1e-1  # initial learning rate; try 1e-2 and 1
     wd = 1e-4  # weight decay (L2 penalty)
