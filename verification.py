@@ -47,7 +47,7 @@ def main():
     # Set the true speaker, as the slides call whom the claim is about. A demo voice; with the real corpus: '230M4087'
     enroll_speaker = '242M9242'
 
-    # Set the claimed speaker, who speaks in the test file. Try another, such as '241F9241'; with the real corpus: '207F2088'
+    # Set the claimed speaker, who speaks in the test file. Try '241F9241'; with the real corpus: '207F2088'
     test_speaker = '242M9242'
 
     # Threshold: a score above it is accepted. What do 0.9 and 0.97 change?
