@@ -4,6 +4,7 @@
     DvectorDataset    index -> feature (1, 40, n_frames) as a tensor, index of the speaker
     collate           list of those -> features (batch, 1, 40, n_frames), labels (batch,)
 """
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,16 +105,24 @@ class DvectorDataset(Dataset):
         self.transforms = transforms
         self.features, self.labels = [], []  # (n_frames, n_dims) array or where to find it; int
         self.all_in_memory = True
-        free_bytes = cache_gb * 1e9
+        # One block for all: 24,000 arrays would leave as much memory in gaps between them as they need themselves.
+        # What is not written to takes no memory.
+        file_bytes = sum(os.path.getsize(filename) for filename in DB['filename'])
+        memory = np.empty(int(min(cache_gb * 1e9, file_bytes)) // 4, np.float32)
+        n_used = 0  # numbers in memory
         rows = zip(DB['filename'], DB['speaker_id'])
         for filename, speaker in tqdm(rows, total=len(DB), desc='Reading features', disable=None):
             feature, label = loader(filename)
             if label != speaker:
                 raise LabError("%s: its label is %r, but it lies in the folder of %r" % (filename, label, speaker))
-            cached = feature.astype(np.float32)
-            free_bytes -= cached.nbytes
-            self.features.append(cached if free_bytes >= 0 else find_in_file(filename, feature))
-            self.all_in_memory = free_bytes >= 0
+            cached = memory[n_used:n_used + feature.size]
+            if self.all_in_memory and len(cached) == feature.size:
+                self.features.append(cached.reshape(feature.shape))
+                self.features[-1][:] = feature
+                n_used += feature.size
+            else:
+                self.features.append(find_in_file(filename, feature))
+                self.all_in_memory = False
             self.labels.append(spk_to_idx[speaker])
 
     def __len__(self):
@@ -141,3 +150,29 @@ def collate_fn_feat_padded(batch):
     longest = max(feature.shape[2] for feature, _ in batch)
     padded = [feature.repeat(1, 1, -(-longest // feature.shape[2]))[:, :, :longest] for feature, _ in batch]
     return torch.stack(padded), torch.tensor([label for _, label in batch])
+
+
+class ShareOfBatches:
+    """Of every batch of indices, the share of one of the processes that train together: all of it where it is alone.
+
+    order: sampler that yields the same indices in each process. A last batch that would leave a process with fewer than
+    the two samples that BatchNorm needs is joined to the one before it: together, every sample is seen once an epoch.
+    """
+
+    def __init__(self, order, batch_size, rank=0, n_processes=1):
+        self.order, self.batch_size, self.rank, self.n_processes = order, batch_size, rank, n_processes
+        if min(batch_size, len(order)) < 2 * n_processes:
+            raise LabError('batch_size = %s, %d utterances, processes: %d. BatchNorm needs at least two utterances of '
+                           'a batch in each.' % (batch_size, len(order), n_processes))
+        n_left = len(order) % batch_size
+        self.n_batches = len(order) // batch_size + (n_left >= 2 * n_processes)
+
+    def __len__(self):
+        return self.n_batches
+
+    def __iter__(self):
+        indices = list(self.order)
+        for i in range(self.n_batches):
+            stop = (i + 1) * self.batch_size if i < self.n_batches - 1 else len(indices)
+            batch = indices[i * self.batch_size:stop]
+            yield batch[self.rank::self.n_processes]

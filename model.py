@@ -1,6 +1,8 @@
 """The speaker classifier, and what one does with it once it is trained: load it, get d-vectors, keep them."""
 import hashlib
+import importlib.util
 import os
+import shutil
 from glob import glob, escape
 from pathlib import Path
 
@@ -68,6 +70,13 @@ def has_bfloat16(device):
 def mixed_precision(device):
     """Context in which a network computes in bfloat16 where that is faster, and in float32 elsewhere."""
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
+
+
+def has_compiler(device):
+    """Whether torch.compile finds what it needs: a C++ compiler for the CPU, Triton for a GPU."""
+    if device.type == 'cuda':
+        return importlib.util.find_spec('triton') is not None
+    return any(shutil.which(name) for name in (os.environ.get('CXX', 'g++'), 'clang++', 'cl'))
 
 
 def feature_settings():

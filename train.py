@@ -1,6 +1,7 @@
 """Fit the background model: a ResNet-18 that tells the training speakers apart.
 
     python train.py
+    torchrun --nproc_per_node=2 train.py    # the same on two GPUs, or in two processes on the CPU
 
 Reads the feature files in TRAIN_FEAT_DIR (configure.py), or makes demo voices where the project's own folder has none.
 Writes model_saved/checkpoint_<epoch>.pth after every epoch, checkpoint_best.pth (the one with the lowest validation
@@ -8,22 +9,27 @@ loss) and loss_plot.png at the end. On two CPU cores with bfloat16, 30 epochs ta
 """
 import json
 import math
+import os
+import sys
 import time
 from pathlib import Path
 
 import matplotlib
 import torch
+import torch.distributed as dist
 from torch import nn, optim
-from torch.utils.data import DataLoader
+from torch.distributed.elastic.multiprocessing.errors import record
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 from tqdm import tqdm
 
 import configure as c
 from DB_wav_reader import LabError, read_feats_structure, run_script, written_whole
-from SR_Dataset import DvectorDataset, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
+from SR_Dataset import DvectorDataset, ShareOfBatches, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
 from SR_Dataset import collate_fn_feat_padded, read_MFB
 from demo_voices import provide_train_features
-from model import background_resnet, embed_feature, feature_settings, find_checkpoint, get_device, mixed_precision
-from model import print_device, read_checkpoint
+from model import background_resnet, embed_feature, feature_settings, find_checkpoint, get_device, has_compiler
+from model import mixed_precision, print_device, read_checkpoint
 
 matplotlib.use('Agg')  # write pictures, open no window
 import matplotlib.pyplot as plt  # noqa: E402  (after the choice of how to draw)
@@ -35,6 +41,7 @@ OPTIMIZERS = {
     'adam': lambda parameters, lr, wd: optim.Adam(parameters, lr=lr, weight_decay=wd),
     'adagrad': lambda parameters, lr, wd: optim.Adagrad(parameters, lr=lr, weight_decay=wd),
 }
+SCHEDULERS = ['plateau', 'onecycle']
 
 
 def load_dataset(val_ratio, *, seed=0, cache_gb=4.0):
@@ -87,14 +94,28 @@ def create_optimizer(optimizer_type, model, lr, wd):
         raise LabError('lr = %s, wd = %s: %s' % (lr, wd, error)) from error
 
 
+def create_scheduler(scheduler_type, optimizer, *, lr, patience, min_lr, warm_up, n_steps):
+    """What moves the learning rate. Raises LabError for an unknown name.
+
+    'plateau': divided by 10 after `patience` epochs without a lower validation loss, never below min_lr; stepped once
+    an epoch. 'onecycle': up to lr during the share warm_up of all n_steps training steps, then down to nothing along a
+    cosine (Smith & Topin 2019, "Super-convergence"); stepped once a training step.
+    """
+    if scheduler_type not in SCHEDULERS:
+        raise LabError('unknown scheduler_type: %s. Choose one of %s.' % (scheduler_type, ', '.join(SCHEDULERS)))
+    if scheduler_type == 'plateau':
+        return optim.lr_scheduler.ReduceLROnPlateau(optimizer, 'min', patience=patience, min_lr=min_lr)
+    return optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=n_steps, pct_start=warm_up, cycle_momentum=False)
+
+
 class AverageMeter:
     """The last value of a quantity and its mean so far, each value counted n times. Tensors stay on their device."""
 
     def __init__(self):
-        self.val, self.sum, self.count = 0, 0, 0
+        self.val, self.sum, self.count, self.n = 0, 0, 0, 0
 
     def update(self, val, n=1):
-        self.val = val
+        self.val, self.n = val, n
         self.sum += val * n
         self.count += n
 
@@ -102,17 +123,27 @@ class AverageMeter:
     def avg(self):
         return float(self.sum) / self.count
 
+    def over_all_processes(self, device):
+        """The meter of everything that the processes have seen together: itself, where there is but one."""
+        if not dist.is_initialized():
+            return self
+        together = torch.tensor([float(self.sum), self.count, self.n], dtype=torch.float64, device=device)
+        dist.all_reduce(together)
+        meter = AverageMeter()
+        meter.sum, meter.count, meter.n = together[0].item(), int(together[1]), int(together[2])
+        return meter
+
 
 def accuracy(logits, targets):
     """Percentage of the rows of logits (batch, n_classes) whose largest entry is the target (batch,), as a tensor."""
     return 100 * (logits.argmax(dim=1) == targets).float().mean()
 
 
-def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes, *, log_interval=84):
+def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes, *, log_interval=84, scheduler=None):
     """Train for one epoch; prints a line every log_interval batches. Returns the average training loss.
 
-    n_classes is part of the lab's signature; the loss needs no more than the logits. Raises LabError where the loss is
-    no longer a number.
+    n_classes is part of the lab's signature; the loss needs no more than the logits. scheduler: one that is stepped
+    after every batch. Raises LabError where the loss is no longer a number.
     """
     device = get_device(use_cuda)
     batch_time, losses, train_acc = AverageMeter(), AverageMeter(), AverageMeter()
@@ -131,8 +162,10 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
 
         # backward
         optimizer.zero_grad()
-        loss.backward()
+        (loss * weight_of_share(len(targets), device)).backward()
         optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
 
         # keep the score, without waiting for the device
         losses.update(loss.detach(), len(targets))
@@ -142,12 +175,15 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
 
         # log
         if batch_idx % log_interval == 0:
+            loss_so_far, acc_so_far = losses.over_all_processes(device), train_acc.over_all_processes(device)
             print('Train Epoch: {:3d} [{:8d}/{:8d} ({:3.0f}%)]\tTime {:.3f} ({:.3f})\tLoss {:.4f}\tAcc {:.4f}'.format(
-                epoch, losses.count - len(inputs), len(train_loader.dataset), 100 * batch_idx / len(train_loader),
-                batch_time.val, batch_time.avg, losses.avg, train_acc.avg), flush=True)
-    if not math.isfinite(losses.avg):
-        raise LabError('The loss is %s in epoch %d: training has diverged. Try a lower lr.' % (losses.avg, epoch))
-    return losses.avg
+                epoch, loss_so_far.count - loss_so_far.n, len(train_loader.dataset),
+                100 * batch_idx / len(train_loader), batch_time.val, batch_time.avg, loss_so_far.avg, acc_so_far.avg),
+                flush=True)
+    train_loss = losses.over_all_processes(device).avg
+    if not math.isfinite(train_loss):
+        raise LabError('The loss is %s in epoch %d: training has diverged. Try a lower lr.' % (train_loss, epoch))
+    return train_loss
 
 
 def validate(valid_loader, model, criterion, use_cuda, epoch):
@@ -164,8 +200,67 @@ def validate(valid_loader, model, criterion, use_cuda, epoch):
             losses.update(criterion(logits.float(), targets), len(targets))
             valid_acc.update(accuracy(logits, targets), len(targets))
 
+    losses, valid_acc = losses.over_all_processes(device), valid_acc.over_all_processes(device)
     print('  * Validation: Loss {:.4f}\tAcc {:.4f}'.format(losses.avg, valid_acc.avg), flush=True)
     return losses.avg
+
+
+# ---------------------------------------------------------------------------------- several processes (torchrun)
+
+def join_processes(use_cuda):
+    """Become one of the processes that torchrun started: (rank, number of processes); (0, 1) without torchrun.
+
+    On GPUs, each process takes one. Only the one of rank 0 prints. Raises LabError where there are too few GPUs.
+    """
+    if not dist.is_torchelastic_launched():
+        return 0, 1
+    if get_device(use_cuda).type == 'cuda':
+        local_rank, n_gpus = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
+        if local_rank >= n_gpus:
+            raise LabError('This machine has %d GPUs: start torchrun with --nproc_per_node=%d.' % (n_gpus, n_gpus))
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group('nccl' if get_device(use_cuda).type == 'cuda' else 'gloo')
+    if dist.get_rank() > 0:
+        sys.stdout = open(os.devnull, 'w')
+    return dist.get_rank(), dist.get_world_size()
+
+
+def network_to_train(model, device, use_compile, sync_batchnorm):
+    """What runs in training, around the parameters of model: itself, compiled, one process's part of a group."""
+    network = model
+    if dist.is_initialized():
+        if sync_batchnorm and device.type != 'cuda':
+            raise LabError('sync_batchnorm = True: PyTorch synchronises BatchNorm on GPUs only. Set it to False.')
+        network = DistributedDataParallel(nn.SyncBatchNorm.convert_sync_batchnorm(model) if sync_batchnorm else model)
+    if use_compile and not has_compiler(device):
+        print('No compiler found: training without torch.compile')
+    return torch.compile(network) if use_compile and has_compiler(device) else network
+
+
+def weight_of_share(n_samples, device):
+    """What the loss of this process's share of a batch counts for: 1, unless another process has a larger share.
+
+    DistributedDataParallel averages the gradients of the processes as if their shares were equally large.
+    """
+    if not dist.is_initialized():
+        return 1
+    n_all = torch.full((), float(n_samples), device=device)
+    dist.all_reduce(n_all)
+    return n_samples * dist.get_world_size() / n_all
+
+
+def follow_first_process(model):
+    """Give every process the random state and the BatchNorm statistics of the first, which saves them."""
+    if not dist.is_initialized():
+        return
+    for buffer in model.buffers():
+        dist.broadcast(buffer, 0)
+    states = [torch.get_rng_state()]
+    dist.broadcast_object_list(states)
+    torch.set_rng_state(states[0])
+
+
+# -------------------------------------------------------------------------------------------- the files of a run
 
 
 def save_checkpoint(filename, checkpoint):
@@ -208,10 +303,11 @@ def check_log_dir(log_dir, run, start):
                        % (log_dir, ', '.join('%s %s' % (name, there.get(name, 'unknown')) for name in same),
                           BEST_FILE, RUN_FILE))
     if start > 1:
-        for name in ('seed', 'val_ratio', 'optimizer_type'):  # another split would validate on what was trained on
-            if there['settings'][name] != run['settings'][name]:
+        # Another seed or val_ratio would validate on what was trained on
+        for name in ('seed', 'val_ratio', 'optimizer_type', 'scheduler_type'):
+            if there['settings'].get(name) != run['settings'][name]:
                 raise LabError('the run in %s has %s = %s, main() says %s: to continue it, they must be the same.'
-                               % (log_dir, name, there['settings'][name], run['settings'][name]))
+                               % (log_dir, name, there['settings'].get(name), run['settings'][name]))
         return
     print('%s: an earlier run of %d epochs is replaced (start = %d would continue it)'
           % (log_dir, len(there['epochs']), len(there['epochs']) + 1))
@@ -261,13 +357,17 @@ def main():
     lr = 1e-1  # initial learning rate; try 1e-2 and 1
     wd = 1e-4  # weight decay (L2 penalty)
     optimizer_type = 'sgd'  # 'sgd', 'adam' or 'adagrad'; adam wants an lr near 1e-3
-    patience = 2  # epochs without a lower validation loss before the learning rate is divided by 10
-    min_lr = 1e-4  # the learning rate never falls below this
+    scheduler_type = 'plateau'  # or 'onecycle': as good in a quarter of the epochs (README); set n_epochs to them
+    patience = 2  # plateau: epochs without a lower validation loss before the learning rate is divided by 10
+    min_lr = 1e-4  # plateau: the learning rate never falls below this
+    warm_up = 0.3  # onecycle: share of the training in which the learning rate rises
 
-    batch_size = 64  # utterances in a training step; half of it: half of lr
+    batch_size = 64  # utterances in a training step, of all processes together; half of it: half of lr
     valid_batch_size = 16  # whole utterances in a validation step
     use_shuffle = True  # draw the training utterances in a new order every epoch
 
+    use_compile = False  # torch.compile: minutes to start, then faster steps on some hardware; try it on a GPU
+    sync_batchnorm = False  # True: BatchNorm's statistics over all GPUs of a torchrun, as one GPU would see them
     cache_gb = 4.0  # memory for features, in 10^9 bytes; those beyond are read from their files, sample by sample
     num_workers = 2  # processes that read them; none is started where all features are in memory
     n_mean = 1000  # training utterances whose mean d-vector goes into checkpoint_best.pth
@@ -275,40 +375,51 @@ def main():
     log_interval = 84  # batches from one printed line to the next
     settings = dict(locals())  # all of the above, for run.json
 
-    if n_epochs < 1 or batch_size < 2:
-        raise LabError('n_epochs = %s, batch_size = %s: at least one epoch, and two utterances for BatchNorm to have a '
-                       'variance' % (n_epochs, batch_size))
+    if n_epochs < 1 or start < 1:
+        raise LabError('start = %s, n_epochs = %s: both must be at least 1' % (start, n_epochs))
+
+    # Choose the device; under torchrun, this is one of several processes
+    rank, n_processes = join_processes(use_cuda)
+    device = get_device(use_cuda)
 
     # Fix what is random: the first weights, the order of the utterances, their windows
     torch.manual_seed(seed)
 
     # Load the dataset
-    provide_train_features()
+    if rank == 0:
+        provide_train_features()
+    if n_processes > 1:
+        dist.barrier()
     train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, seed=seed, cache_gb=cache_gb)
     print('\nNumber of classes (speakers):\n{}\n'.format(n_classes))
+
+    # Each process takes its share of a training batch, and whole validation batches: padding depends on the batch
+    order = RandomSampler(train_dataset) if use_shuffle else SequentialSampler(train_dataset)
+    train_batches = ShareOfBatches(order, batch_size, rank, n_processes)
+    valid_batches = list(BatchSampler(SequentialSampler(valid_dataset), valid_batch_size, drop_last=False))
+    workers = 0 if train_dataset.all_in_memory and valid_dataset.all_in_memory else num_workers
+    pin_memory = device.type == 'cuda'
+    train_loader = DataLoader(train_dataset, batch_sampler=train_batches, num_workers=workers, pin_memory=pin_memory)
+    valid_loader = DataLoader(valid_dataset, batch_sampler=valid_batches[rank::n_processes], num_workers=workers,
+                              pin_memory=pin_memory, collate_fn=collate_fn_feat_padded)
 
     # Instantiate the model
     print_device(use_cuda)
     model = background_resnet(embedding_size, n_classes, backbone)
-    model = model.to(get_device(use_cuda), memory_format=torch.channels_last)  # the faster layout
+    model = model.to(device, memory_format=torch.channels_last)  # the faster layout
+    network = network_to_train(model, device, use_compile, sync_batchnorm)
 
     # Define the loss function (criterion), the optimizer and the scheduler
     criterion = nn.CrossEntropyLoss()
     optimizer = create_optimizer(optimizer_type, model, lr, wd)
-    scheduler = optim.lr_scheduler.ReduceLROnPlateau(optimizer, 'min', patience=patience, min_lr=min_lr)
-
-    # A last batch of a single utterance is left out: BatchNorm needs two to have a variance
-    workers = 0 if train_dataset.all_in_memory and valid_dataset.all_in_memory else num_workers
-    train_loader = DataLoader(train_dataset, batch_size=batch_size, shuffle=use_shuffle, num_workers=workers,
-                              pin_memory=get_device(use_cuda).type == 'cuda',
-                              drop_last=len(train_dataset) % batch_size == 1)
-    valid_loader = DataLoader(valid_dataset, batch_size=valid_batch_size, shuffle=False, num_workers=workers,
-                              collate_fn=collate_fn_feat_padded)
+    scheduler = create_scheduler(scheduler_type, optimizer, lr=lr, patience=patience, min_lr=min_lr, warm_up=warm_up,
+                                 n_steps=(start - 1 + n_epochs) * len(train_loader))
 
     # Begin a run in log_dir, or go on with the one that is there
     run = {'corpus': c.TRAIN_FEAT_DIR, 'utterances': len(train_dataset) + len(valid_dataset), 'speakers': n_classes,
            'backbone': backbone, 'embedding_size': embedding_size, 'settings': settings, 'epochs': []}
-    check_log_dir(log_dir, run, start)
+    if rank == 0:
+        check_log_dir(log_dir, run, start)
     if start > 1:
         run['epochs'] = continue_run(log_dir, start, model, optimizer, scheduler)
 
@@ -316,25 +427,35 @@ def main():
         for epoch in range(start, start + n_epochs):
             # Train for one epoch, then see how well it does on the validation set
             begin, lr_now = time.perf_counter(), optimizer.param_groups[0]['lr']
-            train_loss = train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
-                               log_interval=log_interval)
+            train_loss = train(train_loader, network, criterion, optimizer, use_cuda, epoch, n_classes,
+                               log_interval=log_interval, scheduler=scheduler if scheduler_type == 'onecycle' else None)
+            follow_first_process(model)
             valid_loss = validate(valid_loader, model, criterion, use_cuda, epoch)
             seconds = round(time.perf_counter() - begin, 1)
             print('  * Epoch {}: learning rate {:g}, {} s'.format(epoch, lr_now, seconds), flush=True)
 
             # A validation loss that no longer falls lowers the learning rate
-            scheduler.step(valid_loss)
+            if scheduler_type == 'plateau':
+                scheduler.step(valid_loss)
 
             # Save what the next scripts need, and what it takes to go on from here
+            run['epochs'].append({'train_loss': train_loss, 'valid_loss': valid_loss, 'lr': lr_now, 'seconds': seconds})
+            if rank > 0:
+                continue
             save_checkpoint('{}/checkpoint_{}.pth'.format(log_dir, epoch), {
                 'epoch': epoch + 1, 'state_dict': model.state_dict(), 'optimizer': optimizer.state_dict(),
                 'scheduler': scheduler.state_dict(), 'random': random_state(), 'backbone': backbone,
                 'features': feature_settings()})
-            run['epochs'].append({'train_loss': train_loss, 'valid_loss': valid_loss, 'lr': lr_now, 'seconds': seconds})
             write_run(log_dir, run)
     except KeyboardInterrupt:
         raise LabError('Stopped by Ctrl-C in epoch %d, after %d finished epochs. To go on from there, set start = %d.'
                        % (epoch, epoch - 1, epoch)) from None
+
+    # The rest is for one process
+    if n_processes > 1:
+        dist.destroy_process_group()
+    if rank > 0:
+        return
 
     # Find the epoch with the lowest validation loss
     avg_train_losses = [entry['train_loss'] for entry in run['epochs']]
@@ -353,4 +474,4 @@ def main():
 
 
 if __name__ == '__main__':
-    run_script(main)
+    run_script(record(main))  # under torchrun, its last lines repeat the message of a process that failed

@@ -408,9 +408,11 @@ def test_ctrl_c_says_how_to_go_on(six_voices_features, lab, stopped_with, monkey
 
 
 @pytest.mark.parametrize('old, new, complaint', [
-    ('n_epochs = 30', 'n_epochs = 0', 'n_epochs = 0, batch_size = 64: at least one epoch'),
-    ('batch_size = 64', 'batch_size = 1', 'n_epochs = 30, batch_size = 1: at least one epoch, and two'),
+    ('n_epochs = 30', 'n_epochs = 0', 'start = 1, n_epochs = 0: both must be at least 1'),
+    ('start = 1', 'start = 0', 'start = 0, n_epochs = 30: both must be at least 1'),
+    ('batch_size = 64', 'batch_size = 1', 'batch_size = 1, 378 utterances, processes: 1. BatchNorm needs at least two'),
     ("optimizer_type = 'sgd'", "optimizer_type = 'sdg'", 'unknown optimizer_type: sdg'),
+    ("scheduler_type = 'plateau'", "scheduler_type = 'plato'", 'unknown scheduler_type: plato. Choose one of plateau'),
     ("backbone = 'resnet18'", "backbone = 'resnet'", 'unknown backbone: resnet. Choose one of resnet18'),
     ('val_ratio = 10', 'val_ratio = 0', 'val_ratio = 0 leaves 420 for training and 0 for validation'),
 ])
@@ -419,7 +421,34 @@ def test_impossible_settings_are_named(six_voices_features, lab, old, new, compl
     assert not (lab / 'model_saved').exists()
 
 
-def test_a_last_batch_of_one_is_left_out(six_voices_features, lab, capsys):
+def test_a_last_batch_of_one_joins_the_one_before(six_voices_features, lab, capsys):
     run_copy('train.py', [('n_epochs = 30', 'n_epochs = 1'), ('log_interval = 84', 'log_interval = 1'),
                           ('    batch_size = 64', '    batch_size = 29')])  # 378 = 13 * 29 + 1
     assert capsys.readouterr().out.count('Train Epoch') == 13
+
+
+def test_one_cycle_rises_to_lr_and_falls_to_nothing():
+    optimizer = train.create_optimizer('sgd', nn.Linear(2, 2), 0.5, 0)
+    scheduler = train.create_scheduler('onecycle', optimizer, lr=0.5, patience=2, min_lr=0, warm_up=0.3, n_steps=100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        scheduler.step()
+    assert rates[0] == pytest.approx(0.5 / 25) and rates.index(max(rates)) == 29 and max(rates) == pytest.approx(0.5)
+    assert rates[:30] == sorted(rates[:30]) and rates[29:] == sorted(rates[29:], reverse=True) and rates[-1] < 1e-4
+    assert optimizer.param_groups[0]['momentum'] == 0.9
+
+
+def test_one_cycle_spans_the_epochs_of_all_parts(six_voices_features, lab, capsys):
+    """Stopped after two of three epochs and continued: the learning rates and the parameters of three."""
+    one_cycle = ("scheduler_type = 'plateau'", "scheduler_type = 'onecycle'")
+    run_copy('train.py', [('n_epochs = 30', 'n_epochs = 3'), one_cycle])
+    whole = torch.load('model_saved/checkpoint_3.pth')
+    rates = [epoch['lr'] for epoch in json.loads((lab / 'model_saved/run.json').read_text())['epochs']]
+    assert rates[0] == pytest.approx(0.004) and rates[1] > 0.09 > rates[2]  # at the beginning of each epoch
+    (lab / 'model_saved/checkpoint_3.pth').unlink()
+    run_copy('train.py', [('n_epochs = 30', 'n_epochs = 1'), ('    start = 1', '    start = 3'), one_cycle])
+    again = torch.load('model_saved/checkpoint_3.pth')
+    assert all(torch.equal(whole['state_dict'][name], again['state_dict'][name]) for name in whole['state_dict'])
+    assert whole['scheduler'] == again['scheduler']
