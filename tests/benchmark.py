@@ -3,23 +3,27 @@
     python tests/benchmark.py [feature_folder]
 
 Times both in one run, in turn, on the machine at hand: training epochs (data included), epochs with validation, and the
-enrolment of ten speakers. Without a folder of feature files it makes demo voices in a temporary one. Prints the ratios'
-median, smallest and largest; writes nothing. Takes about ten minutes on two cores.
+enrolment of ten speakers. Prints the ratios' median, smallest and largest. Besides: memory and time of samples that are
+read from their files, and training steps of one and of two processes with one thread each. Without a folder of feature
+files it makes demo voices in a temporary one; writes nothing else. Takes about ten minutes on two cores.
 """
 import contextlib
 import io
 import math
 import pickle
 import random
+import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
-from torch import nn
+from torch import multiprocessing, nn
 from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -28,8 +32,9 @@ import configure as c  # noqa: E402
 import demo_voices  # noqa: E402
 import model as lab_model  # noqa: E402
 import train  # noqa: E402
-from DB_wav_reader import find_feats, run_script  # noqa: E402
-from SR_Dataset import collate_fn_feat_padded  # noqa: E402
+from DB_wav_reader import find_feats, run_script, write_feature  # noqa: E402
+from SR_Dataset import DvectorDataset, ToTensorInput, TruncatedInputfromMFB, collate_fn_feat_padded  # noqa: E402
+from SR_Dataset import read_MFB  # noqa: E402
 
 
 class LiteralDataset(Dataset):
@@ -64,11 +69,17 @@ def literal_train(loader, model, criterion, optimizer, device):
 
 
 def literal_validate(loader, model, criterion, device):
+    """Average loss and share of right answers."""
     model.eval()
+    total_loss, n_right, n_all = 0, 0, 0
     with torch.no_grad():
         for inputs, targets in loader:
-            _, logits = model(inputs.to(device))
-            criterion(logits, targets.to(device)).item()
+            inputs, targets = inputs.to(device), targets.to(device)
+            _, logits = model(inputs)
+            total_loss += criterion(logits, targets).item() * len(targets)
+            n_right += (logits.argmax(1) == targets).sum().item()
+            n_all += len(targets)
+    return total_loss / n_all, n_right / n_all
 
 
 def literal_embedding(feature, model, test_frames, device):
@@ -164,19 +175,93 @@ def compare_enrolment(n_pairs, n_speakers, n_frames, test_frames):
     print('largest difference of a component: %.1e' % difference)
 
 
+def dataset_of(folder, n_files, n_frames, cache_gb):
+    """A dataset of generated files of n_frames each, after trimming."""
+    rng = np.random.default_rng(0)
+    filenames = [str(Path(folder) / ('s%d' % n_frames) / ('%d.p' % i)) for i in range(n_files)]
+    for filename in filenames:
+        feature = rng.normal(size=(n_frames + 100, c.FILTER_BANK))
+        write_feature(filename, feature, 's%d' % n_frames)
+    DB = pd.DataFrame({'filename': filenames, 'speaker_id': 's%d' % n_frames})
+    return DvectorDataset(DB, read_MFB, [TruncatedInputfromMFB(), ToTensorInput()], {'s%d' % n_frames: 0},
+                          cache_gb=cache_gb)
+
+
+def peak_mb():
+    """Largest memory so far: of this process, and of the largest worker that has ended."""
+    return [resource.getrusage(who).ru_maxrss / 1000 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+
+
+def measure_reading(folder, cache_gb, batch_size):
+    """An epoch over a corpus of the budget's size and over one ten times as large; samples of short and long files."""
+    frame_bytes = 4 * c.FILTER_BANK
+    for factor in (1, 10):
+        n_frames = 1000 + factor  # another name for the folder
+        data = dataset_of(folder, int(factor * cache_gb * 1e9 / (n_frames * frame_bytes)), n_frames, cache_gb)
+        for _ in DataLoader(data, batch_size, num_workers=2):
+            pass  # what is measured is the reading
+        print('corpus of %2d x the budget of %g MB, in %d files: peak %4.0f MB, of a worker %4.0f MB'
+              % (factor, cache_gb * 1000, len(data), *peak_mb()), flush=True)
+        del data  # before the next one is made
+    for n_files, n_frames in ((100, 200), (2, 100000)):
+        for gb in (1, 0):
+            data = dataset_of(folder, n_files, n_frames, gb)
+            took = seconds(lambda: [data[i % n_files] for i in range(2000)])
+            print('a sample of a file of %4d s, %s: %.0f microseconds'
+                  % (n_frames // 100, 'in memory' if gb else 'from its file', took / 2000 * 1e6), flush=True)
+
+
+def steps_of_process(rank, n_processes, store, n_steps, batch_size, timings):
+    """One process of a group: trains on its share of a batch of random numbers, as train.py does."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    if n_processes > 1:
+        dist.init_process_group('gloo', init_method='file://' + store, rank=rank, world_size=n_processes)
+    n_share = batch_size // n_processes
+    data = list(zip(torch.randn(batch_size * n_steps // n_processes, 1, c.FILTER_BANK, 100), [0, 1] * 10 ** 6))
+    device = torch.device('cpu')
+    model = lab_model.background_resnet(128, 240).to(memory_format=torch.channels_last)
+    network = train.network_to_train(model, device, False, False)
+    optimizer = train.create_optimizer('sgd', model, 0.01, 1e-4)
+    epoch = (DataLoader(data, n_share), network, nn.CrossEntropyLoss(), optimizer, False, 1, 240)
+    quietly(train.train, *epoch)
+    timings[rank] = seconds(quietly, train.train, *epoch) / n_steps
+    if n_processes > 1:
+        dist.destroy_process_group()
+
+
+def compare_processes(folder, n_pairs, n_steps, batch_size):
+    timings = torch.zeros(2).share_memory_()
+    took = {1: [], 2: []}
+    for i in range(n_pairs):
+        for n in (1, 2):
+            store = '%s/store_%d_%d' % (folder, i, n)
+            multiprocessing.spawn(steps_of_process, (n, store, n_steps, batch_size, timings), nprocs=n)
+            took[n].append(float(timings[:n].max()))
+    one, two = np.array(took[1]), np.array(took[2])
+    print('a step of %d, one thread a process: one process %.3f s, two %.3f s (medians of %d): %.2f x (%.2f to %.2f)'
+          % (batch_size, np.median(one), np.median(two), n_pairs, np.median(one / two), *np.sort(one / two)[[0, -1]]))
+    n_gradients = sum(parameter.numel() for parameter in lab_model.background_resnet(128, 240).parameters())
+    print('gradients: %.2f MB a step' % (4e-6 * n_gradients))
+
+
 def main():
     n_pairs = 5  # timed pairs of each comparison
     n_utterances = 960  # in an epoch of this benchmark: 15 steps of 64
     batch_size, valid_batch_size = 64, 16  # as in train.py
     n_speakers, n_frames = 10, 1600  # ten enrolments of 16 s after trimming
     test_frames = 200  # as in enroll.py
+    cache_gb = 0.05  # budget of the measurement of memory
+    n_steps = 10  # of each group of processes
 
     print('%d threads, bfloat16 in hardware: %s'
-          % (torch.get_num_threads(), lab_model.has_bfloat16(lab_model.get_device(True))))
+          % (torch.get_num_threads(), lab_model.has_bfloat16(lab_model.get_device(True))), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        c.TRAIN_FEAT_DIR = sys.argv[1] if len(sys.argv) > 1 else folder
+        measure_reading(folder + '/generated', cache_gb, batch_size)
+        compare_processes(folder, n_pairs, n_steps, batch_size)
+        c.TRAIN_FEAT_DIR = sys.argv[1] if len(sys.argv) > 1 else folder + '/demo'
         if len(sys.argv) == 1:
-            demo_voices.make_train_features(folder)
+            demo_voices.make_train_features(c.TRAIN_FEAT_DIR)
         compare_training(n_pairs, n_utterances, batch_size, valid_batch_size)
     compare_enrolment(n_pairs, n_speakers, n_frames, test_frames)
 

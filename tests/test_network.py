@@ -234,3 +234,14 @@ def test_gpu_and_cpu_agree_and_share_checkpoints(lab, write_feat):
     on_gpu = lab_model.get_embeddings(True, filename, model, 100)
     on_cpu = lab_model.get_embeddings(False, filename, lab_model.load_model(False, 'model_saved', 1, None, None), 100)
     torch.testing.assert_close(on_gpu, on_cpu, atol=1e-3, rtol=1e-3)
+
+
+def test_compilation_is_off_where_no_compiler_is_found(monkeypatch, capsys):
+    model, device = torch.nn.Linear(2, 2), torch.device('cpu')
+    monkeypatch.setattr(torch, 'compile', lambda network: ('compiled', network))
+    monkeypatch.setattr(lab_model.shutil, 'which', lambda name: '/usr/bin/' + name)
+    assert train.network_to_train(model, device, True, False) == ('compiled', model)
+    assert train.network_to_train(model, device, False, False) is model and capsys.readouterr().out == ''
+    monkeypatch.setattr(lab_model.shutil, 'which', lambda name: None)
+    assert train.network_to_train(model, device, True, False) is model
+    assert 'No compiler found: training without torch.compile' in capsys.readouterr().out
