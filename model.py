@@ -94,7 +94,8 @@ def find_checkpoint(log_dir, cp_num):
             raise LabError('%s does not exist. There is no checkpoint yet: run python train.py first.' % filename)
         names = [Path(name).stem.removeprefix('checkpoint_') for name in there]
         names.sort(key=lambda name: (len(name), name))  # 2 before 10
-        raise LabError('%s does not exist. cp_num can be one of: %s.' % (filename, ', '.join(names)))
+        raise LabError('%s does not exist. Set cp_num to one of %s, or run python train.py.'
+                       % (filename, ', '.join(names)))
     return filename
 
 

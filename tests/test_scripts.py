@@ -213,7 +213,7 @@ def test_missing_pieces_are_explained_in_order(lab, stopped_with, write_feat):
         assert 'There is no checkpoint yet: run python train.py first' in stopped_with(script.main)
     model = lab_model.background_resnet(128, 4)
     train.save_checkpoint('model_saved/checkpoint_23.pth', {'state_dict': model.state_dict()})
-    assert 'cp_num can be one of: 23.' in stopped_with(enroll.main)
+    assert 'Set cp_num to one of 23, or run python train.py' in stopped_with(enroll.main)
     train.save_checkpoint('model_saved/checkpoint_24.pth', {'state_dict': model.state_dict()})
     for script in (enroll, identification, verification):
         assert 'feat_logfbank_nfilt40/test does not exist' in stopped_with(script.main)
@@ -384,7 +384,7 @@ def test_another_run_is_not_overwritten(six_voices_features, lab, stopped_with, 
     assert 'model_saved holds another run' in message and 'backbone resnet18' in message and 'remove' in message
     assert 'has seed = 0, main() says 1' in stopped_with(
         lambda: run_copy('train.py', [one, ('    start = 1', '    start = 2'), ('seed = 0', 'seed = 1')]))
-    assert 'cp_num can be one of: 1, best.' in stopped_with(
+    assert 'Set cp_num to one of 1, best, or run' in stopped_with(
         lambda: run_copy('train.py', [one, ('    start = 1', '    start = 9')]))
     assert (lab / 'model_saved/checkpoint_1.pth').read_bytes() == before
     capsys.readouterr()
