@@ -22,14 +22,17 @@ from glob import glob, escape
 from math import gcd
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from python_speech_features import fbank
-from scipy.io import wavfile
-from scipy.signal import resample_poly
-from tqdm import tqdm
+# Before numpy is loaded: in_parallel keeps all cores busy, threads of numpy's own would take them from each other
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
-import configure as c
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+from python_speech_features import fbank  # noqa: E402
+from scipy.io import wavfile  # noqa: E402
+from scipy.signal import resample_poly  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+import configure as c  # noqa: E402
 
 
 class LabError(Exception):

@@ -2,7 +2,7 @@
 
     python demo_voices.py
 
-Writes what is missing of 240 training voices with 10 utterances of 3 to 4 s each (feature files in TRAIN_FEAT_DIR) and
+Writes what is missing of 240 training voices with 7 utterances of 3 to 4 s each (feature files in TRAIN_FEAT_DIR) and
 of 10 test voices with enroll.wav and test.wav of 15 s each (in TEST_WAV_DIR, their features in TEST_FEAT_DIR). Takes
 half a minute on two cores. train.py and the test scripts do the same when there are no feature files.
 
@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from scipy import fft
-from scipy.io import wavfile
-
+# The lab's own first: DB_wav_reader tells numpy how many threads to use, which must be before it is loaded
 import configure as c
 from DB_wav_reader import LabError, convert_wavs, extract_features, find_feats, find_wavs, in_parallel, run_script
 from DB_wav_reader import speaker_of, write_feature, written_whole
+
+import numpy as np
+from scipy import fft
+from scipy.io import wavfile
 
 RATE = c.SAMPLE_RATE
 STEP = 0.005  # seconds: how often the vocal tract moves
@@ -364,7 +365,7 @@ PROJECT = Path(__file__).resolve().parent
 OWN_FOLDERS = [PROJECT / 'feat_logfbank_nfilt40/train', PROJECT / 'feat_logfbank_nfilt40/test', PROJECT / 'test_wavs']
 SEED = 0  # of all demo voices
 N_TRAIN_VOICES, N_TEST_VOICES = 240, 10
-N_UTTERANCES = 10  # of each training voice
+N_UTTERANCES = 7  # of each training voice
 TRAIN_SECONDS = (3.0, 4.0)  # shortest and longest training utterance, with the silence at both ends
 TEST_SECONDS = 15.0
 MARKER = '.unfinished'  # a file of this name lies in a folder of features that is not yet complete

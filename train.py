@@ -14,6 +14,15 @@ import sys
 import time
 from pathlib import Path
 
+# The lab's own first: DB_wav_reader tells numpy how many threads to use, which must be before it is loaded
+import configure as c
+from DB_wav_reader import LabError, read_feats_structure, run_script, written_whole
+from SR_Dataset import DvectorDataset, ShareOfBatches, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
+from SR_Dataset import collate_fn_feat_padded, read_MFB
+from demo_voices import provide_train_features
+from model import background_resnet, embed_feature, feature_settings, find_checkpoint, get_device, has_compiler
+from model import mixed_precision, print_device, read_checkpoint
+
 import matplotlib
 import torch
 import torch.distributed as dist
@@ -22,14 +31,6 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 from tqdm import tqdm
-
-import configure as c
-from DB_wav_reader import LabError, read_feats_structure, run_script, written_whole
-from SR_Dataset import DvectorDataset, ShareOfBatches, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
-from SR_Dataset import collate_fn_feat_padded, read_MFB
-from demo_voices import provide_train_features
-from model import background_resnet, embed_feature, feature_settings, find_checkpoint, get_device, has_compiler
-from model import mixed_precision, print_device, read_checkpoint
 
 matplotlib.use('Agg')  # write pictures, open no window
 import matplotlib.pyplot as plt  # noqa: E402  (after the choice of how to draw)

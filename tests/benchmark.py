@@ -110,10 +110,10 @@ def compare(name, literal, suite, n_pairs):
              np.median(ratios), ratios[0], ratios[-1]), flush=True)
 
 
-def quietly(function, *args):
+def quietly(function, *args, **kwargs):
     """The suite's functions print their lines; here they would stand between the figures."""
     with contextlib.redirect_stdout(io.StringIO()):
-        return function(*args)
+        return function(*args, **kwargs)
 
 
 def compare_training(n_pairs, n_utterances, batch_size, valid_batch_size):

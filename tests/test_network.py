@@ -5,6 +5,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from conftest import PROJECT
 
 import configure as c
 import model as lab_model
@@ -245,3 +246,15 @@ def test_compilation_is_off_where_no_compiler_is_found(monkeypatch, capsys):
     monkeypatch.setattr(lab_model.shutil, 'which', lambda name: None)
     assert train.network_to_train(model, device, True, False) is model
     assert 'No compiler found: training without torch.compile' in capsys.readouterr().out
+
+
+def test_the_model_that_ships():
+    filename = PROJECT / 'model_saved/checkpoint_etri240.pth'
+    assert filename.stat().st_size < 4e6
+    checkpoint = torch.load(filename)
+    assert set(checkpoint) == {'epoch', 'state_dict', 'backbone', 'features', 'n_speakers', 'mean'}
+    assert (checkpoint['backbone'], checkpoint['n_speakers']) == ('resnet18', 240)
+    assert checkpoint['mean'].shape == (1, 128) and 0.7 < checkpoint['mean'].norm() < 1  # raw cosines are high
+    assert {tensor.dtype for tensor in checkpoint['state_dict'].values()} == {torch.float32, torch.int64}
+    model = lab_model.load_model(False, str(filename.parent), 'etri240', 128, 240)
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
