@@ -20,12 +20,13 @@ from DB_wav_reader import LabError, read_feats_structure, run_script, written_wh
 from SR_Dataset import DvectorDataset, ShareOfBatches, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
 from SR_Dataset import collate_fn_feat_padded, read_MFB
 from demo_voices import provide_train_features
-from model import background_resnet, embed_feature, feature_settings, find_checkpoint, get_device, has_compiler
+from model import background_resnet, feature_settings, find_checkpoint, get_device, has_compiler
 from model import mixed_precision, print_device, read_checkpoint
 
 import matplotlib
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import nn, optim
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn.parallel import DistributedDataParallel
@@ -36,7 +37,8 @@ matplotlib.use('Agg')  # write pictures, open no window
 import matplotlib.pyplot as plt  # noqa: E402  (after the choice of how to draw)
 
 RUN_FILE = 'run.json'  # beside the checkpoints: the settings and losses of the run that wrote them
-BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss, without what only training needs
+BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss, without what only training needs:
+TRAINING_ONLY = ['optimizer', 'scheduler', 'random']
 OPTIMIZERS = {
     'sgd': lambda parameters, lr, wd: optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=wd),
     'adam': lambda parameters, lr, wd: optim.Adam(parameters, lr=lr, weight_decay=wd),
@@ -270,12 +272,14 @@ def save_checkpoint(filename, checkpoint):
         torch.save(checkpoint, f)
 
 
-def mean_d_vector(dataset, model, use_cuda, n_utterances, *, test_frames=100):
-    """The mean of the d-vectors of the first n_utterances of a dataset: (1, embedding_size) tensor."""
+def mean_d_vector(dataset, model, use_cuda, n_utterances):
+    """The mean of the d-vectors of one window of each of the first n_utterances of a dataset: (1, embedding_size)."""
+    device = get_device(use_cuda)
     model.eval()
-    n_utterances = min(n_utterances, len(dataset))
-    d_vectors = [embed_feature(use_cuda, dataset.feature(i), model, test_frames) for i in range(n_utterances)]
-    return torch.cat(d_vectors).mean(dim=0, keepdim=True)
+    with torch.random.fork_rng(), torch.inference_mode(), mixed_precision(device):  # training's random state is kept
+        inputs = torch.stack([dataset[i][0] for i in range(min(n_utterances, len(dataset)))])  # (n, 1, 40, 100)
+        spk_embedding, _ = model(inputs.to(device, memory_format=torch.channels_last))  # (n, embedding_size)
+    return F.normalize(spk_embedding.float(), dim=1).mean(dim=0, keepdim=True).cpu()
 
 
 def random_state():
@@ -371,7 +375,7 @@ def main():
     sync_batchnorm = False  # True: BatchNorm's statistics over all GPUs of a torchrun, as one GPU would see them
     cache_gb = 4.0  # memory for features, in 10^9 bytes; those beyond are read from their files, sample by sample
     num_workers = 2  # processes that read them; none is started where all features are in memory
-    n_mean = 1000  # training utterances whose mean d-vector goes into checkpoint_best.pth
+    n_mean = 256  # training utterances whose mean d-vector goes into the checkpoints, for those who centre with it
     log_dir = 'model_saved'  # where the checkpoints go
     log_interval = 84  # batches from one printed line to the next
     settings = dict(locals())  # all of the above, for run.json
@@ -446,7 +450,8 @@ def main():
             save_checkpoint('{}/checkpoint_{}.pth'.format(log_dir, epoch), {
                 'epoch': epoch + 1, 'state_dict': model.state_dict(), 'optimizer': optimizer.state_dict(),
                 'scheduler': scheduler.state_dict(), 'random': random_state(), 'backbone': backbone,
-                'features': feature_settings()})
+                'features': feature_settings(), 'n_speakers': n_classes,
+                'mean': mean_d_vector(train_dataset, model, use_cuda, n_mean)})
             write_run(log_dir, run)
     except KeyboardInterrupt:
         raise LabError('Stopped by Ctrl-C in epoch %d, after %d finished epochs. To go on from there, set start = %d.'
@@ -465,10 +470,8 @@ def main():
     print('Lowest validation loss at epoch %d' % minposs)
 
     # Keep that one under a name of its own, too
-    model.load_state_dict(read_checkpoint(find_checkpoint(log_dir, minposs))['state_dict'])
-    save_checkpoint(Path(log_dir) / BEST_FILE, {
-        'epoch': minposs + 1, 'state_dict': model.state_dict(), 'backbone': backbone, 'features': feature_settings(),
-        'n_speakers': n_classes, 'mean': mean_d_vector(train_dataset, model, use_cuda, n_mean)})
+    best = read_checkpoint(find_checkpoint(log_dir, minposs))
+    save_checkpoint(Path(log_dir) / BEST_FILE, {key: best[key] for key in best if key not in TRAINING_ONLY})
 
     # Visualize the losses as the network trained
     visualize_the_losses(avg_train_losses, avg_valid_losses)

@@ -32,7 +32,8 @@ def main():
         (out_dir / name).mkdir(parents=True)
     for i, folder in enumerate(speakers):
         (out_dir / ('unseen' if i in UNSEEN else 'train') / folder.name).symlink_to(folder.resolve())
-    print('%d speakers in %s, %d in %s' % (N_SPEAKERS - len(UNSEEN), out_dir / 'train', len(UNSEEN), out_dir / 'unseen'))
+    print('%s: %d speakers, %s: %d speakers'
+          % (out_dir / 'train', N_SPEAKERS - len(UNSEEN), out_dir / 'unseen', len(UNSEEN)))
 
 
 if __name__ == '__main__':

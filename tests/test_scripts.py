@@ -135,16 +135,20 @@ def test_training_lines_show_true_accuracies(capsys):
 
 
 def test_mean_d_vector_by_hand():
-    class TwoUtterances:
-        def feature(self, index):
-            feature = np.zeros((100, 40))
-            feature[:, :2] = [(3, 4), (0, 7), (5, 5)][index]
-            return feature
+    """Two windows of lengths 5 and 7 count the same; the third utterance is not asked for; dice stay as they were."""
+    class ThreeUtterances:
+        def __getitem__(self, index):
+            torch.rand(1)
+            window = torch.zeros(1, 40, 100)
+            window[0, :2] = torch.tensor([(3.0, 4), (0, 7), (5, 5)][index])[:, None]
+            return window, 0
 
         def __len__(self):
             return 3
-    mean = train.mean_d_vector(TwoUtterances(), FirstFrame(), False, 2)
+    before = torch.get_rng_state()
+    mean = train.mean_d_vector(ThreeUtterances(), FirstFrame(), False, 2)
     torch.testing.assert_close(mean, torch.tensor([[0.3, 0.9]]))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_training_step_by_hand():
