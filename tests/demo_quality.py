@@ -38,7 +38,7 @@ def all_pairs(feat_dir, model, what):
     rates = []
     for x in (vectors, centred / np.linalg.norm(centred, axis=1, keepdims=True)):
         scores = (x @ x.T)[first, second]
-        rates.append(100 * equal_error_rate(scores[same], scores[~same]))
+        rates.append(equal_error_rate(scores[same], scores[~same]))
     print('%s, all %d same-voice and %d other pairs of utterances: EER %.2f %%, centred on their mean %.2f %%'
           % (what, same.sum(), (~same).sum(), *rates))
 
