@@ -106,9 +106,9 @@ class DvectorDataset(Dataset):
         self.features, self.labels = [], []  # (n_frames, n_dims) array or where to find it; int
         self.all_in_memory = True
         # One block for all: 24,000 arrays would leave as much memory in gaps between them as they need themselves.
-        # What is not written to takes no memory.
+        # In files a number has two bytes or more; what is not written to takes no memory.
         file_bytes = sum(os.path.getsize(filename) for filename in DB['filename'])
-        memory = np.empty(int(min(cache_gb * 1e9, file_bytes)) // 4, np.float32)
+        memory = np.empty(int(min(cache_gb * 1e9, 2 * file_bytes)) // 4, np.float32)
         n_used = 0  # numbers in memory
         rows = zip(DB['filename'], DB['speaker_id'])
         for filename, speaker in tqdm(rows, total=len(DB), desc='Reading features', disable=None):
@@ -163,7 +163,8 @@ class ShareOfBatches:
         self.order, self.batch_size, self.rank, self.n_processes = order, batch_size, rank, n_processes
         if min(batch_size, len(order)) < 2 * n_processes:
             raise LabError('batch_size = %s, %d utterances, processes: %d. BatchNorm needs at least two utterances of '
-                           'a batch in each.' % (batch_size, len(order), n_processes))
+                           'a batch in each.\nRaise batch_size, add recordings, or start fewer processes.'
+                           % (batch_size, len(order), n_processes))
         n_left = len(order) % batch_size
         self.n_batches = len(order) // batch_size + (n_left >= 2 * n_processes)
 

@@ -76,7 +76,7 @@ def has_compiler(device):
     """Whether torch.compile finds what it needs: a C++ compiler for the CPU, Triton for a GPU."""
     if device.type == 'cuda':
         return importlib.util.find_spec('triton') is not None
-    return any(shutil.which(name) for name in (os.environ.get('CXX', 'g++'), 'clang++', 'cl'))
+    return shutil.which(os.environ.get('CXX', 'cl' if os.name == 'nt' else 'g++')) is not None
 
 
 def feature_settings():

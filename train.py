@@ -7,6 +7,7 @@ Reads the feature files in TRAIN_FEAT_DIR (configure.py), or makes demo voices w
 Writes model_saved/checkpoint_<epoch>.pth after every epoch, checkpoint_best.pth (the one with the lowest validation
 loss) and loss_plot.png at the end. On two CPU cores with bfloat16, 30 epochs take 5 minutes with the demo voices.
 """
+import functools
 import json
 import math
 import os
@@ -37,8 +38,8 @@ matplotlib.use('Agg')  # write pictures, open no window
 import matplotlib.pyplot as plt  # noqa: E402  (after the choice of how to draw)
 
 RUN_FILE = 'run.json'  # beside the checkpoints: the settings and losses of the run that wrote them
-BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss, without what only training needs:
-TRAINING_ONLY = ['optimizer', 'scheduler', 'random']
+BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss
+TRAINING_ONLY = ['optimizer', 'scheduler', 'random']  # what that file leaves out
 OPTIMIZERS = {
     'sgd': lambda parameters, lr, wd: optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=wd),
     'adam': lambda parameters, lr, wd: optim.Adam(parameters, lr=lr, weight_decay=wd),
@@ -106,6 +107,8 @@ def create_scheduler(scheduler_type, optimizer, *, lr, patience, min_lr, warm_up
     """
     if scheduler_type not in SCHEDULERS:
         raise LabError('unknown scheduler_type: %s. Choose one of %s.' % (scheduler_type, ', '.join(SCHEDULERS)))
+    if not 0 < warm_up < 1:
+        raise LabError('warm_up = %s: it is a share of the training, above 0 and below 1.' % warm_up)
     if scheduler_type == 'plateau':
         return optim.lr_scheduler.ReduceLROnPlateau(optimizer, 'min', patience=patience, min_lr=min_lr)
     return optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=n_steps, pct_start=warm_up, cycle_momentum=False)
@@ -222,9 +225,12 @@ def join_processes(use_cuda):
         if local_rank >= n_gpus:
             raise LabError('This machine has %d GPUs: start torchrun with --nproc_per_node=%d.' % (n_gpus, n_gpus))
         torch.cuda.set_device(local_rank)
-    dist.init_process_group('nccl' if get_device(use_cuda).type == 'cuda' else 'gloo')
+        dist.init_process_group('nccl', device_id=torch.device('cuda', local_rank))
+    else:
+        dist.init_process_group('gloo')
     if dist.get_rank() > 0:
         sys.stdout = open(os.devnull, 'w')
+        tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)  # as tqdm's documentation has it
     return dist.get_rank(), dist.get_world_size()
 
 
@@ -276,7 +282,8 @@ def mean_d_vector(dataset, model, use_cuda, n_utterances):
     """The mean of the d-vectors of one window of each of the first n_utterances of a dataset: (1, embedding_size)."""
     device = get_device(use_cuda)
     model.eval()
-    with torch.random.fork_rng(), torch.inference_mode(), mixed_precision(device):  # training's random state is kept
+    # With a copy of the random state: training goes on with its own
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(), mixed_precision(device):
         inputs = torch.stack([dataset[i][0] for i in range(min(n_utterances, len(dataset)))])  # (n, 1, 40, 100)
         spk_embedding, _ = model(inputs.to(device, memory_format=torch.channels_last))  # (n, embedding_size)
     return F.normalize(spk_embedding.float(), dim=1).mean(dim=0, keepdim=True).cpu()
@@ -295,10 +302,10 @@ def write_run(log_dir, run):
 
 def check_log_dir(log_dir, run, start):
     """Raise LabError where the run in log_dir must not be overwritten, or cannot be continued, by this one."""
-    run_file, numbered = Path(log_dir) / RUN_FILE, sorted(Path(log_dir).glob('checkpoint_[0-9]*.pth'))
+    run_file = Path(log_dir) / RUN_FILE
     if start > 1 and not run_file.exists():
         raise LabError('start = %d, but %s holds no run to continue. Set start = 1.' % (start, log_dir))
-    if not numbered:
+    if not any(Path(log_dir).glob('checkpoint_[0-9]*.pth')):
         return
     there = json.loads(run_file.read_text()) if run_file.exists() else {}
     same = ['corpus', 'utterances', 'speakers', 'backbone', 'embedding_size']
@@ -308,28 +315,48 @@ def check_log_dir(log_dir, run, start):
                        % (log_dir, ', '.join('%s %s' % (name, there.get(name, 'unknown')) for name in same),
                           BEST_FILE, RUN_FILE))
     if start > 1:
-        # Another seed or val_ratio would validate on what was trained on
-        for name in ('seed', 'val_ratio', 'optimizer_type', 'scheduler_type'):
+        # Another seed would validate on what was trained on; the others are as they were, whatever main() says
+        for name in ('seed', 'val_ratio', 'optimizer_type', 'lr', 'wd', 'batch_size', 'scheduler_type', 'patience',
+                     'min_lr', 'warm_up'):
             if there['settings'].get(name) != run['settings'][name]:
                 raise LabError('the run in %s has %s = %s, main() says %s: to continue it, they must be the same.'
                                % (log_dir, name, there['settings'].get(name), run['settings'][name]))
-        return
-    print('%s: an earlier run of %d epochs is replaced (start = %d would continue it)'
-          % (log_dir, len(there['epochs']), len(there['epochs']) + 1))
-    for filename in [*numbered, Path(log_dir) / BEST_FILE, run_file]:
-        filename.unlink(missing_ok=True)
+        if len(there['epochs']) < start - 1:
+            raise LabError('%s holds %d finished epochs: set start = %d or lower.'
+                           % (run_file, len(there['epochs']), len(there['epochs']) + 1))
+    n_there = len(there['epochs'])
+    if start <= n_there:
+        print('%s: epochs %d to %d of an earlier run are replaced (start = %d would continue it)'
+              % (log_dir, start, n_there, n_there + 1))
+
+
+def begin_run(log_dir, run, start):
+    """Remove what an earlier run left from epoch `start` on, and write down the settings of this one."""
+    for filename in sorted(Path(log_dir).glob('checkpoint_[0-9]*.pth')):
+        number = filename.stem.removeprefix('checkpoint_')
+        if number.isdigit() and int(number) >= start:
+            filename.unlink()
+    (Path(log_dir) / BEST_FILE).unlink(missing_ok=True)
+    write_run(log_dir, run)
 
 
 def continue_run(log_dir, start, model, optimizer, scheduler):
     """Put everything back to where it was after epoch start - 1. Returns the history of the epochs until then."""
     checkpoint = read_checkpoint(find_checkpoint(log_dir, start - 1))
+    run = json.loads((Path(log_dir) / RUN_FILE).read_text())
+    n_steps = [state.get('total_steps') for state in (checkpoint['scheduler'], scheduler.state_dict())]
+    if n_steps[0] != n_steps[1]:
+        last_epoch = run['settings']['start'] + run['settings']['n_epochs'] - 1
+        raise LabError('The cycle of the run in %s ends with epoch %d after %d training steps, not after %d:\n'
+                       'set n_epochs = %d, and keep the number of processes.'
+                       % (log_dir, last_epoch, *n_steps, last_epoch - start + 1))
     model.load_state_dict(checkpoint['state_dict'])
     optimizer.load_state_dict(checkpoint['optimizer'])
     scheduler.load_state_dict(checkpoint['scheduler'])
     torch.set_rng_state(checkpoint['random']['cpu'])
     if checkpoint['random']['cuda'] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(checkpoint['random']['cuda'])
-    return json.loads((Path(log_dir) / RUN_FILE).read_text())['epochs'][:start - 1]
+    return run['epochs'][:start - 1]
 
 
 def visualize_the_losses(train_losses, valid_losses, *, filename='loss_plot.png'):
@@ -362,7 +389,7 @@ def main():
     lr = 1e-1  # initial learning rate; try 1e-2 and 1
     wd = 1e-4  # weight decay (L2 penalty)
     optimizer_type = 'sgd'  # 'sgd', 'adam' or 'adagrad'; adam wants an lr near 1e-3
-    scheduler_type = 'plateau'  # or 'onecycle': as good in a quarter of the epochs (README); set n_epochs to them
+    scheduler_type = 'plateau'  # or 'onecycle': as good in fewer epochs, with n_epochs = 4 and wd = 5e-4 (README)
     patience = 2  # plateau: epochs without a lower validation loss before the learning rate is divided by 10
     min_lr = 1e-4  # plateau: the learning rate never falls below this
     warm_up = 0.3  # onecycle: share of the training in which the learning rate rises
@@ -395,7 +422,7 @@ def main():
         provide_train_features()
     if n_processes > 1:
         dist.barrier()
-    train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, seed=seed, cache_gb=cache_gb)
+    train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, seed=seed, cache_gb=cache_gb / n_processes)
     print('\nNumber of classes (speakers):\n{}\n'.format(n_classes))
 
     # Each process takes its share of a training batch, and whole validation batches: padding depends on the batch
@@ -427,6 +454,8 @@ def main():
         check_log_dir(log_dir, run, start)
     if start > 1:
         run['epochs'] = continue_run(log_dir, start, model, optimizer, scheduler)
+    if rank == 0:
+        begin_run(log_dir, run, start)
 
     try:
         for epoch in range(start, start + n_epochs):
@@ -454,8 +483,8 @@ def main():
                 'mean': mean_d_vector(train_dataset, model, use_cuda, n_mean)})
             write_run(log_dir, run)
     except KeyboardInterrupt:
-        raise LabError('Stopped by Ctrl-C in epoch %d, after %d finished epochs. To go on from there, set start = %d.'
-                       % (epoch, epoch - 1, epoch)) from None
+        raise LabError('Stopped by Ctrl-C in epoch %d, after %d finished epochs.\nTo go on from there, set start = %d '
+                       'and n_epochs = %d.' % (epoch, epoch - 1, epoch, start + n_epochs - epoch)) from None
 
     # The rest is for one process
     if n_processes > 1:

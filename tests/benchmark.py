@@ -32,7 +32,7 @@ import configure as c  # noqa: E402
 import demo_voices  # noqa: E402
 import model as lab_model  # noqa: E402
 import train  # noqa: E402
-from DB_wav_reader import find_feats, run_script, write_feature  # noqa: E402
+from DB_wav_reader import LabError, find_feats, run_script, write_feature  # noqa: E402
 from SR_Dataset import DvectorDataset, ToTensorInput, TruncatedInputfromMFB, collate_fn_feat_padded  # noqa: E402
 from SR_Dataset import read_MFB  # noqa: E402
 
@@ -125,6 +125,8 @@ def compare_training(n_pairs, n_utterances, batch_size, valid_batch_size):
     rng = random.Random(0)
     rng.shuffle(filenames)
     n_valid = n_utterances // 9
+    if len(train_data) < n_utterances or len(valid_data) < n_valid:
+        raise LabError('%s: %d utterances are needed.' % (c.TRAIN_FEAT_DIR, 1 + n_utterances * 10 // 9))
     train_part = torch.utils.data.Subset(train_data, range(n_utterances))
     valid_part = torch.utils.data.Subset(valid_data, range(n_valid))
     loaders = {
@@ -132,8 +134,9 @@ def compare_training(n_pairs, n_utterances, batch_size, valid_batch_size):
                                     shuffle=True),
         'literal valid': DataLoader(LiteralDataset(filenames[-n_valid:], speakers, True), valid_batch_size,
                                     collate_fn=collate_fn_feat_padded),
-        'suite train': DataLoader(train_part, batch_size, shuffle=True),
-        'suite valid': DataLoader(valid_part, valid_batch_size, collate_fn=collate_fn_feat_padded)}
+        'suite train': DataLoader(train_part, batch_size, shuffle=True, pin_memory=device.type == 'cuda'),
+        'suite valid': DataLoader(valid_part, valid_batch_size, collate_fn=collate_fn_feat_padded,
+                                  pin_memory=device.type == 'cuda')}
     models = [lab_model.background_resnet(128, n_classes).to(device) for _ in range(2)]
     models[1] = models[1].to(memory_format=torch.channels_last)
     optimizers = [train.create_optimizer('sgd', model, 0.01, 1e-4) for model in models]
@@ -249,7 +252,7 @@ def main():
     n_pairs = 5  # timed pairs of each comparison
     n_utterances = 960  # in an epoch of this benchmark: 15 steps of 64
     batch_size, valid_batch_size = 64, 16  # as in train.py
-    n_speakers, n_frames = 10, 1600  # ten enrolments of 16 s after trimming
+    n_speakers, n_frames = 10, 1650  # ten enrolments of 16.5 s after trimming
     test_frames = 200  # as in enroll.py
     cache_gb = 0.05  # budget of the measurement of memory
     n_steps = 10  # of each group of processes

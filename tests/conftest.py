@@ -14,6 +14,15 @@ import DB_wav_reader  # noqa: E402
 import demo_voices  # noqa: E402
 
 
+def changed_source(script, replacements):
+    """The source of a script in which a student has changed some lines, each of them found once."""
+    source = (PROJECT / script).read_text()
+    for old, new in replacements:
+        assert source.count(old) == 1, old
+        source = source.replace(old, new)
+    return source
+
+
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
     """An empty folder to run the scripts in: the paths of configure.py are relative, so they lead into it."""

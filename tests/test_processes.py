@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import PROJECT
+from conftest import PROJECT, changed_source
 from torch.utils.data import RandomSampler, SequentialSampler
 
 import configure as c
@@ -70,17 +70,17 @@ def four_speakers(lab, write_feat):
 
 def run_copy(folder, replacements, n_processes):
     """Run a copy of train.py with changed lines, in float32, under torchrun or alone; its output and its history."""
-    source = (PROJECT / 'train.py').read_text()
     settings = [('n_epochs = 30', 'n_epochs = 2'), ('log_interval = 84', 'log_interval = 2'),
                 ('    batch_size = 64', '    batch_size = 17'), ("log_dir = 'model_saved'", "log_dir = '%s'" % folder),
-                ('with mixed_precision(device):', 'if True:'),
+                ('        with mixed_precision(device):\n            _, logits = model(inputs)  #',
+                 '        if True:\n            _, logits = model(inputs)  #'),
+                ('            with mixed_precision(device):\n                _',
+                 '            if True:\n                _'),
                 # each process draws windows for its own samples: with none to draw, all orders stay the same
                 ('[TruncatedInputfromMFB(), ', '[lambda feature: feature[None, :100], ')]
-    for old, new in settings + replacements:
-        assert old in source
-        source = source.replace(old, new)
+    replacements = dict(settings) | dict(replacements)
     with open('train_copy.py', 'w') as f:
-        f.write(source)
+        f.write(changed_source('train.py', replacements.items()))
     torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=%d' % n_processes]
     return subprocess.run([sys.executable, *(torchrun if n_processes else []), 'train_copy.py'], text=True,
                           capture_output=True, env={**os.environ, 'PYTHONPATH': str(PROJECT), 'OMP_NUM_THREADS': '1'})
@@ -97,7 +97,7 @@ FIXED_BATCHNORM = [('model.train()', 'model.eval()'), ('lr = 1e-1', 'lr = 1e-3')
 
 def test_two_processes_train_what_one_does(four_speakers):
     """In shares of 9 and 8. One process prints and saves; one process alone can go on from there."""
-    one = run_copy('one', [('n_epochs = 2', 'n_epochs = 3')] + FIXED_BATCHNORM, 0)
+    one = run_copy('one', [('n_epochs = 30', 'n_epochs = 3')] + FIXED_BATCHNORM, 0)
     two = run_copy('two', FIXED_BATCHNORM, 2)
     assert one.returncode == two.returncode == 0, two.stderr
     logs = [re.sub(r'Time \S+ \S+|, \S+ s$', '', log.stdout, flags=re.M).split('Train Epoch:   3')[0].split('Lowest')[0]
@@ -112,7 +112,7 @@ def test_two_processes_train_what_one_does(four_speakers):
         change = (a[name] - start[name]).abs().max()
         assert change > 1e-5 and (a[name] - b[name]).abs().max() < 0.01 * change
 
-    go_on = [('    start = 1', '    start = 3'), ('n_epochs = 2', 'n_epochs = 1')]
+    go_on = [('    start = 1', '    start = 3'), ('n_epochs = 30', 'n_epochs = 1')]
     assert run_copy('two', go_on + FIXED_BATCHNORM, 0).returncode == 0
     losses = [[epoch[name] for epoch in history(folder) for name in ('train_loss', 'valid_loss')]
               for folder in ('one', 'two')]
@@ -125,8 +125,7 @@ def test_a_process_that_dies_ends_the_others_with_its_message(four_speakers):
              '            if rank == 1:\n                raise LabError("the disk of process 1 is full")')
     done = run_copy('dead', [dying], 2)
     assert done.returncode == 1 and 'Error: the disk of process 1 is full' in done.stderr
-    cause = done.stderr.split('Root Cause')[1]
-    assert 'rank      : 1' in cause and 'LabError: the disk of process 1 is full' in cause
+    assert 'LabError: the disk of process 1 is full' in done.stderr.split('FAILED')[1]  # in torchrun's last lines
     assert not os.path.exists('dead/checkpoint_1.pth')
 
 

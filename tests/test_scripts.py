@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import PROJECT
+from conftest import PROJECT, changed_source
 from torch import nn
 
 import configure as c
@@ -344,13 +344,9 @@ def test_an_enrolment_with_another_checkpoint_is_refused(enrolled, lab, stopped_
 
 
 def run_copy(script, replacements):
-    """main() of a copy of train.py in which a student has changed some lines."""
-    source = (PROJECT / script).read_text()
-    for old, new in replacements:
-        assert source.count(old) == 1
-        source = source.replace(old, new)
+    """main() of a copy of a script in which a student has changed some lines."""
     namespace = {'__name__': 'a copy'}
-    exec(compile(source, script, 'exec'), namespace)
+    exec(compile(changed_source(script, replacements), script, 'exec'), namespace)
     namespace['main']()
 
 
@@ -388,14 +384,40 @@ def test_another_run_is_not_overwritten(six_voices_features, lab, stopped_with, 
     assert 'model_saved holds another run' in message and 'backbone resnet18' in message and 'remove' in message
     assert 'has seed = 0, main() says 1' in stopped_with(
         lambda: run_copy('train.py', [one, ('    start = 1', '    start = 2'), ('seed = 0', 'seed = 1')]))
-    assert 'Set cp_num to one of 1, best, or run' in stopped_with(
+    assert 'holds 1 finished epochs: set start = 2 or lower' in stopped_with(
         lambda: run_copy('train.py', [one, ('    start = 1', '    start = 9')]))
+    assert 'has lr = 0.1, main() says 0.2' in stopped_with(
+        lambda: run_copy('train.py', [one, ('    start = 1', '    start = 2'), ('lr = 1e-1', 'lr = 2e-1')]))
     assert (lab / 'model_saved/checkpoint_1.pth').read_bytes() == before
     capsys.readouterr()
     run_copy('train.py', [one, ('seed = 0', 'seed = 1')])
-    assert 'model_saved: an earlier run of 1 epochs is replaced' in capsys.readouterr().out
+    assert 'model_saved: epochs 1 to 1 of an earlier run are replaced' in capsys.readouterr().out
     (lab / 'model_saved/run.json').unlink()  # checkpoints of unknown origin
     assert 'model_saved holds another run' in stopped_with(lambda: run_copy('train.py', [one]))
+
+
+def test_a_run_continued_in_the_middle_drops_what_came_after(six_voices_features, lab, capsys, stopped_with):
+    run_copy('train.py', [('n_epochs = 30', 'n_epochs = 3')])
+    continued = [('n_epochs = 30', 'n_epochs = 1'), ('    start = 1', '    start = 2')]
+    run_copy('train.py', continued)
+    assert 'epochs 2 to 3 of an earlier run are replaced' in capsys.readouterr().out
+    assert sorted(os.listdir('model_saved')) == ['checkpoint_1.pth', 'checkpoint_2.pth', 'checkpoint_best.pth',
+                                                 'run.json']
+    run = json.loads((lab / 'model_saved/run.json').read_text())
+    run['epochs'].pop()  # as after a power cut between the checkpoint and this file
+    (lab / 'model_saved/run.json').write_text(json.dumps(run))
+    assert 'holds 1 finished epochs: set start = 2 or lower' in stopped_with(
+        lambda: run_copy('train.py', [continued[0], ('    start = 1', '    start = 3')]))
+
+
+def test_a_cycle_that_was_stopped_ends_where_it_was_to_end(six_voices_features, lab, stopped_with):
+    cycle = [("scheduler_type = 'plateau'", "scheduler_type = 'onecycle'")]
+    run_copy('train.py', cycle + [('n_epochs = 30', 'n_epochs = 2')])
+    assert 'ends with epoch 2 after 12 training steps, not after 18:\nset n_epochs = 1' in stopped_with(
+        lambda: run_copy('train.py', cycle + [('n_epochs = 30', 'n_epochs = 2'), ('    start = 1', '    start = 2')]))
+    rates = [epoch['lr'] for epoch in json.loads((lab / 'model_saved/run.json').read_text())['epochs']]
+    run_copy('train.py', cycle + [('n_epochs = 30', 'n_epochs = 1'), ('    start = 1', '    start = 2')])
+    assert [epoch['lr'] for epoch in json.loads((lab / 'model_saved/run.json').read_text())['epochs']] == rates
 
 
 def test_ctrl_c_says_how_to_go_on(six_voices_features, lab, stopped_with, monkeypatch):
@@ -407,7 +429,8 @@ def test_ctrl_c_says_how_to_go_on(six_voices_features, lab, stopped_with, monkey
             raise KeyboardInterrupt
         return validate(*args)
     monkeypatch.setattr(train, 'validate', stop_in_epoch_2)
-    assert 'in epoch 2, after 1 finished epochs. To go on from there, set start = 2.' in stopped_with(train.main)
+    message = stopped_with(train.main)
+    assert 'in epoch 2, after 1 finished epochs.\nTo go on from there, set start = 2 and n_epochs = 29.' in message
     assert sorted(os.listdir('model_saved')) == ['checkpoint_1.pth', 'run.json']
 
 
@@ -416,6 +439,7 @@ def test_ctrl_c_says_how_to_go_on(six_voices_features, lab, stopped_with, monkey
     ('start = 1', 'start = 0', 'start = 0, n_epochs = 30: both must be at least 1'),
     ('batch_size = 64', 'batch_size = 1', 'batch_size = 1, 378 utterances, processes: 1. BatchNorm needs at least two'),
     ("optimizer_type = 'sgd'", "optimizer_type = 'sdg'", 'unknown optimizer_type: sdg'),
+    ('warm_up = 0.3', 'warm_up = 30', 'warm_up = 30: it is a share of the training'),
     ("scheduler_type = 'plateau'", "scheduler_type = 'plato'", 'unknown scheduler_type: plato. Choose one of plateau'),
     ("backbone = 'resnet18'", "backbone = 'resnet'", 'unknown backbone: resnet. Choose one of resnet18'),
     ('val_ratio = 10', 'val_ratio = 0', 'val_ratio = 0 leaves 420 for training and 0 for validation'),
