@@ -402,7 +402,7 @@ def main():
     sync_batchnorm = False  # True: BatchNorm's statistics over all GPUs of a torchrun, as one GPU would see them
     cache_gb = 4.0  # memory for features, in 10^9 bytes; those beyond are read from their files, sample by sample
     num_workers = 2  # processes that read them; none is started where all features are in memory
-    n_mean = 256  # training utterances whose mean d-vector goes into the checkpoints, for those who centre with it
+    n_mean = 100  # training utterances whose mean d-vector goes into the checkpoints, for those who centre with it
     log_dir = 'model_saved'  # where the checkpoints go
     log_interval = 84  # batches from one printed line to the next
     settings = dict(locals())  # all of the above, for run.json
