@@ -120,6 +120,14 @@ def test_two_processes_train_what_one_does(four_speakers):
     assert sorted(os.listdir('one')) == sorted(os.listdir('two'))
 
 
+def test_what_batchnorm_leaves_of_a_difference(four_speakers):
+    """Each process normalises by the statistics of its own 9 or 8 samples: the losses move by less than 3 %."""
+    logs = [run_copy(folder, [('n_epochs = 30', 'n_epochs = 1'), ('lr = 1e-1', 'lr = 1e-3')], n_processes).stdout
+            for folder, n_processes in (('one', 0), ('two', 2))]
+    one, two = [[float(loss) for loss in re.findall(r'Loss (\S+)', log)] for log in logs]
+    assert len(one) == len(two) == 4 and two == pytest.approx(one, rel=0.03) and two[0] != one[0]
+
+
 def test_a_process_that_dies_ends_the_others_with_its_message(four_speakers):
     dying = ('            follow_first_process(model)',
              '            if rank == 1:\n                raise LabError("the disk of process 1 is full")')
