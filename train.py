@@ -5,7 +5,7 @@
 
 Reads the feature files in TRAIN_FEAT_DIR (configure.py), or makes demo voices where the project's own folder has none.
 Writes model_saved/checkpoint_<epoch>.pth after every epoch, checkpoint_best.pth (the one with the lowest validation
-loss) and loss_plot.png at the end. On two CPU cores with bfloat16, 30 epochs take 5 minutes with the demo voices.
+loss) and loss_plot.png at the end. On two CPU cores with bfloat16, 30 epochs take four minutes with the demo voices.
 """
 import functools
 import json
