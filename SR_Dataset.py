@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
 import configure as c
@@ -136,6 +136,9 @@ class DvectorDataset(Dataset):
         return feature
 
     def __getitem__(self, index):
+        if index is None:  # a sample of another process: drawing for it, all draw the windows that one alone would
+            torch.randint(2, ())
+            return None
         feature = self.feature(index)
         for transform in self.transforms:
             feature = transform(feature)
@@ -152,10 +155,18 @@ def collate_fn_feat_padded(batch):
     return torch.stack(padded), torch.tensor([label for _, label in batch])
 
 
+def collate_fn_share(batch):
+    """A training batch of (feature (1, n_dims, n_frames), label): (share, 1, n_dims, n_frames) and (share,) tensors.
+
+    None stands for the samples of other processes.
+    """
+    return default_collate([sample for sample in batch if sample is not None])
+
+
 class ShareOfBatches:
     """Of every batch of indices, the share of one of the processes that train together: all of it where it is alone.
 
-    order: sampler that yields the same indices in each process. A last batch that would leave a process with fewer than
+    order: sampler that yields the same indices in each process. In place of the others' samples comes None. A last batch that would leave a process with fewer than
     the two samples that BatchNorm needs is joined to the one before it: together, every sample is seen once an epoch.
     """
 
@@ -176,4 +187,4 @@ class ShareOfBatches:
         for i in range(self.n_batches):
             stop = (i + 1) * self.batch_size if i < self.n_batches - 1 else len(indices)
             batch = indices[i * self.batch_size:stop]
-            yield batch[self.rank::self.n_processes]
+            yield [index if i % self.n_processes == self.rank else None for i, index in enumerate(batch)]

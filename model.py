@@ -93,6 +93,7 @@ def find_checkpoint(log_dir, cp_num):
         if not there:
             raise LabError('%s does not exist. There is no checkpoint yet: run python train.py first.' % filename)
         names = [Path(name).stem.removeprefix('checkpoint_') for name in there]
+        names = [name if name.isdigit() else repr(name) for name in names]  # as one writes them in main()
         names.sort(key=lambda name: (len(name), name))  # 2 before 10
         raise LabError('%s does not exist. Set cp_num to one of %s, or run python train.py.'
                        % (filename, ', '.join(names)))
@@ -213,7 +214,9 @@ def is_enrolment(embeddings):
 
 
 def check_enrolled(speakers, embeddings):
-    """Raise LabError, with the enrolled speakers, where one of `speakers` is not among them."""
+    """Raise LabError, with the enrolled speakers, where one of the list `speakers` is not among them."""
+    if isinstance(speakers, str):
+        raise LabError("%r is one name; a list is needed: ['%s']" % (speakers, speakers))
     for speaker in speakers:
         if speaker not in embeddings:
             raise LabError('%r is not enrolled. Choose among %s.' % (speaker, ', '.join(sorted(embeddings))))

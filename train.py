@@ -19,7 +19,7 @@ from pathlib import Path
 import configure as c
 from DB_wav_reader import LabError, read_feats_structure, run_script, written_whole
 from SR_Dataset import DvectorDataset, ShareOfBatches, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
-from SR_Dataset import collate_fn_feat_padded, read_MFB
+from SR_Dataset import collate_fn_feat_padded, collate_fn_share, read_MFB
 from demo_voices import provide_train_features
 from model import background_resnet, feature_settings, find_checkpoint, get_device, has_compiler
 from model import mixed_precision, print_device, read_checkpoint
@@ -259,14 +259,10 @@ def weight_of_share(n_samples, device):
 
 
 def follow_first_process(model):
-    """Give every process the random state and the BatchNorm statistics of the first, which saves them."""
-    if not dist.is_initialized():
-        return
-    for buffer in model.buffers():
-        dist.broadcast(buffer, 0)
-    states = [torch.get_rng_state()]
-    dist.broadcast_object_list(states)
-    torch.set_rng_state(states[0])
+    """Give every process the BatchNorm statistics of the first, which saves them."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 # -------------------------------------------------------------------------------------------- the files of a run
@@ -407,6 +403,9 @@ def main():
     log_interval = 84  # batches from one printed line to the next
     settings = dict(locals())  # all of the above, for run.json
 
+    for name, value in settings.items():
+        if isinstance(value, str) and name not in ('backbone', 'optimizer_type', 'scheduler_type', 'log_dir'):
+            raise LabError('%s = %r: write it without quotes.' % (name, value))
     if n_epochs < 1 or start < 1:
         raise LabError('start = %s, n_epochs = %s: both must be at least 1' % (start, n_epochs))
 
@@ -431,7 +430,8 @@ def main():
     valid_batches = list(BatchSampler(SequentialSampler(valid_dataset), valid_batch_size, drop_last=False))
     workers = 0 if train_dataset.all_in_memory and valid_dataset.all_in_memory else num_workers
     pin_memory = device.type == 'cuda'
-    train_loader = DataLoader(train_dataset, batch_sampler=train_batches, num_workers=workers, pin_memory=pin_memory)
+    train_loader = DataLoader(train_dataset, batch_sampler=train_batches, num_workers=workers, pin_memory=pin_memory,
+                              collate_fn=collate_fn_share)
     valid_loader = DataLoader(valid_dataset, batch_sampler=valid_batches[rank::n_processes], num_workers=workers,
                               pin_memory=pin_memory, collate_fn=collate_fn_feat_padded)
 

@@ -164,7 +164,7 @@ def test_wrong_checkpoints_are_refused(lab):
     model = lab_model.background_resnet(16, 4)
     for name in (1, 2, 10, 'best'):
         save(name, model)
-    with pytest.raises(LabError, match='checkpoint_24.pth does not exist. Set cp_num to one of 1, 2, 10, best, or'):
+    with pytest.raises(LabError, match='checkpoint_24.pth does not exist. Set cp_num to one of 1, 2, 10, .best., or'):
         lab_model.load_model(False, 'model_saved', 24, 128, 240)
     with pytest.raises(LabError, match=r'checkpoint_2.pth has embedding_size = 16, main\(\) says 128'):
         lab_model.load_model(False, 'model_saved', 2, 128, None)

@@ -439,6 +439,7 @@ def test_ctrl_c_says_how_to_go_on(six_voices_features, lab, stopped_with, monkey
     ('start = 1', 'start = 0', 'start = 0, n_epochs = 30: both must be at least 1'),
     ('batch_size = 64', 'batch_size = 1', 'batch_size = 1, 378 utterances, processes: 1. BatchNorm needs at least two'),
     ("optimizer_type = 'sgd'", "optimizer_type = 'sdg'", 'unknown optimizer_type: sdg'),
+    ('lr = 1e-1', "lr = '1e-1'", "lr = '1e-1': write it without quotes."),
     ('warm_up = 0.3', 'warm_up = 30', 'warm_up = 30: it is a share of the training'),
     ("scheduler_type = 'plateau'", "scheduler_type = 'plato'", 'unknown scheduler_type: plato. Choose one of plateau'),
     ("backbone = 'resnet18'", "backbone = 'resnet'", 'unknown backbone: resnet. Choose one of resnet18'),
