@@ -166,9 +166,9 @@ def collate_fn_share(batch):
 class ShareOfBatches:
     """Of every batch of indices, the share of one of the processes that train together: all of it where it is alone.
 
-    order: sampler that yields the same indices in each process. In place of the others' samples comes None. A last batch
-    that would leave a process with fewer than the two samples that BatchNorm needs is joined to the one before it:
-    together, every sample is seen once an epoch.
+    order: sampler that yields the same indices in each process. In place of the others' samples comes None. A last
+    batch that would leave a process with fewer than the two samples that BatchNorm needs is joined to the one before
+    it: together, every sample is seen once an epoch.
     """
 
     def __init__(self, order, batch_size, rank=0, n_processes=1):
