@@ -5,32 +5,125 @@
 Reads TEST_FEAT_DIR/<speaker>/test.p (configure.py), a checkpoint of train.py and the enrolment of enroll.py. Writes
 nothing; prints the answer and every score. Takes some seconds.
 """
+import os
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
 import torch.nn.functional as F
 
 import configure as c
-from DB_wav_reader import run_script, speaker_of, split_enroll_and_test, test_file_of
+from DB_wav_reader import run_script, save_picture, speaker_of, split_enroll_and_test, test_file_of
 from demo_voices import provide_test_features
-from model import check_enrolled, get_embeddings, load_enroll_embeddings, load_model
+from model import check_enrolled, embed_pieces, get_embeddings, load_enroll_embeddings, load_model, mean_to_subtract
+from scoring import cosine_scores, equal_error_rate
 
 
-def perform_identification(use_cuda, model, embeddings, test_filename, test_frames, spk_list):
+UNKNOWN = 'unknown'  # the answer where nobody is near enough
+
+
+def perform_identification(use_cuda, model, embeddings, test_filename, test_frames, spk_list, *, thres=None, mean=0):
     """Print who of spk_list speaks in test_filename, and the cosine similarity of each. Returns the best speaker's
-    name.
+    name, or 'unknown' where no score is above thres (None: the nearest is always the answer).
 
-    embeddings: dict speaker -> (1, embedding_size). Raises LabError for a speaker who is not enrolled.
+    embeddings: dict speaker -> (1, embedding_size); mean: subtracted from all d-vectors. Raises LabError for a speaker
+    who is not enrolled.
     """
     check_enrolled(spk_list, embeddings)
     test_embedding = get_embeddings(use_cuda, test_filename, model, test_frames)  # (1, embedding_size)
-    scores = {spk: F.cosine_similarity(test_embedding, embeddings[spk]).item() for spk in spk_list}
+    scores = {spk: F.cosine_similarity(test_embedding - mean, F.normalize(embeddings[spk]) - mean).item()
+              for spk in spk_list}
     ranking = sorted(spk_list, key=scores.get, reverse=True)
-    best_spk = ranking[0]
+    best_spk = ranking[0] if thres is None or scores[ranking[0]] > thres else UNKNOWN
 
     true_spk = speaker_of(test_filename)
     print('\n=== Speaker identification ===')
     print('True speaker : %s\nPredicted speaker : %s\nResult : %s\n' % (true_spk, best_spk, true_spk == best_spk))
     for spk in ranking:
         print('%s : %0.4f' % (spk, scores[spk]))
+    if thres is not None and len(ranking) > 1:
+        print('\nMargin to the runner-up : %0.4f\nThreshold : %0.2f' % (scores[ranking[0]] - scores[ranking[1]], thres))
     return best_spk
+
+
+def print_precision_and_recall(true_spks, predicted_spks):
+    """Print a DataFrame: precision and recall in percent of every speaker and their means. Returns the accuracy.
+
+    true_spks, predicted_spks: (n,) names. Precision: share of what is called X that is X; recall: share of X called X.
+    """
+    true_spks, predicted_spks = np.array(true_spks), np.array(predicted_spks)
+    rows = []
+    for spk in sorted(set(true_spks) | set(predicted_spks) - {UNKNOWN}):
+        n_right = np.sum((true_spks == spk) & (predicted_spks == spk))
+        n_called, n_there = np.sum(predicted_spks == spk), np.sum(true_spks == spk)
+        rows.append((spk, n_there, 100 * n_right / n_called if n_called else np.nan,
+                     100 * n_right / n_there if n_there else np.nan))
+    table = pd.DataFrame(rows, columns=['Speaker', 'Pieces', 'Precision', 'Recall'])
+    table.loc[len(table)] = ['macro average', len(true_spks), table['Precision'].mean(), table['Recall'].mean()]
+    print(table.to_string(index=False, float_format='{:.2f} %'.format))
+    return 100 * np.mean(true_spks == predicted_spks)
+
+
+def draw_confusion(true_spks, predicted_spks, filename):
+    """Matrix of the answers (columns) to the pieces of every speaker (rows)."""
+    names = sorted(set(true_spks) | set(predicted_spks))
+    place = {name: i for i, name in enumerate(names)}
+    counts = np.zeros((len(names), len(names)), int)
+    for true_spk, predicted_spk in zip(true_spks, predicted_spks):
+        counts[place[true_spk], place[predicted_spk]] += 1
+    n_right = np.trace(counts)
+    fig, ax = plt.subplots(figsize=(8, 7))
+    ax.imshow(counts, cmap='cividis')
+    for i, j in zip(*np.nonzero(counts)):
+        colour = 'white' if counts[i, j] < counts.max() / 2 else 'black'
+        ax.text(j, i, counts[i, j], ha='center', va='center', color=colour)
+    ax.set(xticks=range(len(names)), yticks=range(len(names)), yticklabels=names, xlabel='predicted speaker',
+           ylabel='true speaker', title='%d of %d pieces identified (%.1f %%)'
+           % (n_right, len(true_spks), 100 * n_right / len(true_spks)))
+    ax.set_xticklabels(names, rotation=90)
+    ax.grid(False)
+    save_picture(fig, filename)
+
+
+def score_matrix(pieces, embeddings, spk_list, mean):
+    """Cosine similarity of every piece (n, embedding_size) with every speaker of spk_list: (n, n_speakers) array."""
+    gallery = F.normalize(torch.cat([embeddings[spk] for spk in spk_list]))  # (n_speakers, embedding_size)
+    return cosine_scores((pieces - mean).numpy(), (gallery - mean).numpy())
+
+
+def answers(scores, spk_list, thres):
+    """(n,) names: of the highest score in each row of scores (n, n_speakers), 'unknown' where it is not above thres."""
+    nearest = np.array(spk_list)[scores.argmax(axis=1)]
+    return nearest if thres is None else np.where(scores.max(axis=1) > thres, nearest, UNKNOWN)
+
+
+def print_strangers(scores, true_spks, spk_list, thres):
+    """Leave each enrolled speaker out in turn, whose pieces then come from a stranger; print how many are noticed."""
+    n_missed, n_alarms, n_known = 0, 0, 0
+    true_spks = np.array(true_spks)
+    for i, stranger in enumerate(spk_list):
+        others = np.delete(scores, i, axis=1)
+        is_unknown = answers(others, spk_list[:i] + spk_list[i + 1:], thres) == UNKNOWN
+        is_stranger = true_spks == stranger
+        n_missed += np.sum(is_stranger & ~is_unknown)
+        n_alarms += np.sum(~is_stranger & is_unknown)
+        n_known += np.sum(~is_stranger)
+    print('\nEach speaker left out in turn, threshold %.4f' % thres)
+    print('Strangers taken for somebody (miss) : %.2f %% of %d' % (100 * n_missed / len(true_spks), len(true_spks)))
+    print('Enrolled called unknown (false alarm) : %.2f %% of %d' % (100 * n_alarms / n_known, n_known))
+
+
+def draw_lengths(lengths, accuracies, eers, filename):
+    """Accuracy and equal error rate against the length of the pieces."""
+    fig, ax = plt.subplots()
+    ax.plot(lengths, accuracies, 'o-', label='identification accuracy')
+    ax.plot(lengths, eers, 's--', label='equal error rate')
+    ax.set(xlabel='length of a test piece (s)', ylabel='%', ylim=(-2, 102), xticks=lengths,
+           title='From %g to %g s: accuracy %.1f to %.1f %%, EER %.1f to %.1f %%'
+           % (lengths[0], lengths[-1], accuracies[0], accuracies[-1], eers[0], eers[-1]))
+    ax.legend(loc='center right')
+    save_picture(fig, filename)
 
 
 def main():
@@ -48,11 +141,20 @@ def main():
     # Who can it be? None: every enrolled speaker; or a list such as ['103F3021', '207F2088']
     spk_list = None
 
-    # Set the test speaker. A demo voice; with the real corpus: '230M4087'
+    # Set the test speaker. A demo voice; with the real corpus: '230M4087'; 'all': every test file of every speaker
     test_speaker = '242M9242'
+
+    # Threshold: where no score is above it, the answer is 'unknown'; try 0.9. None: the nearest, as in the slides
+    thres = None
+    centre = False  # subtract the mean d-vector of the training set; needs cp_num = 'best' or 'etri240'
+
+    # With 'all'
+    piece_seconds = None  # cut the test files into pieces; try 1, 2, 3, 5, or a list such as [1, 2, 3, 5]; None: whole
+    plot = True  # write the confusion matrix, or the curve over several lengths, into embedding_dir
 
     # Load the model from the checkpoint
     model = load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes)
+    mean = mean_to_subtract(centre, model)
 
     # Get the dataframe for the test DB
     provide_test_features()
@@ -60,10 +162,33 @@ def main():
 
     # Load the enroll embeddings
     embeddings = load_enroll_embeddings(embedding_dir, model=model)
+    spk_list = spk_list or sorted(embeddings)
+    check_enrolled(spk_list, embeddings)
 
     # Perform the test
-    test_path = test_file_of(test_speaker, test_DB)
-    perform_identification(use_cuda, model, embeddings, test_path, test_frames, spk_list or sorted(embeddings))
+    if test_speaker != 'all':
+        test_path = test_file_of(test_speaker, test_DB)
+        perform_identification(use_cuda, model, embeddings, test_path, test_frames, spk_list, thres=thres, mean=mean)
+        return
+
+    # Or perform them all, for each length of the pieces
+    lengths = piece_seconds if isinstance(piece_seconds, list) else [piece_seconds]
+    accuracies, eers = [], []
+    for length in lengths:
+        pieces, true_spks = embed_pieces(use_cuda, test_DB, model, test_frames, length)
+        scores = score_matrix(pieces, embeddings, spk_list, mean)
+        predicted_spks = answers(scores, spk_list, thres)
+        print('\n=== Speaker identification: %s ===' % ('whole files' if length is None else 'pieces of %g s' % length))
+        accuracies.append(print_precision_and_recall(true_spks, predicted_spks))
+        is_own = np.array(true_spks)[:, None] == np.array(spk_list)
+        eers.append(equal_error_rate(scores[is_own], scores[~is_own]))
+        print('\nAccuracy : %.2f %% of %d pieces\nEER : %.2f %%' % (accuracies[-1], len(true_spks), eers[-1]))
+        if thres is not None:
+            print_strangers(scores, true_spks, spk_list, thres)
+    if plot and len(lengths) == 1:
+        draw_confusion(true_spks, predicted_spks, os.path.join(embedding_dir, 'confusion.png'))
+    elif plot:
+        draw_lengths(lengths, accuracies, eers, os.path.join(embedding_dir, 'lengths.png'))
 
 
 if __name__ == '__main__':

@@ -143,6 +143,7 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
         if stated not in (None, saved):
             raise LabError('%s has %s = %d, main() says %d. Correct it, or write None.'
                            % (filename, name, saved, stated))
+    model.mean = checkpoint.get('mean')  # (1, embedding_size) of the training set, or None
     with open(filename, 'rb') as f:
         model.checkpoint = {'file': filename, 'sha256': hashlib.file_digest(f, 'sha256').hexdigest()}
     return model.to(get_device(use_cuda), memory_format=torch.channels_last).eval()
@@ -174,6 +175,33 @@ def embed_feature(use_cuda, feature, model, test_frames):
             spk_embedding, _ = model(batch.to(device, memory_format=torch.channels_last))
             activation = activation + spk_embedding.sum(dim=0, keepdim=True)  # (1, embedding_size)
     return F.normalize(activation, dim=1).cpu()
+
+
+def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
+    """The d-vectors of the utterances in DB, each cut into pieces of piece_seconds (None: whole).
+
+    A rest shorter than a piece is left out. Returns ((n, embedding_size) tensor, list of the speaker of each).
+    """
+    d_vectors, speakers = [], []
+    for filename, speaker in zip(DB['filename'], DB['speaker_id']):
+        feature, _ = read_MFB(filename)  # (n_frames, n_dims)
+        length = len(feature) if piece_seconds is None else round(piece_seconds / c.WIN_STEP)
+        for start in range(0, len(feature) - length + 1, length):
+            d_vectors.append(embed_feature(use_cuda, feature[start:start + length], model, test_frames))
+            speakers.append(speaker)
+    if not d_vectors:
+        raise LabError('piece_seconds = %g is longer than every test file. Choose a smaller one.' % piece_seconds)
+    return torch.cat(d_vectors), speakers
+
+
+def mean_to_subtract(centre, model):
+    """What to subtract from d-vectors before scoring: the training set's mean where `centre`, nothing otherwise."""
+    if not centre:
+        return 0
+    if model.mean is None:
+        raise LabError("centre = True needs the mean d-vector, which %s does not hold.\n"
+                       "Set cp_num = 'best' in enroll.py and here." % model.checkpoint['file'])
+    return model.mean
 
 
 def save_enroll_embeddings(embedding_dir, embeddings, model):

@@ -1,15 +1,140 @@
-"""What scores are worth: the equal error rate of a set of trials."""
+"""What scores are worth: equal error rate, detection cost, DET curve, confidence intervals, trial lists.
+
+A trial is a score and the answer to "the same speaker?": a *target* trial or an *impostor* trial. It is accepted where
+its score is above the threshold. Used by identification.py and verification.py; nothing here needs the network.
+"""
+from pathlib import Path
+
 import numpy as np
 
+from DB_wav_reader import LabError
 
-def equal_error_rate(target_scores, impostor_scores):
+
+def cosine_scores(embeddings, others):
+    """Cosine similarity of each row of embeddings (n, size) with each of others (m, size): (n, m), by one product."""
+    return unit_length(embeddings) @ unit_length(others).T
+
+
+def unit_length(embeddings):
+    """Each row (n, size) divided by its length."""
+    return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+
+
+def error_rates(target_scores, impostor_scores, *, target_weights=None, impostor_weights=None):
+    """The two error rates at every threshold that makes a difference: (thresholds, misses, false_alarms), each (k,).
+
+    target_scores: (n,), impostor_scores: (m,); a weight says how often its trial counts, 1 by default. A threshold lies
+    halfway between two neighbouring scores, the first below all, the last above: ties fall together. misses: share of
+    the targets at or below it; false_alarms: share of the impostors above it.
+    """
+    scores = np.concatenate([target_scores, impostor_scores])
+    values, place = np.unique(scores, return_inverse=True)  # sorted; where each trial stands among them
+    n_targets = len(target_scores)
+    rates = []
+    for part, weights in ((place[:n_targets], target_weights), (place[n_targets:], impostor_weights)):
+        counts = np.bincount(part, weights, minlength=len(values))
+        share_up_to = np.concatenate([[0], np.cumsum(counts)]) / counts.sum()
+        rates.append(share_up_to)
+    thresholds = np.concatenate([[values[0] - 1e-6], (values[:-1] + values[1:]) / 2, [values[-1] + 1e-6]])
+    return thresholds, rates[0], 1 - rates[1]
+
+
+def closest_rates(target_scores, impostor_scores, **weights):
+    """(threshold, miss, false alarm) where the two error rates differ least."""
+    thresholds, misses, false_alarms = error_rates(target_scores, impostor_scores, **weights)
+    closest = np.argmin(np.abs(misses - false_alarms))
+    return thresholds[closest], misses[closest], false_alarms[closest]
+
+
+def equal_error_rate(target_scores, impostor_scores, **weights):
     """The error rate, in percent, at the threshold where as many targets are missed as impostors are let in.
 
-    target_scores: (n,) of trials of the same speaker; impostor_scores: (m,) of different ones. A trial is accepted from
-    the threshold up. Where no threshold makes both rates equal, the mean of the two at their closest.
+    Where no threshold makes both rates equal, the mean of the two at their closest.
     """
-    thresholds = np.unique(np.concatenate([target_scores, impostor_scores, [np.inf]]))
-    miss = np.searchsorted(np.sort(target_scores), thresholds) / len(target_scores)  # share below the threshold
-    false_alarm = 1 - np.searchsorted(np.sort(impostor_scores), thresholds) / len(impostor_scores)
-    closest = np.argmin(np.abs(miss - false_alarm))
-    return 100 * (miss[closest] + false_alarm[closest]) / 2
+    _, miss, false_alarm = closest_rates(target_scores, impostor_scores, **weights)
+    return 100 * (miss + false_alarm) / 2
+
+
+def min_dcf(target_scores, impostor_scores, *, p_target=0.01, cost_miss=1, cost_false_alarm=1):
+    """The smallest detection cost over all thresholds, divided by that of the better answer without listening.
+
+    cost(t) = cost_miss * p_target * miss(t) + cost_false_alarm * (1 - p_target) * false_alarm(t), as in the NIST
+    speaker recognition evaluations (Martin & Przybocki 2000).
+    """
+    _, misses, false_alarms = error_rates(target_scores, impostor_scores)
+    miss_cost, false_alarm_cost = cost_miss * p_target, cost_false_alarm * (1 - p_target)
+    return np.min(miss_cost * misses + false_alarm_cost * false_alarms) / min(miss_cost, false_alarm_cost)
+
+
+def rates_at(threshold, target_scores, impostor_scores):
+    """(miss, false alarm), as shares, where a score above the threshold is accepted."""
+    return np.mean(np.asarray(target_scores) <= threshold), np.mean(np.asarray(impostor_scores) > threshold)
+
+
+def choose_threshold(thres, target_scores, impostor_scores):
+    """The threshold that `thres` asks for: a number itself, 'eer', or ('far', share of impostors let in).
+
+    Raises LabError for anything else, and for a false-accept rate finer than one impostor trial.
+    """
+    if thres == 'eer':
+        return closest_rates(target_scores, impostor_scores)[0]
+    if isinstance(thres, tuple) and len(thres) == 2 and thres[0] == 'far':
+        smallest = 1 / len(impostor_scores)
+        if not smallest <= thres[1] < 1:
+            raise LabError("thres = ('far', %g): with %d impostor trials, a false-accept rate must be at least %.2g "
+                           "and below 1." % (thres[1], len(impostor_scores), smallest))
+        thresholds, _, false_alarms = error_rates(target_scores, impostor_scores)
+        return thresholds[np.argmax(false_alarms <= thres[1] + 1e-12)]  # the lowest one that is strict enough
+    if isinstance(thres, (int, float)) and not isinstance(thres, bool):
+        return float(thres)
+    raise LabError("thres = %r: it must be a number, 'eer', or ('far', 0.01): a false-accept rate of 1 %%" % (thres,))
+
+
+def bootstrap_interval(scores, rows, columns, *, n_rounds=500, seed=0, level=95):
+    """Confidence interval of the equal error rate in percent, from drawing speakers anew (Efron 1979): (low, high).
+
+    scores: (n,) of the trials; rows, columns: (n,) speakers of their two sides. Speakers are drawn with replacement,
+    and a trial counts as often as both of its speakers were drawn: trials of one speaker are not independent of each
+    other, so drawing trials would make the interval far too narrow. Of fewer than two speakers: (nan, nan).
+    """
+    speakers, number = np.unique(np.concatenate([rows, columns]), return_inverse=True)
+    first, second = number[:len(rows)], number[len(rows):]
+    if len(speakers) < 2:
+        return np.nan, np.nan
+    is_target, rng, rates = first == second, np.random.default_rng(seed), []
+    order = np.argsort(scores, kind='stable')
+    scores, first, second, is_target = scores[order], first[order], second[order], is_target[order]
+    while len(rates) < n_rounds:
+        drawn = np.bincount(rng.integers(len(speakers), size=len(speakers)), minlength=len(speakers))
+        weights = np.where(is_target, drawn[first], drawn[first] * drawn[second])
+        if weights[is_target].sum() and weights[~is_target].sum():  # not the same speaker again and again
+            rates.append(equal_error_rate(scores[is_target], scores[~is_target], target_weights=weights[is_target],
+                                          impostor_weights=weights[~is_target]))
+    return tuple(np.percentile(rates, [(100 - level) / 2, (100 + level) / 2]))
+
+
+def all_pairs(n):
+    """Every pair of n things once: two index arrays (n (n - 1) / 2,)."""
+    return np.triu_indices(n, 1)
+
+
+def read_trials(filename):
+    """A trial list in VoxCeleb's format, a trial a line: `1 path path` for a target, `0 path path` for an impostor.
+
+    Returns (is_target (n,), first paths, second paths). Raises LabError with the line that is something else.
+    """
+    if not Path(filename).is_file():
+        raise LabError('%s: there is no such trial list' % filename)
+    is_target, first, second = [], [], []
+    for i, line in enumerate(Path(filename).read_text(encoding='utf-8').splitlines(), 1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != 3 or fields[0] not in ('0', '1'):
+            raise LabError('%s, line %d: not a trial `1 path path` or `0 path path`: %.60s' % (filename, i, line))
+        is_target.append(fields[0] == '1')
+        first.append(fields[1])
+        second.append(fields[2])
+    if len(set(is_target)) < 2:
+        raise LabError('%s: needs trials of both kinds, 1 and 0' % filename)
+    return np.array(is_target), first, second

@@ -1,8 +1,9 @@
-"""Error rates against hand-worked examples and brute force."""
+"""Error rates against hand-worked examples and brute force over all thresholds."""
 import numpy as np
 import pytest
 
 import scoring
+from DB_wav_reader import LabError
 
 
 @pytest.mark.parametrize('target, impostor, eer', [
@@ -16,11 +17,99 @@ def test_equal_error_rate_by_hand(target, impostor, eer):
     assert scoring.equal_error_rate(np.array(target), np.array(impostor)) == pytest.approx(eer)
 
 
-def test_equal_error_rate_against_every_threshold():
+def test_error_rates_by_hand():
+    thresholds, misses, false_alarms = scoring.error_rates([0.8, 0.4, 0.4], [0.4, -0.2])
+    np.testing.assert_allclose(thresholds, [-0.2, 0.1, 0.6, 0.8], atol=2e-6)
+    np.testing.assert_allclose(misses, [0, 0, 2 / 3, 1])
+    np.testing.assert_allclose(false_alarms, [1, 0.5, 0, 0])
+
+
+def test_weights_count_trials_several_times():
+    target, impostor = [0.9, 0.5, 0.4], [0.6, 0.3]
+    weighted = scoring.error_rates(target, impostor, target_weights=[1, 3, 0], impostor_weights=[2, 1])
+    repeated = scoring.error_rates([0.9, 0.5, 0.5, 0.5], [0.6, 0.6, 0.3])
+    for threshold, miss, alarm in zip(*repeated):
+        place = np.argmin(np.abs(weighted[0] - threshold))
+        assert (weighted[1][place], weighted[2][place]) == pytest.approx((miss, alarm))
+
+
+def brute_force(target, impostor):
+    """(miss, false alarm) at every threshold that matters."""
+    return [(np.mean(target <= t), np.mean(impostor > t)) for t in np.append(np.arange(-80, 81) / 10, -np.inf)]
+
+
+def test_rates_against_every_threshold():
     rng = np.random.default_rng(0)
     for _ in range(50):
         target, impostor = rng.normal(1, 1, 37).round(1), rng.normal(0, 1, 211).round(1)
-        rates = [(np.mean(target < t), np.mean(impostor >= t)) for t in np.append(np.arange(-60, 61) / 10, np.inf)]
+        rates = brute_force(target, impostor)
         gap = min(abs(miss - alarm) for miss, alarm in rates)
         means = [50 * (miss + alarm) for miss, alarm in rates if abs(miss - alarm) < gap + 1e-12]
         assert min(abs(scoring.equal_error_rate(target, impostor) - mean) for mean in means) < 1e-9
+        cost = min(0.01 * miss + 0.99 * alarm for miss, alarm in rates) / 0.01
+        assert scoring.min_dcf(target, impostor) == pytest.approx(cost)
+        points = set(zip(*(np.round(part, 9) for part in scoring.error_rates(target, impostor)[1:])))
+        assert points == {(round(miss, 9), round(alarm, 9)) for miss, alarm in rates}
+
+
+def test_detection_cost_by_hand():
+    # above 0.5: one of two targets missed, no impostor let in: 0.01 * 0.5 / 0.01; all accepted would cost 99
+    assert scoring.min_dcf([0.9, 0.1], [0.5, 0.2]) == pytest.approx(0.5)
+    assert scoring.min_dcf([0.9, 0.8], [-0.5, 0.2]) == 0
+    assert scoring.min_dcf([-0.9], [-0.5]) == 1  # nothing better than to accept nobody
+    assert scoring.min_dcf([0.9, 0.1], [0.5, 0.2], p_target=0.5) == pytest.approx(0.5)
+    # p = 0.9: below 0.1 all is accepted, at 0.1 * 1; above 0.5 half of the targets is missed, at 0.9 * 0.5
+    assert scoring.min_dcf([0.9, 0.1], [0.5, 0.2], p_target=0.9) == pytest.approx(1)
+
+
+def test_a_score_must_be_above_the_threshold():
+    assert scoring.rates_at(0.5, [0.5, 0.6], [0.5, 0.4, 0.7]) == (0.5, pytest.approx(1 / 3))
+
+
+def test_thresholds_that_are_asked_for():
+    target, impostor = np.array([0.9, 0.8, 0.7, 0.3]), np.array([0.6, 0.2, 0.1, 0.4, 0.5])
+    assert scoring.choose_threshold(0.95, target, impostor) == 0.95
+    thres = scoring.choose_threshold('eer', target, impostor)
+    assert scoring.rates_at(thres, target, impostor) == (0.25, pytest.approx(0.2))
+    thres = scoring.choose_threshold(('far', 0.2), target, impostor)
+    assert thres == pytest.approx(0.55) and scoring.rates_at(thres, target, impostor)[1] == pytest.approx(0.2)
+    with pytest.raises(LabError, match='with 5 impostor trials, a false-accept rate must be at least 0.2'):
+        scoring.choose_threshold(('far', 0.19), target, impostor)
+    for wrong in ('ear', ('far',), None, True, ('frr', 0.1)):
+        with pytest.raises(LabError, match="it must be a number, 'eer', or"):
+            scoring.choose_threshold(wrong, target, impostor)
+
+
+def test_interval_by_drawing_speakers():
+    """Perfect scores leave no doubt; random ones of few speakers leave a lot, and more than drawing trials would say."""
+    rng = np.random.default_rng(0)
+    speaker = np.repeat(np.arange(12), 6)
+    first, second = scoring.all_pairs(len(speaker))
+    rows, columns = speaker[first], speaker[second]
+    assert scoring.bootstrap_interval((rows == columns) * 1.0, rows, columns, n_rounds=50) == (0, 0)
+    quality = rng.normal(0, 2, 12)  # each speaker is easy or hard to recognise, in all of their trials
+    scores = (rows == columns) * (1 + quality[rows]) + rng.normal(0, 1, len(rows))
+    low, high = scoring.bootstrap_interval(scores, rows, columns, n_rounds=200)
+    eer = scoring.equal_error_rate(scores[rows == columns], scores[rows != columns])
+    assert low < eer < high and high - low > 8  # by trials: 2 * 1.96 * sqrt(0.25 * 0.75 / 180), about 12 at its widest
+    assert (low, high) == scoring.bootstrap_interval(scores, rows, columns, n_rounds=200)
+    assert np.isnan(scoring.bootstrap_interval(scores[:3], rows[:3] * 0, columns[:3] * 0)).all()
+
+
+def test_cosine_by_hand():
+    scores = scoring.cosine_scores(np.array([[3.0, 4.0], [0.0, -2.0]]), np.array([[1.0, 0.0], [0.0, 5.0], [4.0, 3.0]]))
+    np.testing.assert_allclose(scores, [[0.6, 0.8, 0.96], [0, -1, -0.6]], atol=1e-12)
+
+
+def test_trial_lists(tmp_path):
+    (tmp_path / 'trials.txt').write_text('1 a/1.wav a/2.wav\n\n0 a/1.wav b/1.wav\n')
+    is_target, first, second = scoring.read_trials(tmp_path / 'trials.txt')
+    assert is_target.tolist() == [True, False]
+    assert first == ['a/1.wav'] * 2 and second == ['a/2.wav', 'b/1.wav']
+    with pytest.raises(LabError, match='there is no such trial list'):
+        scoring.read_trials(tmp_path / 'other.txt')
+    for content, reason in (('1 a b\n2 a b\n', 'line 2: not a trial'), ('1 a\n', 'line 1: not a trial'),
+                            ('1 a b\n', 'needs trials of both kinds'), ('', 'needs trials of both kinds')):
+        (tmp_path / 'trials.txt').write_text(content)
+        with pytest.raises(LabError, match=reason):
+            scoring.read_trials(tmp_path / 'trials.txt')
