@@ -108,6 +108,24 @@ def draw_voice(seed, index):
         level=rng.uniform(-48, -41))
 
 
+def as_numbers(voice):
+    """The parameters of a Voice, frequencies and factors as logarithms: (n_parameters,)."""
+    ratios = [voice.f0, voice.tract_length, *voice.formant_scale, voice.vowel_space, voice.bandwidth_scale,
+              voice.open_phase, voice.tilt, voice.jitter, voice.shimmer, voice.sibilant, voice.rate]
+    return np.concatenate([np.log(ratios), [voice.f0_range, voice.breathiness, voice.level]])
+
+
+def parameters_of(name):
+    """The parameters of the demo voice of this name, in standard deviations from the mean of the training voices."""
+    training = np.array([as_numbers(draw_voice(SEED, index)) for index in range(1, N_TRAIN_VOICES + 1)])
+    return (as_numbers(draw_voice(SEED, int(name[:3]))) - training.mean(axis=0)) / training.std(axis=0)
+
+
+def is_demo_name(speaker):
+    """Whether this is what a demo voice is called."""
+    return speaker[:3].isdigit() and speaker == draw_voice(SEED, int(speaker[:3])).name
+
+
 # ---------------------------------------------------------------------------------------------------- sentences
 
 # F1, F2, F3 in Hz of the Korean monophthongs (after Yang 1996, Journal of Phonetics 24, rounded to 10 Hz), and how
