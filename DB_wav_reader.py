@@ -190,6 +190,71 @@ def read_audio(filename, sample_rate=c.SAMPLE_RATE):
     return to_mono_at_rate(samples, rate, sample_rate, filename)
 
 
+# ------------------------------------------------------------------------------------------- level and ends of speech
+
+ACTIVE_RANGE = 40  # dB: frames within this of the loudest one are speech
+NOISE_MARGIN = 6  # dB: and they stand out of the background by this
+SPEECH_RANGE = 10  # dB between loud and quiet frames; noise and hum have less
+DIGITAL_SILENCE = -150  # dBFS: below this there is nothing, not even noise
+
+
+def frame_levels(audio):
+    """Level of each 25 ms of audio (n_samples,): (n_frames,) mean power in dB, 0 at full scale."""
+    length = round(c.WIN_LENGTH * c.SAMPLE_RATE)
+    frames = audio[:len(audio) // length * length].reshape(-1, length)  # (n_frames, length)
+    return 10 * np.log10(np.maximum(np.mean(frames ** 2, axis=1), 1e-20))
+
+
+def find_speech(audio, filename):
+    """Which 25 ms frames of audio (n_samples,) hold speech: (n_frames,) of bool. Raises LabError where none does."""
+    levels = frame_levels(audio)
+    sounding = levels[levels > DIGITAL_SILENCE]
+    if not len(sounding):
+        raise LabError('%s: is silent. Check the microphone and record again.' % filename)
+    quiet, loud = np.percentile(sounding, [10, 95])
+    if loud - quiet < SPEECH_RANGE:
+        raise LabError('%s: holds no speech, only a steady noise at %.0f dBFS. Record again.' % (filename, loud))
+    loudest = levels.max()
+    return levels > max(loudest - ACTIVE_RANGE, min(quiet + NOISE_MARGIN, loudest - ACTIVE_RANGE / 2))
+
+
+def active_level(audio, is_speech):
+    """Level of speech in dBFS: the mean power of its frames, after the idea of ITU-T P.56 (pauses do not count)."""
+    return 10 * np.log10(np.mean(10 ** (frame_levels(audio)[is_speech] / 10)))
+
+
+def prepare_speech(audio, filename):
+    """Bring the speech in audio (n_samples,) to LEVEL_DBFS, with exactly TRIM_SECONDS of silence before and after it.
+
+    Features depend on the level, and read_MFB drops TRIM_SECONDS at both ends: the recordings of the slides' corpus are
+    alike in both, those of the rest of the world are not. Where the recording has less silence, zeros take its place.
+    Where LEVEL_DBFS is None, audio is returned as it is. Raises LabError where there is no speech.
+    """
+    if c.LEVEL_DBFS is None:
+        return audio
+    is_speech = find_speech(audio, filename)
+    length, margin = round(c.WIN_LENGTH * c.SAMPLE_RATE), round(c.TRIM_SECONDS * c.SAMPLE_RATE)
+    active = np.flatnonzero(is_speech)
+    first, stop = active[0] * length, (active[-1] + 1) * length  # samples of speech
+    missing = max(0, margin - first), max(0, stop + margin - len(audio))
+    framed = np.pad(audio[max(0, first - margin):stop + margin], missing)
+    return framed * 10 ** ((c.LEVEL_DBFS - active_level(audio, is_speech)) / 20)
+
+
+def diagnose(audio, filename):
+    """What is off about a recording, as one line, or None. audio: (n_samples,) mono, as recorded."""
+    is_speech = find_speech(audio, filename)
+    level, seconds = active_level(audio, is_speech), is_speech.sum() * c.WIN_LENGTH
+    clipped = np.mean(np.abs(audio) >= 0.999)
+    noise = np.percentile(frame_levels(audio), 10)
+    remarks = [('%.1f %% of the samples are clipped: record with less gain' % (100 * clipped), clipped > 1e-4),
+               ('the speech is very quiet (%.0f dBFS)' % level, level < -65),
+               ('only %.1f s of speech' % seconds, seconds < 3),
+               ('the background is only %.0f dB below the speech' % (level - noise), level - noise < 20)]
+    off = [remark for remark, holds in remarks if holds]
+    return '%s: %s' % (filename, '; '.join(off)) if off else None
+
+
 # ---------------------------------------------------------------------------------------------------- features
 
 def extract_features(audio):

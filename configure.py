@@ -17,6 +17,7 @@ SAMPLE_RATE = 16000  # Hz; wavs of another rate are resampled to it
 WIN_LENGTH = 0.025  # seconds of one analysis window
 WIN_STEP = 0.01  # seconds from one window to the next: 100 frames a second
 FILTER_BANK = 40  # mel filters between 0 Hz and SAMPLE_RATE / 2: the rows of a feature map
+LEVEL_DBFS = -44  # speech in wavs is brought to this level, its ends are found by it; None: the published recipe alone
 ENERGY_FLOOR = 1e-5  # filter energies below it count as this much: -100 in units of 20*log10
 
 # What the network sees (SR_Dataset.py)
