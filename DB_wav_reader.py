@@ -60,6 +60,10 @@ def find_wavs(directory, pattern='**/*.[wW][aA][vV]'):
     return sorted(glob(os.path.join(escape(str(directory)), pattern), recursive=True))
 
 
+def is_wav(filename):
+    return str(filename).lower().endswith('.wav')
+
+
 def find_feats(directory, pattern='**/*.p'):
     """Sorted list of the feature files anywhere below `directory`."""
     return sorted(glob(os.path.join(escape(str(directory)), pattern), recursive=True))
@@ -68,6 +72,11 @@ def find_feats(directory, pattern='**/*.p'):
 def speaker_of(filename):
     """The speaker of a file: the name of the folder it lies in, on Windows paths too."""
     return os.path.abspath(filename).replace('\\', '/').split('/')[-2]
+
+
+def sex_of(speaker):
+    """'F' or 'M' where the speaker's name says so as in the slides' corpus (103F3021), '' otherwise."""
+    return speaker[3] if speaker[:3].isdigit() and speaker[3:4] in ('F', 'M') else ''
 
 
 def check_speaker_folder(filename, directory):
@@ -113,23 +122,39 @@ def read_feats_structure(directory):
 
 
 def split_enroll_and_test(dataroot_dir):
-    """(enroll_DB, test_DB): the files below `dataroot_dir` whose names begin with 'enroll' and with 'test'."""
-    DB_all = read_feats_structure(dataroot_dir)
+    """(enroll_DB, test_DB): the files below `dataroot_dir` whose names begin with 'enroll' and with 'test'.
+
+    Feature files and wavs alike. Raises LabError where one of the two kinds is missing, and where a recording is there
+    both as a wav and as features.
+    """
+    DB_all = make_DB(sorted(find_feats(dataroot_dir) + find_wavs(dataroot_dir)), dataroot_dir, 'feature or wav',
+                     'Each speaker needs a folder there with\nenroll.wav and test.wav, or with enroll.p and test.p.')
+    stems = Counter(os.path.splitext(filename)[0] for filename in DB_all['filename'])
+    stem, count = stems.most_common(1)[0]
+    if count > 1:
+        raise LabError('%s is there as a wav and as a feature file. Remove one of them.' % stem)
     names = [os.path.basename(filename).lower() for filename in DB_all['filename']]
     enroll_DB = DB_all[[name.startswith('enroll') for name in names]].reset_index(drop=True)
     test_DB = DB_all[[name.startswith('test') for name in names]].reset_index(drop=True)
     if enroll_DB.empty or test_DB.empty:
-        raise LabError('%s has %d enrolment and %d test files. Each speaker folder there needs enroll.p and test.p.'
-                       % (dataroot_dir, len(enroll_DB), len(test_DB)))
+        raise LabError('%s has %d enrolment and %d test files. Each speaker folder there needs enroll.wav (or enroll.p)\n'
+                       'and test.wav (or test.p).' % (dataroot_dir, len(enroll_DB), len(test_DB)))
     return enroll_DB, test_DB
 
 
-def test_file_of(speaker, test_DB):
-    """The test file of a speaker. Raises LabError, with the speakers there are, for an unknown one."""
-    filenames = test_DB['filename'][test_DB['speaker_id'] == speaker]
+def test_file_of(test_speaker, test_DB):
+    """The test file of a speaker; or test_speaker itself, where it is a wav or feature file.
+
+    Raises LabError, with the speakers there are, for an unknown one.
+    """
+    if is_wav(test_speaker) or str(test_speaker).endswith('.p'):
+        if not os.path.isfile(test_speaker):
+            raise LabError('test_speaker = %r: there is no such file.' % test_speaker)
+        return test_speaker
+    filenames = test_DB['filename'][test_DB['speaker_id'] == test_speaker]
     if filenames.empty:
-        raise LabError('There is no test file of test_speaker = %r. Choose one of %s.'
-                       % (speaker, ', '.join(sorted(set(test_DB['speaker_id'])))))
+        raise LabError('There is no test file of test_speaker = %r. Choose one of %s, or the name of a wav file.'
+                       % (test_speaker, ', '.join(sorted(set(test_DB['speaker_id'])))))
     return filenames.iloc[0]
 
 
@@ -197,6 +222,13 @@ NOISE_MARGIN = 6  # dB: and they stand out of the background by this
 SPEECH_RANGE = 10  # dB between loud and quiet frames; noise and hum have less
 DIGITAL_SILENCE = -150  # dBFS: below this there is nothing, not even noise
 
+# What diagnose finds off
+FULL_SCALE, MAX_CLIPPED = 0.99, 1e-4  # samples from here on are clipped; more than this share of them is too much
+MIN_LEVEL = -65  # dBFS of speech: below, 16 bits are coarse
+MIN_SPEECH = 2  # seconds
+MIN_SNR = 20  # dB from the background to the speech
+MAX_FLOOR = 0.97  # share of the feature's cells on ENERGY_FLOOR; the slides' corpus has 0.86
+
 
 def frame_levels(audio):
     """Level of each 25 ms of audio (n_samples,): (n_frames,) mean power in dB, 0 at full scale."""
@@ -241,33 +273,58 @@ def prepare_speech(audio, filename):
     return framed * 10 ** ((c.LEVEL_DBFS - active_level(audio, is_speech)) / 20)
 
 
-def diagnose(audio, filename):
-    """What is off about a recording, as one line, or None. audio: (n_samples,) mono, as recorded."""
-    is_speech = find_speech(audio, filename)
+def diagnose(samples, audio, prepared, filename):
+    """One line about a recording where something is off, None otherwise.
+
+    samples: (n_samples, n_channels) as in the file; audio: (n_samples,) made mono; prepared: by prepare_speech.
+    """
+    is_speech, floor = find_speech(audio, filename), 20 * np.log10(c.ENERGY_FLOOR)
     level, seconds = active_level(audio, is_speech), is_speech.sum() * c.WIN_LENGTH
-    clipped = np.mean(np.abs(audio) >= 0.999)
+    clipped = np.mean(np.abs(samples) >= FULL_SCALE)
+    on_floor = np.mean(log_energies(prepared) <= floor)
     noise = np.percentile(frame_levels(audio), 10)
-    remarks = [('%.1f %% of the samples are clipped: record with less gain' % (100 * clipped), clipped > 1e-4),
-               ('the speech is very quiet (%.0f dBFS)' % level, level < -65),
-               ('only %.1f s of speech' % seconds, seconds < 3),
-               ('the background is only %.0f dB below the speech' % (level - noise), level - noise < 20)]
-    off = [remark for remark, holds in remarks if holds]
-    return '%s: %s' % (filename, '; '.join(off)) if off else None
+    advice = [('record with less gain', clipped > MAX_CLIPPED),
+              ('record at a higher level', level < MIN_LEVEL),
+              ('record for longer', seconds < MIN_SPEECH),
+              ('record in a quieter place, the background is just %.0f dB lower' % (level - noise), level - noise < MIN_SNR),
+              ('there is hardly anything but the floor in its features', on_floor > MAX_FLOOR)]
+    needed = '; '.join(sentence for sentence, holds in advice if holds)
+    return needed and ('%s: %.1f s of speech at %.0f dBFS, %.2f %% of the samples clipped, %.0f %% of the cells on the '
+                       'floor: %s' % (filename, seconds, level, 100 * clipped, 100 * on_floor, needed)) or None
 
 
 # ---------------------------------------------------------------------------------------------------- features
 
+def log_energies(audio):
+    """Energies of 25 ms rectangular windows every 10 ms in mel filters, floored, in 20*log10: (n_frames, FILTER_BANK)."""
+    energy, _ = fbank(audio, samplerate=c.SAMPLE_RATE, winlen=c.WIN_LENGTH, winstep=c.WIN_STEP, nfilt=c.FILTER_BANK)
+    return 20 * np.log10(np.maximum(energy, c.ENERGY_FLOOR))
+
+
 def extract_features(audio):
     """Log mel filterbank energies of mono audio (float in [-1, 1], SAMPLE_RATE): (n_frames, FILTER_BANK) float64.
 
-    The recipe of the published feature files: filterbank energies of 25 ms rectangular windows every 10 ms, floored,
-    in 20*log10, minus their mean over the utterance, per filter. Raises ValueError for integers and several channels.
+    The recipe of the published feature files: log_energies minus their mean over the utterance, per filter. Raises
+    ValueError for integers and several channels.
     """
     if audio.ndim != 1 or audio.dtype.kind != 'f':  # the library would take them without a word, and be wrong
         raise ValueError('audio must be one channel of floats in [-1, 1]; read_audio returns that')
-    energy, _ = fbank(audio, samplerate=c.SAMPLE_RATE, winlen=c.WIN_LENGTH, winstep=c.WIN_STEP, nfilt=c.FILTER_BANK)
-    feature = 20 * np.log10(np.maximum(energy, c.ENERGY_FLOOR))  # (n_frames, FILTER_BANK)
+    feature = log_energies(audio)  # (n_frames, FILTER_BANK)
     return feature - feature.mean(axis=0)
+
+
+def feature_of_wav(filename):
+    """What the lab makes of a wav file: (feature (n_frames, FILTER_BANK), kind of wav, line of diagnose or None).
+
+    Raises LabError for a file that cannot be used, holds no speech, or too little.
+    """
+    samples, rate, kind = read_wav(filename)  # (n_samples, n_channels)
+    audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
+    prepared = prepare_speech(audio, filename)
+    feature = extract_features(prepared)
+    trim_silence(feature, filename)  # raises for a recording too short to be used
+    channels = {1: 'mono', 2: 'stereo'}.get(samples.shape[1], '%d channels' % samples.shape[1])
+    return feature, '%s, %d Hz, %s' % (kind, rate, channels), diagnose(samples, audio, prepared, filename)
 
 
 def trim_silence(feature, filename):
@@ -419,27 +476,25 @@ def in_parallel(function, tasks, description):
 def convert_wav(task):
     """Make one feature file. task is (wav file, feature file, folder of the speakers' folders).
 
-    Returns (kind of wav, None), or (None, what is wrong with the file).
+    Returns (kind of wav, what is off about it or None), or (None, what is wrong with the file).
     """
     wav_file, feat_file, wav_dir = task
     try:
         check_speaker_folder(wav_file, wav_dir)
-        samples, rate, kind = read_wav(wav_file)
-        feature = extract_features(to_mono_at_rate(samples, rate, c.SAMPLE_RATE, wav_file))
-        trim_silence(feature, wav_file)  # raises for a recording too short to be used
+        feature, kind, remark = feature_of_wav(wav_file)
     except LabError as error:
         return None, str(error)
     except (MemoryError, ValueError) as error:
         return None, '%s: %s' % (wav_file, error)
     write_feature(feat_file, feature, speaker_of(wav_file))
-    channels = {1: 'mono', 2: 'stereo'}.get(samples.shape[1], '%d channels' % samples.shape[1])
-    return '%s, %d Hz, %s' % (kind, rate, channels), None
+    return kind, remark
 
 
 def convert_wavs(wav_dir, feat_dir):
     """Turn the wavs below `wav_dir` into feature files below `feat_dir`, where missing or older than the wav.
 
-    Returns (Counter: kind of wav -> number converted, list of what is wrong with the others, number up to date).
+    Returns (Counter: kind of wav -> number converted, list of what is off about them, list of what is wrong with those
+    not converted, number up to date).
     """
     tasks, n_up_to_date = [], 0
     for wav_file in find_wavs(wav_dir):
@@ -449,8 +504,9 @@ def convert_wavs(wav_dir, feat_dir):
         else:
             tasks.append((wav_file, feat_file, wav_dir))
     results = in_parallel(convert_wav, tasks, 'Features of %s' % wav_dir)
-    converted = Counter(kind for kind, error in results if error is None)
-    return converted, [error for _, error in results if error is not None], n_up_to_date
+    converted = Counter(kind for kind, _ in results if kind is not None)
+    remarks = [line for kind, line in results if kind is not None and line is not None]
+    return converted, remarks, [line for kind, line in results if kind is None], n_up_to_date
 
 
 def main():
@@ -463,11 +519,13 @@ def main():
             print('%s: no wav files' % wav_dir)
             n_empty += 1
             continue
-        converted, errors, n_up_to_date = convert_wavs(wav_dir, feat_dir)
+        converted, remarks, errors, n_up_to_date = convert_wavs(wav_dir, feat_dir)
         print('%s -> %s: %d converted, %d up to date, %d skipped'
               % (wav_dir, feat_dir, converted.total(), n_up_to_date, len(errors)))
         for kind, count in sorted(converted.items()):
             print('  %d x %s' % (count, kind))
+        for remark in remarks:
+            print('Note: %s' % remark)
         for error in errors:
             print('Skipped %s' % error, file=sys.stderr)
         n_failed += len(errors)

@@ -14,18 +14,23 @@ from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
 import configure as c
-from DB_wav_reader import LabError, read_pickles, trim_silence
+from DB_wav_reader import LabError, feature_of_wav, is_wav, read_pickles, speaker_of, trim_silence
 
 MAX_DECIBELS = 1000  # no feature is as large, in units of 20*log10
 
 
 def read_MFB(filename):
-    """Read a feature file and drop TRIM_SECONDS of silence at both ends.
+    """Read a feature file and drop TRIM_SECONDS of silence at both ends. A wav is made into features first.
 
     Returns (feature (n_frames, FILTER_BANK), label), the label being the speaker's name.
     Raises LabError, with the file's name, where the file is not a feature file, has another number of filters, holds
     NaN or infinity, or is MIN_FRAMES or shorter once trimmed.
     """
+    if is_wav(filename):
+        feature, _, remark = feature_of_wav(filename)
+        if remark is not None:
+            print('Note: %s' % remark)
+        return trim_silence(feature, filename), speaker_of(filename)
     content = read_pickles(filename)[0]
     if not isinstance(content, dict) or not {'feat', 'label'} <= content.keys():
         raise LabError("%s: not a feature file: it must hold a dict with 'feat' and 'label'" % filename)

@@ -424,7 +424,7 @@ def make_test_features(wav_dir, feat_dir, *, first=N_TRAIN_VOICES + 1, n_voices=
              for index in range(first, first + n_voices) for name in ('enroll.wav', 'test.wav')]
     with marked_unfinished(feat_dir):
         in_parallel(make_test_wav, tasks, 'Test voices')
-        _, errors, _ = convert_wavs(wav_dir, feat_dir)
+        _, _, errors, _ = convert_wavs(wav_dir, feat_dir)
         if errors:
             raise LabError('%s\nDelete it, and it is made again.' % errors[0])
 

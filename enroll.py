@@ -2,8 +2,9 @@
 
     python enroll.py
 
-Reads TEST_FEAT_DIR/<speaker>/enroll*.p (configure.py) and a checkpoint of train.py; makes the demo test voices where
-the project's own folder has none. Writes enroll_embeddings/embeddings.p. Takes some seconds.
+Reads TEST_FEAT_DIR/<speaker>/enroll*.p or enroll*.wav (configure.py) and a checkpoint of train.py; makes the demo test
+voices where the project's own folder has none. Writes embeddings.p and two pictures of who sounds like whom into
+enroll_embeddings. Takes some seconds.
 """
 import os
 
@@ -15,7 +16,7 @@ from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
 
 import configure as c
-from DB_wav_reader import BLUE, ORANGE, run_script, save_picture, split_enroll_and_test
+from DB_wav_reader import BLUE, ORANGE, run_script, save_picture, sex_of, split_enroll_and_test
 from demo_voices import is_demo_name, parameters_of, provide_test_features
 from model import get_embeddings, load_model, save_enroll_embeddings
 from scoring import all_pairs, cosine_scores
@@ -46,11 +47,6 @@ def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
     for spk in enroll_speaker_list:
         print('Save the embeddings for %s' % spk)
     return embeddings
-
-
-def sex_of(speaker):
-    """'F' or 'M' where the name says so as the corpus does (103F3021), '' otherwise."""
-    return speaker[3] if len(speaker) > 3 and speaker[3] in 'FM' else ''
 
 
 def draw_similarity(embeddings, filename):

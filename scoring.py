@@ -9,6 +9,8 @@ import numpy as np
 
 from DB_wav_reader import LabError
 
+TRIALS_AT_ONCE = 100000  # so many take some 100 MB
+
 
 def cosine_scores(embeddings, others):
     """Cosine similarity of each row of embeddings (n, size) with each of others (m, size): (n, m), by one product."""
@@ -18,6 +20,14 @@ def cosine_scores(embeddings, others):
 def unit_length(embeddings):
     """Each row (n, size) divided by its length."""
     return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+
+
+def trial_scores(vectors, first, second):
+    """Cosine similarity of each trial: of rows first[i] and second[i] of vectors (n, size). Returns (n_trials,)."""
+    unit = unit_length(vectors)
+    starts = range(0, len(first), TRIALS_AT_ONCE)
+    return np.concatenate([np.sum(unit[first[i:i + TRIALS_AT_ONCE]] * unit[second[i:i + TRIALS_AT_ONCE]], axis=1)
+                           for i in starts])
 
 
 def error_rates(target_scores, impostor_scores, *, target_weights=None, impostor_weights=None):
@@ -90,26 +100,30 @@ def choose_threshold(thres, target_scores, impostor_scores):
     raise LabError("thres = %r: it must be a number, 'eer', or ('far', 0.01): a false-accept rate of 1 %%" % (thres,))
 
 
-def bootstrap_interval(scores, rows, columns, *, n_rounds=500, seed=0, level=95):
+def bootstrap_interval(scores, is_target, first, second, *, n_rounds=500, seed=0, level=95):
     """Confidence interval of the equal error rate in percent, from drawing speakers anew (Efron 1979): (low, high).
 
-    scores: (n,) of the trials; rows, columns: (n,) speakers of their two sides. Speakers are drawn with replacement,
-    and a trial counts as often as both of its speakers were drawn: trials of one speaker are not independent of each
-    other, so drawing trials would make the interval far too narrow. Of fewer than two speakers: (nan, nan).
+    scores, is_target, first, second: (n,) of the trials and the speakers of their two sides. Speakers are drawn with
+    replacement, and a trial counts as often as its speakers were drawn: trials of one speaker are not independent of
+    each other, so drawing trials would make the interval far too narrow. Of fewer than two speakers: (nan, nan).
     """
-    speakers, number = np.unique(np.concatenate([rows, columns]), return_inverse=True)
-    first, second = number[:len(rows)], number[len(rows):]
+    speakers, number = np.unique(np.concatenate([first, second]), return_inverse=True)
     if len(speakers) < 2:
         return np.nan, np.nan
-    is_target, rng, rates = first == second, np.random.default_rng(seed), []
-    order = np.argsort(scores, kind='stable')
-    scores, first, second, is_target = scores[order], first[order], second[order], is_target[order]
+    # Trials of the same two speakers with the same score, to three decimals, are counted as one with a weight
+    whole_scores = np.round(1000 * scores).astype(int)
+    places = np.stack([number[:len(first)], number[len(first):], whole_scores - whole_scores.min(), is_target])
+    code, counts = np.unique(np.ravel_multi_index(places, places.max(axis=1) + 1), return_counts=True)
+    first, second, whole_scores, is_target = np.unravel_index(code, places.max(axis=1) + 1)
+    is_target = is_target.astype(bool)
+
+    rng, rates = np.random.default_rng(seed), []
     while len(rates) < n_rounds:
         drawn = np.bincount(rng.integers(len(speakers), size=len(speakers)), minlength=len(speakers))
-        weights = np.where(is_target, drawn[first], drawn[first] * drawn[second])
+        weights = counts * np.where(first == second, drawn[first], drawn[first] * drawn[second])
         if weights[is_target].sum() and weights[~is_target].sum():  # not the same speaker again and again
-            rates.append(equal_error_rate(scores[is_target], scores[~is_target], target_weights=weights[is_target],
-                                          impostor_weights=weights[~is_target]))
+            rates.append(equal_error_rate(whole_scores[is_target], whole_scores[~is_target],
+                                          target_weights=weights[is_target], impostor_weights=weights[~is_target]))
     return tuple(np.percentile(rates, [(100 - level) / 2, (100 + level) / 2]))
 
 

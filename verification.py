@@ -2,8 +2,9 @@
 
     python verification.py
 
-Reads TEST_FEAT_DIR/<speaker>/test.p (configure.py), a checkpoint of train.py and the enrolment of enroll.py. Writes
-nothing; prints the decision, the score and the threshold. Takes some seconds.
+Reads TEST_FEAT_DIR/<speaker>/test.p or test.wav (configure.py), a checkpoint of train.py and the enrolment of enroll.py.
+Prints the decision, the score and the threshold; with test_speaker = 'all' the error rates over all trials, and draws
+scores.png and det.png into enroll_embeddings. Takes some seconds.
 """
 import os
 
@@ -15,12 +16,14 @@ import torch.nn.functional as F
 from scipy.special import ndtri  # the probit: inverse of the normal distribution
 
 import configure as c
-from DB_wav_reader import BLACK, ORANGE, LabError, run_script, save_picture, speaker_of, split_enroll_and_test
-from DB_wav_reader import test_file_of
+from DB_wav_reader import BLACK, ORANGE, LabError, read_feats_structure, run_script, save_picture, sex_of, speaker_of
+from DB_wav_reader import split_enroll_and_test, test_file_of
 from demo_voices import provide_test_features
 from model import check_enrolled, embed_pieces, get_embeddings, load_enroll_embeddings, load_model, mean_to_subtract
-from scoring import all_pairs, bootstrap_interval, choose_threshold, cosine_scores, equal_error_rate, error_rates
-from scoring import min_dcf, rates_at
+from scoring import all_pairs, bootstrap_interval, choose_threshold, equal_error_rate, error_rates, min_dcf, rates_at
+from scoring import read_trials, trial_scores
+
+N_THRESHOLDS = 7  # in the table of thresholds, besides the chosen one
 
 
 def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres, *, mean=0):
@@ -42,43 +45,64 @@ def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filen
     return score
 
 
-def trials_with_enrolled(pieces, speakers, embeddings, mean):
-    """Every piece against every enrolled speaker: (scores, speaker of the piece, enrolled speaker), each (n_trials,).
+def trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piece_seconds):
+    """Every test piece against every enrolled speaker.
 
-    pieces: (n, embedding_size) d-vectors of `speakers`; mean: subtracted from all, 0 for raw scores.
+    Returns (vectors (n, embedding_size) tensor, speaker of each (n,), first, second: the rows of vectors that each trial
+    compares, is_target (n_trials,)).
     """
+    pieces, speakers = embed_pieces(use_cuda, test_DB, model, test_frames, piece_seconds)
     enrolled = sorted(embeddings)
-    gallery = F.normalize(torch.cat([embeddings[spk] for spk in enrolled]))  # (n_enrolled, embedding_size)
-    scores = cosine_scores((pieces - mean).numpy(), (gallery - mean).numpy())  # (n, n_enrolled)
-    return scores.ravel(), np.repeat(speakers, len(enrolled)), np.tile(enrolled, len(speakers))
+    vectors = torch.cat([pieces] + [F.normalize(embeddings[spk]) for spk in enrolled])
+    speakers = np.array(speakers + enrolled)
+    first = np.repeat(np.arange(len(pieces)), len(enrolled))
+    second = len(pieces) + np.tile(np.arange(len(enrolled)), len(pieces))
+    return vectors, speakers, first, second, speakers[first] == speakers[second]
 
 
-def trials_of_pairs(pieces, speakers, mean):
-    """Every two pieces once, as trials_with_enrolled."""
-    centred = (pieces - mean).numpy()
-    first, second = all_pairs(len(pieces))
+def trials_of_pairs(use_cuda, model, DB, test_frames):
+    """Every two utterances of DB once. Returns what trials_with_enrolled does."""
+    vectors, speakers = embed_pieces(use_cuda, DB, model, test_frames, None)
     speakers = np.array(speakers)
-    return cosine_scores(centred, centred)[first, second], speakers[first], speakers[second]
+    first, second = all_pairs(len(vectors))
+    return vectors, speakers, first, second, speakers[first] == speakers[second]
 
 
-def print_error_rates(scores, rows, columns, thres):
+def trials_of_list(use_cuda, model, filename, test_dir, test_frames):
+    """The trials of a list, whose paths begin in test_dir. Returns what trials_with_enrolled does."""
+    is_target, left, right = read_trials(filename)
+    paths = sorted(set(left) | set(right))
+    row = {path: i for i, path in enumerate(paths)}
+    vectors = torch.cat([get_embeddings(use_cuda, os.path.join(test_dir, path), model, test_frames) for path in paths])
+    speakers = np.array([speaker_of(os.path.join(test_dir, path)) for path in paths])
+    first, second = np.array([row[path] for path in left]), np.array([row[path] for path in right])
+    return vectors, speakers, first, second, is_target
+
+
+def print_error_rates(scores, is_target, first_spks, second_spks, thres):
     """Print how often trials are wrongly accepted and rejected, at one threshold and at others. Returns the threshold.
 
-    scores: (n_trials,); rows, columns: (n_trials,) speakers of the two sides; thres: as in choose_threshold.
+    scores, is_target, first_spks, second_spks: (n_trials,), the latter the speakers of the two sides; thres: as in
+    choose_threshold. Raises LabError where there are no targets, or no impostors.
     """
-    is_target = rows == columns
     target, impostor = scores[is_target], scores[~is_target]
     if not len(target) or not len(impostor):
         raise LabError('%d target and %d impostor trials: both kinds are needed' % (len(target), len(impostor)))
     threshold = choose_threshold(thres, target, impostor)
-    low, high = bootstrap_interval(scores, rows, columns)
+    low, high = bootstrap_interval(scores, is_target, first_spks, second_spks)
     print('\n=== Speaker verification: all trials ===')
     print('Target trials : %d\nImpostor trials : %d\n' % (len(target), len(impostor)))
     print('EER : %.2f %% (95 %% interval %.2f to %.2f, %d speakers drawn anew)'
-          % (equal_error_rate(target, impostor), low, high, len(set(rows) | set(columns))))
+          % (equal_error_rate(target, impostor), low, high, len(set(first_spks) | set(second_spks))))
+    sex = {spk: sex_of(spk) for spk in set(first_spks) | set(second_spks)}
+    same_sex = np.array([sex[a] == sex[b] != '' for a, b in zip(first_spks, second_spks)])
+    if np.any(same_sex & ~is_target) and not np.all(same_sex):
+        print('EER, same sex : %.2f %% (%d impostor trials)'
+              % (equal_error_rate(scores[same_sex & is_target], scores[same_sex & ~is_target]),
+                 np.sum(same_sex & ~is_target)))
     print('minDCF (p = 0.01) : %.3f\n' % min_dcf(target, impostor))
 
-    others = np.linspace(np.median(impostor), np.median(target), 7).round(2)
+    others = np.linspace(np.median(impostor), np.median(target), N_THRESHOLDS).round(2)
     table = pd.DataFrame([(t, *rates_at(t, target, impostor)) for t in sorted({*others, threshold})],
                          columns=['Threshold', 'False rejects', 'False accepts'])
     table[['False rejects', 'False accepts']] *= 100
@@ -149,23 +173,22 @@ def main():
     # Threshold: a score above it is accepted. What do 0.9 and 0.97 change?
     # With 'all' also 'eer' (as many wrongly accepted as rejected) or ('far', 0.01) (1 % wrongly accepted)
     thres = 0.95
+    centre = False  # subtract the mean d-vector of the training set from both sides first: another threshold fits then
 
     # With 'all': what is tried?
-    piece_seconds = None  # test files are cut into pieces as long as this first; try 1, 2, 3, 5; None: whole
-    trials = 'enrolled'  # or 'pairs': every two utterances below test_dir; or the file name of a trial list
-    centre = False  # subtract the mean d-vector of the training set; needs cp_num = 'best' or 'etri240'
-    plot = True  # write the histogram of the scores and the DET curve into embedding_dir
+    trials = 'enrolled'  # or 'pairs': every two utterances below test_dir; or the name of a trial list: 1 path path
+    piece_seconds = None  # 'enrolled': test files are cut into pieces as long as this first; try 1, 2, 3, 5; None: whole
+    plot = True  # draw the scores and the DET curve into embedding_dir
 
     # Load the model from the checkpoint
     model = load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes)
     mean = mean_to_subtract(centre, model)
 
-    # Get the dataframe for the test DB
+    # Get the dataframe for the test DB, and load the enroll embeddings
     provide_test_features()
-    enroll_DB, test_DB = split_enroll_and_test(test_dir)
-
-    # Load the enroll embeddings
-    embeddings = load_enroll_embeddings(embedding_dir, model=model)
+    if test_speaker != 'all' or trials == 'enrolled':
+        enroll_DB, test_DB = split_enroll_and_test(test_dir)
+        embeddings = load_enroll_embeddings(embedding_dir, model=model)
 
     # Perform the test
     if test_speaker != 'all':
@@ -174,12 +197,22 @@ def main():
         return
 
     # Or perform them all
-    pieces, speakers = embed_pieces(use_cuda, test_DB, model, test_frames, piece_seconds)
-    scores, rows, columns = trials_with_enrolled(pieces, speakers, embeddings, mean)
-    threshold = print_error_rates(scores, rows, columns, thres)
+    if trials == 'enrolled':
+        all_trials = trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piece_seconds)
+    elif trials == 'pairs':
+        all_trials = trials_of_pairs(use_cuda, model, read_feats_structure(test_dir), test_frames)
+    else:
+        all_trials = trials_of_list(use_cuda, model, trials, test_dir, test_frames)
+    vectors, speakers, first, second, is_target = all_trials
+    scores = trial_scores((vectors - mean).numpy(), first, second)
+    threshold = print_error_rates(scores, is_target, speakers[first], speakers[second], thres)
+    if model.mean is not None:
+        raw, centred = [equal_error_rate(scores[is_target], scores[~is_target]) for scores in
+                        (trial_scores((vectors - m).numpy(), first, second) for m in (0, model.mean))]
+        print('EER, raw : %.2f %%\nEER, centred : %.2f %%\n' % (raw, centred))
     if plot:
-        draw_scores(scores, rows == columns, threshold, os.path.join(embedding_dir, 'scores.png'))
-        draw_det(scores, rows == columns, threshold, os.path.join(embedding_dir, 'det.png'))
+        draw_scores(scores, is_target, threshold, os.path.join(embedding_dir, 'scores.png'))
+        draw_det(scores, is_target, threshold, os.path.join(embedding_dir, 'det.png'))
 
 
 if __name__ == '__main__':
