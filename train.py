@@ -13,18 +13,21 @@ import math
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 # The lab's own first: DB_wav_reader tells numpy how many threads to use, which must be before it is loaded
 import configure as c
-from DB_wav_reader import LabError, read_feats_structure, run_script, written_whole
+from DB_wav_reader import BLACK, BLUE, GREEN, ORANGE, PURPLE, LabError, read_feats_structure, run_script, save_picture
+from DB_wav_reader import written_whole
 from SR_Dataset import DvectorDataset, ShareOfBatches, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
 from SR_Dataset import collate_fn_feat_padded, collate_fn_share, read_MFB
 from demo_voices import provide_train_features
-from model import background_resnet, feature_settings, find_checkpoint, get_device, has_compiler
-from model import mixed_precision, print_device, read_checkpoint
+from model import background_resnet, embed_feature, feature_settings, find_checkpoint, get_device, has_compiler
+from model import load_model, mixed_precision, print_device, read_checkpoint
 
-import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -33,9 +36,6 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 from tqdm import tqdm
-
-matplotlib.use('Agg')  # write pictures, open no window
-import matplotlib.pyplot as plt  # noqa: E402  (after the choice of how to draw)
 
 RUN_FILE = 'run.json'  # beside the checkpoints: the settings and losses of the run that wrote them
 BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss
@@ -46,6 +46,7 @@ OPTIMIZERS = {
     'adagrad': lambda parameters, lr, wd: optim.Adagrad(parameters, lr=lr, weight_decay=wd),
 }
 SCHEDULERS = ['plateau', 'onecycle']
+CLUSTER_STYLES = [(BLUE, 'o'), (ORANGE, 's'), (GREEN, '^'), (PURPLE, 'D'), (BLACK, 'x'), (BLUE, '+'), (ORANGE, 'v'), (GREEN, '*')]
 
 
 def load_dataset(val_ratio, *, seed=0, cache_gb=4.0):
@@ -362,14 +363,42 @@ def visualize_the_losses(train_losses, valid_losses, *, filename='loss_plot.png'
     fig, ax = plt.subplots(figsize=(10, 8))
     ax.plot(epochs, train_losses, label='Training Loss')
     ax.plot(epochs, valid_losses, label='Validation Loss')
-    ax.axvline(lowest, linestyle='--', color='r', label='Lowest validation loss (epoch %d)' % lowest)
-    ax.set(xlabel='epochs', ylabel='loss', xlim=(0, len(train_losses) + 1), ylim=(0, None))
-    ax.grid(True)
+    ax.axvline(lowest, linestyle='--', color=BLACK, label='Lowest validation loss (epoch %d)' % lowest)
+    ax.set(xlabel='epochs', ylabel='loss (cross-entropy, nats)', xlim=(0, len(train_losses) + 1), ylim=(0, None),
+           title='The validation loss was lowest, %.3f, at epoch %d of %d' % (min(valid_losses), lowest, len(epochs)))
     ax.legend()
-    fig.tight_layout()
-    with written_whole(filename) as temporary:
-        fig.savefig(temporary, bbox_inches='tight')
-    plt.close(fig)
+    save_picture(fig, filename)
+
+
+def draw_clusters(models, dataset, use_cuda, *, filename='clusters.png'):
+    """Draw where the d-vectors of some speakers lie: on their two main axes (PCA), a panel for each model.
+
+    models: dict title -> model; dataset: of validation utterances, each cut into pieces of NUM_WIN_SIZE frames. Taken
+    are the speakers who have the most. A panel's title says which share of the d-vectors' variance is between speakers.
+    """
+    counts = Counter(dataset.labels)
+    speakers = sorted(counts, key=lambda spk: (-counts[spk], spk))[:len(CLUSTER_STYLES)]
+    pieces, labels = [], []
+    for i, label in enumerate(dataset.labels):
+        feature = dataset.feature(i)  # (n_frames, n_dims)
+        starts = range(0, len(feature) - c.NUM_WIN_SIZE + 1, c.NUM_WIN_SIZE) if label in speakers else ()
+        pieces += [feature[start:start + c.NUM_WIN_SIZE] for start in starts]
+        labels += [label for _ in starts]
+    labels = np.array(labels)
+    fig, axes = plt.subplots(1, len(models), figsize=(4.5 * len(models), 4.8), squeeze=False)
+    for ax, (title, model) in zip(axes[0], models.items()):
+        vectors = torch.cat([embed_feature(use_cuda, piece, model.eval(), c.NUM_WIN_SIZE) for piece in pieces]).numpy()
+        centred = vectors - vectors.mean(axis=0)  # (n_pieces, embedding_size)
+        within = sum(np.sum((vectors[labels == spk] - vectors[labels == spk].mean(axis=0)) ** 2) for spk in speakers)
+        directions = np.linalg.svd(centred, full_matrices=False)[2]  # the main axes, one a row
+        points = centred @ directions[:2].T  # (n_pieces, 2)
+        for spk, (colour, marker) in zip(speakers, CLUSTER_STYLES):
+            ax.plot(*points[labels == spk].T, marker, color=colour, alpha=0.7)
+        ax.set(title='%s: %.0f %% of the\nvariance is between speakers' % (title, 100 - 100 * within / np.sum(centred ** 2)),
+               xlabel='first main axis', ylabel='second main axis')
+    fig.suptitle('D-vectors of the validation utterances of %d speakers, in pieces of %g s'
+                 % (len(speakers), c.NUM_WIN_SIZE * c.WIN_STEP))
+    save_picture(fig, filename)
 
 
 def main():
@@ -401,6 +430,7 @@ def main():
     n_mean = 100  # training utterances whose mean d-vector goes into the checkpoints, for those who centre with it
     log_dir = 'model_saved'  # where the checkpoints go
     log_interval = 84  # batches from one printed line to the next
+    plot = True  # draw loss_plot.png and clusters.png
     settings = dict(locals())  # all of the above, for run.json
 
     for name, value in settings.items():
@@ -502,8 +532,14 @@ def main():
     best = read_checkpoint(find_checkpoint(log_dir, minposs))
     save_checkpoint(Path(log_dir) / BEST_FILE, {key: best[key] for key in best if key not in TRAINING_ONLY})
 
-    # Visualize the losses as the network trained
-    visualize_the_losses(avg_train_losses, avg_valid_losses)
+    # Visualize the losses as the network trained, and what it has learnt
+    if plot:
+        visualize_the_losses(avg_train_losses, avg_valid_losses)
+        torch.manual_seed(seed)  # the first weights once more
+        models = {'before training': background_resnet(embedding_size, n_classes, backbone).to(device)}
+        models['after epoch 1'] = load_model(use_cuda, log_dir, 1, embedding_size, n_classes)
+        models['after epoch %d' % minposs] = load_model(use_cuda, log_dir, minposs, embedding_size, n_classes)
+        draw_clusters(models, valid_dataset, use_cuda)
 
 
 if __name__ == '__main__':
