@@ -137,8 +137,9 @@ def split_enroll_and_test(dataroot_dir):
     enroll_DB = DB_all[[name.startswith('enroll') for name in names]].reset_index(drop=True)
     test_DB = DB_all[[name.startswith('test') for name in names]].reset_index(drop=True)
     if enroll_DB.empty or test_DB.empty:
-        raise LabError('%s has %d enrolment and %d test files. Each speaker folder there needs enroll.wav (or enroll.p)\n'
-                       'and test.wav (or test.p).' % (dataroot_dir, len(enroll_DB), len(test_DB)))
+        raise LabError('%s has %d enrolment and %d test files. Each speaker needs a folder there with\n'
+                       'enroll.wav and test.wav, or with enroll.p and test.p.'
+                       % (dataroot_dir, len(enroll_DB), len(test_DB)))
     return enroll_DB, test_DB
 
 
@@ -286,17 +287,20 @@ def diagnose(samples, audio, prepared, filename):
     advice = [('record with less gain', clipped > MAX_CLIPPED),
               ('record at a higher level', level < MIN_LEVEL),
               ('record for longer', seconds < MIN_SPEECH),
-              ('record in a quieter place, the background is just %.0f dB lower' % (level - noise), level - noise < MIN_SNR),
-              ('there is hardly anything but the floor in its features', on_floor > MAX_FLOOR)]
-    needed = '; '.join(sentence for sentence, holds in advice if holds)
-    return needed and ('%s: %.1f s of speech at %.0f dBFS, %.2f %% of the samples clipped, %.0f %% of the cells on the '
-                       'floor: %s' % (filename, seconds, level, 100 * clipped, 100 * on_floor, needed)) or None
+              ('the background is just %.0f dB lower, record in a quieter place' % (level - noise),
+               level - noise < MIN_SNR),
+              ('hardly anything is above the floor', on_floor > MAX_FLOOR)]
+    needed = [sentence for sentence, holds in advice if holds]
+    if not needed:
+        return None
+    return ('%s: %.1f s of speech at %.0f dBFS, %.2f %% of the samples clipped, %.0f %% of the cells on the floor: %s'
+            % (filename, seconds, level, 100 * clipped, 100 * on_floor, '; '.join(needed)))
 
 
 # ---------------------------------------------------------------------------------------------------- features
 
 def log_energies(audio):
-    """Energies of 25 ms rectangular windows every 10 ms in mel filters, floored, in 20*log10: (n_frames, FILTER_BANK)."""
+    """Mel filter energies of 25 ms rectangular windows every 10 ms, floored, in 20*log10: (n_frames, FILTER_BANK)."""
     energy, _ = fbank(audio, samplerate=c.SAMPLE_RATE, winlen=c.WIN_LENGTH, winstep=c.WIN_STEP, nfilt=c.FILTER_BANK)
     return 20 * np.log10(np.maximum(energy, c.ENERGY_FLOOR))
 

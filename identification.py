@@ -2,9 +2,9 @@
 
     python identification.py
 
-Reads TEST_FEAT_DIR/<speaker>/test.p or test.wav (configure.py), a checkpoint of train.py and the enrolment of enroll.py.
-Prints the answer and every score; with test_speaker = 'all' precision and recall of everybody, and draws confusion.png,
-or lengths.png for a list of lengths, into enroll_embeddings. Takes some seconds.
+Reads TEST_FEAT_DIR/<speaker>/test.p or test.wav (configure.py), a checkpoint of train.py and the enrolment of
+enroll.py. Prints the answer and every score; with test_speaker = 'all' precision and recall of everybody, and draws
+confusion.png, or lengths.png for a list of lengths, into enroll_embeddings. Takes some seconds.
 """
 import os
 

@@ -46,7 +46,8 @@ OPTIMIZERS = {
     'adagrad': lambda parameters, lr, wd: optim.Adagrad(parameters, lr=lr, weight_decay=wd),
 }
 SCHEDULERS = ['plateau', 'onecycle']
-CLUSTER_STYLES = [(BLUE, 'o'), (ORANGE, 's'), (GREEN, '^'), (PURPLE, 'D'), (BLACK, 'x'), (BLUE, '+'), (ORANGE, 'v'), (GREEN, '*')]
+CLUSTER_STYLES = [(BLUE, 'o'), (ORANGE, 's'), (GREEN, '^'), (PURPLE, 'D'),  # of the speakers in clusters.png
+                  (BLACK, 'x'), (BLUE, '+'), (ORANGE, 'v'), (GREEN, '*')]
 
 
 def load_dataset(val_ratio, *, seed=0, cache_gb=4.0):
@@ -390,11 +391,12 @@ def draw_clusters(models, dataset, use_cuda, *, filename='clusters.png'):
         vectors = torch.cat([embed_feature(use_cuda, piece, model.eval(), c.NUM_WIN_SIZE) for piece in pieces]).numpy()
         centred = vectors - vectors.mean(axis=0)  # (n_pieces, embedding_size)
         within = sum(np.sum((vectors[labels == spk] - vectors[labels == spk].mean(axis=0)) ** 2) for spk in speakers)
+        between = 100 - 100 * within / np.sum(centred ** 2)
         directions = np.linalg.svd(centred, full_matrices=False)[2]  # the main axes, one a row
         points = centred @ directions[:2].T  # (n_pieces, 2)
         for spk, (colour, marker) in zip(speakers, CLUSTER_STYLES):
             ax.plot(*points[labels == spk].T, marker, color=colour, alpha=0.7)
-        ax.set(title='%s: %.0f %% of the\nvariance is between speakers' % (title, 100 - 100 * within / np.sum(centred ** 2)),
+        ax.set(title='%s: %.0f %% of the\nvariance is between speakers' % (title, between),
                xlabel='first main axis', ylabel='second main axis')
     fig.suptitle('D-vectors of the validation utterances of %d speakers, in pieces of %g s'
                  % (len(speakers), c.NUM_WIN_SIZE * c.WIN_STEP))

@@ -2,9 +2,9 @@
 
     python verification.py
 
-Reads TEST_FEAT_DIR/<speaker>/test.p or test.wav (configure.py), a checkpoint of train.py and the enrolment of enroll.py.
-Prints the decision, the score and the threshold; with test_speaker = 'all' the error rates over all trials, and draws
-scores.png and det.png into enroll_embeddings. Takes some seconds.
+Reads TEST_FEAT_DIR/<speaker>/test.p or test.wav (configure.py), a checkpoint of train.py and the enrolment of
+enroll.py. Prints the decision, the score and the threshold; with test_speaker = 'all' the error rates over all trials,
+and draws scores.png and det.png into enroll_embeddings. Takes some seconds.
 """
 import os
 
@@ -48,8 +48,8 @@ def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filen
 def trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piece_seconds):
     """Every test piece against every enrolled speaker.
 
-    Returns (vectors (n, embedding_size) tensor, speaker of each (n,), first, second: the rows of vectors that each trial
-    compares, is_target (n_trials,)).
+    Returns (vectors (n, embedding_size) tensor, speaker of each (n,), first, second: the rows of vectors that each
+    trial compares, is_target (n_trials,)).
     """
     pieces, speakers = embed_pieces(use_cuda, test_DB, model, test_frames, piece_seconds)
     enrolled = sorted(embeddings)
@@ -177,7 +177,7 @@ def main():
 
     # With 'all': what is tried?
     trials = 'enrolled'  # or 'pairs': every two utterances below test_dir; or the name of a trial list: 1 path path
-    piece_seconds = None  # 'enrolled': test files are cut into pieces as long as this first; try 1, 2, 3, 5; None: whole
+    piece_seconds = None  # 'enrolled': cut the test files into pieces first; try 1, 2, 3, 5; None: whole
     plot = True  # draw the scores and the DET curve into embedding_dir
 
     # Load the model from the checkpoint

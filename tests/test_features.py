@@ -1,6 +1,7 @@
 """From wav to feature file: the recipe, the audio reader, the files found, and what goes wrong."""
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -13,12 +14,20 @@ from scipy.io import wavfile
 import configure as c
 import DB_wav_reader as reader
 from DB_wav_reader import LabError
+from SR_Dataset import read_MFB
 
 
 def chirp(seconds=1.0, amplitude=0.01):
     """A tone that rises from 100 to 7000 Hz, without any random number."""
     t = np.arange(int(seconds * 16000)) / 16000
     return amplitude * np.sin(2 * np.pi * (100 * t + 3450 * t ** 2 / seconds))
+
+
+def speech(seconds=3.0, silence=0.7, amplitude=0.01):
+    """Syllables of a chirp, six a second, between two silences with a little noise."""
+    t = np.arange(int(seconds * 16000)) / 16000
+    audio = np.pad(chirp(seconds, amplitude) * np.sin(np.pi * 6 * t) ** 4, int(silence * 16000))
+    return audio + 1e-3 * amplitude * np.random.default_rng(0).standard_normal(len(audio))
 
 
 def filterbank_by_hand(audio):
@@ -153,7 +162,7 @@ def test_missing_and_empty_folders_are_named(lab, read):
     with pytest.raises(LabError, match='nowhere does not exist'):
         read('nowhere')
     os.mkdir('empty')
-    with pytest.raises(LabError, match='empty holds no (wav|feature) files'):
+    with pytest.raises(LabError, match='empty holds no [a-z ]+ files'):
         read('empty')
 
 
@@ -167,27 +176,101 @@ def test_converter_does_what_is_missing_or_old_and_names_what_it_cannot_use(lab,
     for name in ('s1/enroll.wav', 's1/test.wav', 's2/enroll.wav'):
         path = lab / c.TEST_WAV_DIR / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        wavfile.write(path, 16000, np.round(chirp(2.0) * 2**15).astype(np.int16))
-    write_24_bit(lab / c.TEST_WAV_DIR / 's2/test.wav', chirp(2.0))
+        wavfile.write(path, 16000, np.round(speech() * 2**15).astype(np.int16))
+    write_24_bit(lab / c.TEST_WAV_DIR / 's2/test.wav', speech())
     reader.main()
     out = capsys.readouterr().out
     assert '4 converted, 0 up to date, 0 skipped' in out
     assert '3 x 16-bit PCM, 16000 Hz, mono\n' in out and '1 x 24-bit PCM, 16000 Hz, mono\n' in out
     content = reader.read_pickles('feat_logfbank_nfilt40/test/s1/test.p')[0]
     assert content['label'] == 's1'
-    np.testing.assert_allclose(content['feat'], reader.extract_features(np.round(chirp(2.0) * 2**15) / 2**15))
+    audio = reader.prepare_speech(np.round(speech() * 2**15) / 2**15, 'test.wav')
+    np.testing.assert_allclose(content['feat'], reader.extract_features(audio))
 
     (lab / c.TEST_WAV_DIR / 's1/bad.wav').write_bytes(b'RIFFrubbish')
     wavfile.write(lab / c.TEST_WAV_DIR / 'stray.wav', 16000, np.zeros(32000, np.int16))
-    wavfile.write(lab / c.TEST_WAV_DIR / 's1/SHORT.WAV', 16000, np.zeros(16000, np.int16))
+    wavfile.write(lab / c.TEST_WAV_DIR / 's1/SHORT.WAV', 16000, speech(0.3).astype(np.float32))
+    wavfile.write(lab / c.TEST_WAV_DIR / 's2/clipped.wav', 16000, np.clip(speech(amplitude=3), -1, 1).astype(np.float32))
     os.utime('feat_logfbank_nfilt40/test/s2/test.p', (1, 1))  # older than its wav
     message = stopped_with(reader.main)
     captured = capsys.readouterr()
-    assert '1 converted, 3 up to date, 3 skipped' in captured.out
+    assert '2 converted, 3 up to date, 3 skipped' in captured.out
+    assert re.search(r'Note: test_wavs/s2/clipped.wav: 2.\d s of speech at -\d dBFS, \d+.\d\d % of the samples clipped, '
+                     r'\d\d % of the cells on the floor: record with less gain\n', captured.out)
     assert 's1/bad.wav: not a wav file' in captured.err and 'stray.wav: lies in no speaker folder' in captured.err
-    assert 's1/SHORT.WAV: 99 frames, 0 after trimming' in captured.err and '3 wav file(s) skipped' in message
+    assert 's1/SHORT.WAV: 12' in captured.err and 'after trimming 0.5 s' in captured.err and '3 wav file(s) skipped' in message
     made = {path.name for path in (lab / 'feat_logfbank_nfilt40').rglob('*') if path.is_file()}
-    assert made == {'enroll.p', 'test.p'}
+    assert made == {'enroll.p', 'test.p', 'clipped.p'}
+
+
+# ------------------------------------------------------------------------------------- recordings of any origin
+
+def test_level_and_ends_by_hand():
+    """Two seconds of a tone that comes and goes four times a second, of level -40 dBFS where it sounds."""
+    sounding = np.tile(np.repeat([1.0, 0.0], 2000), 8)  # 125 ms each: whole frames of 25 ms
+    audio = np.pad(sounding * 0.01 * np.sqrt(2) * np.sin(2 * np.pi * 400 * np.arange(32000) / 16000), (16000, 3200))
+    is_speech = reader.find_speech(audio + 1e-6, 'a.wav')
+    assert is_speech.sum() == 40 and is_speech[40:45].all() and not is_speech[:40].any()
+    assert reader.active_level(audio, is_speech) == pytest.approx(-40, abs=1e-6)
+    prepared = reader.prepare_speech(audio + 1e-6, 'a.wav')
+    begin, stop = 16000, 16000 + 30000  # the last 2000 samples of the tone's part are silent
+    assert len(prepared) == 8000 + 30000 + 8000  # TRIM_SECONDS at both ends
+    np.testing.assert_allclose(prepared[8000:-8000] * 10 ** (4 / 20), audio[begin:stop], atol=3e-6)
+    np.testing.assert_array_equal(prepared[-2800:], 0)  # 2000 + 3200 samples of the recording are left; then zeros
+
+
+@pytest.mark.parametrize('decibels', [-12, -6, 6, 12, 24])
+def test_features_do_not_depend_on_the_level_of_a_recording(tmp_path, decibels):
+    for name, gain in (('as it is', 0), ('changed', decibels)):
+        wavfile.write(tmp_path / (name + '.wav'), 16000, speech() * 10 ** (gain / 20))
+    one, other = [reader.feature_of_wav(tmp_path / (name + '.wav'))[0] for name in ('as it is', 'changed')]
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_the_published_recipe_to_the_letter(tmp_path, monkeypatch):
+    monkeypatch.setattr(c, 'LEVEL_DBFS', None)
+    wavfile.write(tmp_path / 'a.wav', 16000, speech())
+    feature, _, _ = reader.feature_of_wav(tmp_path / 'a.wav')
+    np.testing.assert_array_equal(feature, reader.extract_features(speech()))
+
+
+@pytest.mark.parametrize('audio, reason', [
+    (np.zeros(48000), 'is silent'),
+    (1e-3 * np.random.default_rng(0).standard_normal(48000), 'no speech, only a steady noise at -60 dBFS'),
+    (0.1 * np.sin(np.arange(48000) / 10), 'no speech, only a steady noise at -23 dBFS')], ids=['zeros', 'noise', 'hum'])
+def test_a_recording_without_speech_is_refused(tmp_path, audio, reason):
+    wavfile.write(tmp_path / 'a.wav', 16000, audio)
+    with pytest.raises(LabError, match='a.wav: .*' + reason):
+        reader.feature_of_wav(str(tmp_path / 'a.wav'))
+
+
+@pytest.mark.parametrize('change, advice', [
+    (lambda audio: audio, None),
+    (lambda audio: np.clip(300 * audio, -1, 1), 'record with less gain'),
+    (lambda audio: audio / 1000, 'record at a higher level'),
+    (lambda audio: audio[:24000], 'record for longer'),
+    (lambda audio: audio + 1e-3 * np.random.default_rng(1).standard_normal(len(audio)), 'record in a quieter place')])
+def test_what_is_off_about_a_recording(tmp_path, change, advice):
+    wavfile.write(tmp_path / 'a.wav', 16000, change(speech()))
+    _, _, remark = reader.feature_of_wav(tmp_path / 'a.wav')
+    assert remark is None if advice is None else advice in remark, remark
+
+
+def test_wavs_stand_beside_feature_files(lab, write_feat):
+    for name in ('a/enroll.wav', 'a/test.wav'):
+        (lab / 'feat/a').mkdir(parents=True, exist_ok=True)
+        wavfile.write(lab / 'feat' / name, 16000, speech())
+    write_feat('feat/b/enroll.p'), write_feat('feat/b/test.p')
+    enroll_DB, test_DB = reader.split_enroll_and_test('feat')
+    assert list(enroll_DB['filename']) == ['feat/a/enroll.wav', 'feat/b/enroll.p']
+    assert reader.test_file_of('a', test_DB) == 'feat/a/test.wav' == reader.test_file_of('feat/a/test.wav', test_DB)
+    with pytest.raises(LabError, match="'elsewhere.wav': there is no such file"):
+        reader.test_file_of('elsewhere.wav', test_DB)
+    feature, label = read_MFB('feat/a/test.wav')
+    assert label == 'a' and feature.shape == (len(reader.feature_of_wav('feat/a/test.wav')[0]) - 100, 40)
+    write_feat('feat/a/test.p')
+    with pytest.raises(LabError, match='feat/a/test is there as a wav and as a feature file. Remove one'):
+        reader.split_enroll_and_test('feat')
 
 
 def test_nothing_to_convert_is_an_error(lab, stopped_with):

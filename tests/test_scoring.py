@@ -81,24 +81,31 @@ def test_thresholds_that_are_asked_for():
 
 
 def test_interval_by_drawing_speakers():
-    """Perfect scores leave no doubt; random ones of few speakers leave a lot, and more than drawing trials would say."""
+    """Perfect scores leave no doubt; random ones of few speakers leave more than drawing trials would say."""
     rng = np.random.default_rng(0)
     speaker = np.repeat(np.arange(12), 6)
     first, second = scoring.all_pairs(len(speaker))
     rows, columns = speaker[first], speaker[second]
-    assert scoring.bootstrap_interval((rows == columns) * 1.0, rows, columns, n_rounds=50) == (0, 0)
+    assert scoring.bootstrap_interval((rows == columns) * 1.0, rows == columns, rows, columns, n_rounds=50) == (0, 0)
     quality = rng.normal(0, 2, 12)  # each speaker is easy or hard to recognise, in all of their trials
     scores = (rows == columns) * (1 + quality[rows]) + rng.normal(0, 1, len(rows))
-    low, high = scoring.bootstrap_interval(scores, rows, columns, n_rounds=200)
+    low, high = scoring.bootstrap_interval(scores, rows == columns, rows, columns, n_rounds=200)
     eer = scoring.equal_error_rate(scores[rows == columns], scores[rows != columns])
     assert low < eer < high and high - low > 8  # by trials: 2 * 1.96 * sqrt(0.25 * 0.75 / 180), about 12 at its widest
-    assert (low, high) == scoring.bootstrap_interval(scores, rows, columns, n_rounds=200)
-    assert np.isnan(scoring.bootstrap_interval(scores[:3], rows[:3] * 0, columns[:3] * 0)).all()
+    assert (low, high) == scoring.bootstrap_interval(scores, rows == columns, rows, columns, n_rounds=200)
+    assert np.isnan(scoring.bootstrap_interval(scores[:3], rows[:3] == 0, rows[:3] * 0, columns[:3] * 0)).all()
 
 
 def test_cosine_by_hand():
     scores = scoring.cosine_scores(np.array([[3.0, 4.0], [0.0, -2.0]]), np.array([[1.0, 0.0], [0.0, 5.0], [4.0, 3.0]]))
     np.testing.assert_allclose(scores, [[0.6, 0.8, 0.96], [0, -1, -0.6]], atol=1e-12)
+
+
+def test_scores_of_trials_by_hand(monkeypatch):
+    monkeypatch.setattr(scoring, 'TRIALS_AT_ONCE', 2)  # more trials than are scored at once
+    vectors = np.array([[3.0, 4.0], [2.0, 0.0], [0.0, -2.0]])
+    scores = scoring.trial_scores(vectors, np.array([0, 0, 1]), np.array([1, 2, 2]))
+    np.testing.assert_allclose(scores, [0.6, -0.8, 0], atol=1e-12)
 
 
 def test_trial_lists(tmp_path):

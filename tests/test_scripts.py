@@ -228,7 +228,7 @@ def test_missing_pieces_are_explained_in_order(lab, stopped_with, write_feat):
         assert 'Run python enroll.py first' in stopped_with(script.main)
     enroll.main()
     for script in (identification, verification):
-        assert "no test file of test_speaker = '%s'. Choose one of me." % SIX[0] in stopped_with(script.main)
+        assert "no test file of test_speaker = '%s'. Choose one of me, or the name" % SIX[0] in stopped_with(script.main)
 
 
 def test_a_failed_enrolment_leaves_the_old_one(lab, write_vector):
