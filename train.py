@@ -24,7 +24,7 @@ from SR_Dataset import DvectorDataset, ShareOfBatches, ToTensorDevInput, ToTenso
 from SR_Dataset import collate_fn_feat_padded, collate_fn_share, read_MFB
 from demo_voices import provide_train_features
 from model import background_resnet, embed_feature, feature_settings, find_checkpoint, get_device, has_compiler
-from model import load_model, mixed_precision, print_device, read_checkpoint
+from model import mixed_precision, print_device, read_checkpoint
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -539,8 +539,10 @@ def main():
         visualize_the_losses(avg_train_losses, avg_valid_losses)
         torch.manual_seed(seed)  # the first weights once more
         models = {'before training': background_resnet(embedding_size, n_classes, backbone).to(device)}
-        models['after epoch 1'] = load_model(use_cuda, log_dir, 1, embedding_size, n_classes)
-        models['after epoch %d' % minposs] = load_model(use_cuda, log_dir, minposs, embedding_size, n_classes)
+        for number in (1, minposs):
+            model = background_resnet(embedding_size, n_classes, backbone).to(device)
+            model.load_state_dict(read_checkpoint(find_checkpoint(log_dir, number))['state_dict'])
+            models['after epoch %d' % number] = model
         draw_clusters(models, valid_dataset, use_cuda)
 
 

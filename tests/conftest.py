@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))  # the tests run from any folder
@@ -21,6 +22,25 @@ def changed_source(script, replacements):
         assert source.count(old) == 1, old
         source = source.replace(old, new)
     return source
+
+
+def run_copy(script, replacements):
+    """main() of a copy of a script in which a student has changed some lines."""
+    namespace = {'__name__': 'a copy'}
+    exec(compile(changed_source(script, replacements), script, 'exec'), namespace)
+    namespace['main']()
+
+
+class FirstFrame(torch.nn.Module):
+    """In place of a network: the embedding of a feature map is its first two filters in the first frame."""
+
+    def __init__(self):
+        super().__init__()
+        self.anchor = torch.nn.Parameter(torch.zeros(1))
+        self.checkpoint, self.mean = {'file': 'none', 'sha256': 'none'}, None
+
+    def forward(self, x):  # (batch, 1, 40, n_frames)
+        return x[:, 0, :2, 0], None
 
 
 @pytest.fixture
@@ -50,6 +70,17 @@ def write_feat():
         feature = np.random.default_rng(seed).normal(size=(n_frames, n_dims))
         DB_wav_reader.write_feature(filename, feature, label or Path(filename).parent.name)
         return str(filename)
+    return write
+
+
+@pytest.fixture
+def write_vector(lab):
+    """Writes a feature file whose embedding under FirstFrame points to (x, y)."""
+    def write(filename, x, y):
+        feature = np.zeros((200, 40))
+        feature[:, 0], feature[:, 1] = x, y
+        DB_wav_reader.write_feature(filename, feature, filename.split('/')[-2])
+        return filename
     return write
 
 

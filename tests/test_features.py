@@ -190,15 +190,16 @@ def test_converter_does_what_is_missing_or_old_and_names_what_it_cannot_use(lab,
     (lab / c.TEST_WAV_DIR / 's1/bad.wav').write_bytes(b'RIFFrubbish')
     wavfile.write(lab / c.TEST_WAV_DIR / 'stray.wav', 16000, np.zeros(32000, np.int16))
     wavfile.write(lab / c.TEST_WAV_DIR / 's1/SHORT.WAV', 16000, speech(0.3).astype(np.float32))
-    wavfile.write(lab / c.TEST_WAV_DIR / 's2/clipped.wav', 16000, np.clip(speech(amplitude=3), -1, 1).astype(np.float32))
+    wavfile.write(lab / c.TEST_WAV_DIR / 's2/clipped.wav', 16000, np.clip(speech(amplitude=3), -1, 1))
     os.utime('feat_logfbank_nfilt40/test/s2/test.p', (1, 1))  # older than its wav
     message = stopped_with(reader.main)
     captured = capsys.readouterr()
     assert '2 converted, 3 up to date, 3 skipped' in captured.out
-    assert re.search(r'Note: test_wavs/s2/clipped.wav: 2.\d s of speech at -\d dBFS, \d+.\d\d % of the samples clipped, '
-                     r'\d\d % of the cells on the floor: record with less gain\n', captured.out)
+    assert re.search(r'Note: test_wavs/s2/clipped.wav: 2.\d s of speech at -\d dBFS, \d+.\d\d % of the samples clipped'
+                     r', \d\d % of the cells on the floor: record with less gain\n', captured.out)
     assert 's1/bad.wav: not a wav file' in captured.err and 'stray.wav: lies in no speaker folder' in captured.err
-    assert 's1/SHORT.WAV: 12' in captured.err and 'after trimming 0.5 s' in captured.err and '3 wav file(s) skipped' in message
+    assert 's1/SHORT.WAV: 12' in captured.err and 'after trimming 0.5 s' in captured.err
+    assert '3 wav file(s) skipped' in message
     made = {path.name for path in (lab / 'feat_logfbank_nfilt40').rglob('*') if path.is_file()}
     assert made == {'enroll.p', 'test.p', 'clipped.p'}
 

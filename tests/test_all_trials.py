@@ -1,0 +1,199 @@
+"""What the scripts say of all trials at once: rates and rankings by hand, then on the six voices; and every picture."""
+import os
+import re
+import struct
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import FirstFrame, run_copy
+from test_scripts import SIX, enrolled  # noqa: F401  (a fixture)
+
+import configure as c
+import enroll
+import identification
+import model as lab_model
+import scoring
+import train
+import verification
+from DB_wav_reader import LabError, read_feats_structure
+
+ALL = ("test_speaker = '242M9242'", "test_speaker = 'all'")
+
+
+def picture_size(filename):
+    """Width and height of a PNG."""
+    with open(filename, 'rb') as f:
+        content = f.read()
+    assert content.startswith(b'\x89PNG\r\n\x1a\n') and len(content) < 200000
+    return struct.unpack('>II', content[16:24])
+
+
+def test_unknown_below_the_threshold(write_vector, capsys):
+    embeddings = {'a': torch.tensor([[1.0, 0.0]]), 'b': torch.tensor([[0.0, 2.0]])}
+    path = write_vector('feat/b/test.p', 3, 4)  # cosines: 0.6 with a, 0.8 with b
+    for thres, answer in ((0.79, 'b'), (0.81, 'unknown')):
+        assert answer == identification.perform_identification(
+            False, FirstFrame(), embeddings, path, 100, ['a', 'b'], thres=thres)
+        assert capsys.readouterr().out == (
+            '\n=== Speaker identification ===\nTrue speaker : b\nPredicted speaker : %s\nResult : %s\n\n'
+            'b : 0.8000\na : 0.6000\n\nMargin to the runner-up : 0.2000\nThreshold : %.2f\n'
+            % (answer, answer == 'b', thres))
+
+
+def test_centring_by_hand(write_vector, capsys):
+    """Less (0.6, 0), the test's (0.6, 0.8) is (0, 0.8), a's (1, 0) is (0.4, 0), b's (0, 1) is (-0.6, 1)."""
+    embeddings = {'a': torch.tensor([[1.0, 0.0]]), 'b': torch.tensor([[0.0, 2.0]])}
+    path, mean = write_vector('feat/b/test.p', 3, 4), torch.tensor([[0.6, 0.0]])
+    score = verification.perform_verification(False, FirstFrame(), embeddings, 'b', path, 100, 0.5, mean=mean)
+    assert score == pytest.approx(1 / np.hypot(0.6, 1))
+    identification.perform_identification(False, FirstFrame(), embeddings, path, 100, ['a', 'b'], mean=mean)
+    assert 'b : 0.8575\na : 0.0000\n' in capsys.readouterr().out
+    model = FirstFrame()
+    assert lab_model.mean_to_subtract(False, model) == 0
+    with pytest.raises(LabError, match='centre = True needs the mean d-vector, which none does not hold'):
+        lab_model.mean_to_subtract(True, model)
+    model.mean = mean
+    assert lab_model.mean_to_subtract(True, model) is mean
+
+
+def test_precision_and_recall_by_hand(capsys):
+    accuracy = identification.print_precision_and_recall(['a', 'a', 'b', 'b', 'b'], ['a', 'b', 'b', 'b', 'unknown'])
+    assert accuracy == 60
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [['Speaker', 'Pieces', 'Precision', 'Recall'], ['a', '2', '100.00', '%', '50.00', '%'],
+                     ['b', '3', '66.67', '%', '66.67', '%'],
+                     ['macro', 'average', '5', '83.33', '%', '58.33', '%']]
+
+
+def test_strangers_by_hand(capsys):
+    """Pieces of a, b, c in turn; above 0.5, the stranger a is taken for b, the enrolled b is called unknown by all."""
+    scores = np.array([[0.9, 0.6, 0.1], [0.4, 0.3, 0.2], [0.0, 0.4, 0.8]])
+    assert identification.answers(scores, ['a', 'b', 'c'], 0.5).tolist() == ['a', 'unknown', 'c']
+    assert identification.answers(scores, ['a', 'b', 'c'], None).tolist() == ['a', 'a', 'c']
+    identification.print_strangers(scores, ['a', 'b', 'c'], ['a', 'b', 'c'], 0.5)
+    out = capsys.readouterr().out
+    assert 'Strangers taken for somebody (miss) : 33.33 % of 3' in out
+    assert 'Enrolled called unknown (false alarm) : 33.33 % of 6' in out  # b, without a and without c
+
+
+def test_pieces_by_hand(write_vector):
+    DB = pd.DataFrame({'filename': [write_vector('t/a/test.p', 3, 4)], 'speaker_id': ['a']})  # 100 frames once trimmed
+    for seconds, n_pieces in ((None, 1), (0.3, 3), (1, 1)):
+        vectors, speakers = lab_model.embed_pieces(False, DB, FirstFrame(), 100, seconds)
+        torch.testing.assert_close(vectors, torch.tensor([[0.6, 0.8]]).repeat(n_pieces, 1))
+        assert speakers == ['a'] * n_pieces
+    with pytest.raises(LabError, match='piece_seconds = 2 is longer than every test file'):
+        lab_model.embed_pieces(False, DB, FirstFrame(), 100, 2)
+
+
+def test_all_kinds_of_trials_by_hand(write_vector, lab):
+    model = FirstFrame()
+    DB = pd.DataFrame({'filename': [write_vector('t/a/test.p', 3, 4), write_vector('t/b/test.p', 0, 2)],
+                       'speaker_id': ['a', 'b']})
+    embeddings = {'b': torch.tensor([[0.0, 3.0]]), 'a': torch.tensor([[2.0, 0.0]])}
+    expected = {('a', 'a'): 0.6, ('a', 'b'): 0.8, ('b', 'a'): 0, ('b', 'b'): 1}
+    vectors, speakers, first, second, is_target = verification.trials_with_enrolled(
+        False, model, DB, embeddings, 100, None)
+    scores = scoring.trial_scores(vectors.numpy(), first, second)
+    assert dict(zip(zip(speakers[first], speakers[second]), scores)) == pytest.approx(expected)
+    assert is_target.tolist() == [True, False, False, True]
+
+    write_vector('t/a/enroll.p', 4, 3)
+    vectors, speakers, first, second, is_target = verification.trials_of_pairs(
+        False, model, read_feats_structure('t'), 100)
+    np.testing.assert_allclose(scoring.trial_scores(vectors.numpy(), first, second), [0.96, 0.6, 0.8], atol=1e-6)
+    assert is_target.tolist() == [True, False, False]
+
+    (lab / 'trials.txt').write_text('1 a/test.p a/enroll.p\n0 b/test.p a/test.p\n')
+    vectors, speakers, first, second, is_target = verification.trials_of_list(False, model, 'trials.txt', 't', 100)
+    np.testing.assert_allclose(scoring.trial_scores(vectors.numpy(), first, second), [0.96, 0.8], atol=1e-6)
+    assert list(speakers[first]) == ['a', 'b'] and list(speakers[second]) == ['a', 'a']
+    assert is_target.tolist() == [True, False]
+
+
+def test_error_rates_that_are_printed(capsys):
+    scores = np.array([0.9, 0.4, 0.6, 0.1])
+    names = np.array(['101F1', '102M1', '101F1', '102M1']), np.array(['101F1', '102M1', '103F1', '101F1'])
+    verification.print_error_rates(scores, np.array([True, True, False, False]), *names, 0.5)
+    out = capsys.readouterr().out
+    assert 'Target trials : 2\nImpostor trials : 2\n\nEER : 50.00 % (95 % interval' in out
+    assert 'EER, same sex : 75.00 % (1 impostor trials)\n' in out
+    assert 'minDCF (p = 0.01) : 0.500\n' in out
+    assert '\nThreshold : 0.5000\nFalse accepts : 50.00 %\nFalse rejects : 50.00 %\n' in out
+    table = [line.split() for line in out.splitlines() if re.match(r' *0\.\d{4} +\d', line)]
+    assert ['0.5000', '50.00', '%', '50.00', '%'] in table and ['0.3500', '0.00', '%', '50.00', '%'] in table
+    with pytest.raises(LabError, match='1 target and 0 impostor trials: both kinds are needed'):
+        verification.print_error_rates(scores[:1], np.array([True]), names[0][:1], names[1][:1], 0.5)
+
+
+def test_six_voices_all_identified(enrolled, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.chdir(enrolled)
+    run_copy('identification.py', [ALL, ('    thres = None', '    thres = 0.5')])
+    out = capsys.readouterr().out
+    assert '=== Speaker identification: whole files ===' in out and 'Accuracy : 100.00 % of 6 pieces\n' in out
+    assert re.search(r'macro average +6 +100.00 % +100.00 %\n', out) and 'Each speaker left out in turn' in out
+    assert 'Picture: enroll_embeddings/confusion.png' in out
+    assert max(picture_size('enroll_embeddings/confusion.png')) >= 700
+    run_copy('identification.py', [ALL, ('piece_seconds = None', 'piece_seconds = [1, 3]'),
+                                   ('    centre = False', '    centre = True')])
+    out = capsys.readouterr().out
+    assert 'pieces of 1 s ===' in out and 'pieces of 3 s ===' in out
+    assert picture_size('enroll_embeddings/lengths.png') == (800, 600)
+
+
+def test_six_voices_all_verified(enrolled, monkeypatch, capsys, stopped_with):  # noqa: F811
+    monkeypatch.chdir(enrolled)
+    run_copy('verification.py', [ALL, ('thres = 0.95', "thres = 'eer'")])
+    out = capsys.readouterr().out
+    assert 'Target trials : 6\nImpostor trials : 30\n' in out and 'EER : 0.00 % (95 % interval 0.00 to 0.00' in out
+    assert 'EER, raw : 0.00 %\nEER, centred : 0.00 %\n' in out and 'False accepts : 0.00 %' in out
+    for name in ('scores', 'det'):
+        assert min(picture_size('enroll_embeddings/%s.png' % name)) >= 600
+        os.remove('enroll_embeddings/%s.png' % name)
+    assert 'with 30 impostor trials, a false-accept rate must be at least 0.033' in stopped_with(
+        lambda: run_copy('verification.py', [ALL, ('thres = 0.95', "thres = ('far', 0.01)")]))
+    run_copy('verification.py', [ALL, ("trials = 'enrolled'", "trials = 'pairs'"), ('plot = True', 'plot = False')])
+    assert 'Target trials : 6\nImpostor trials : 60\n' in capsys.readouterr().out
+    with open('trials.txt', 'w') as f:
+        f.writelines('%d %s/enroll.p %s/test.p\n' % (a == b, a, b) for a in SIX[:3] for b in SIX)
+    run_copy('verification.py', [ALL, ("trials = 'enrolled'", "trials = 'trials.txt'"),
+                                 ('plot = True', 'plot = False')])
+    assert 'Target trials : 3\nImpostor trials : 15\n' in capsys.readouterr().out
+    assert not os.path.exists('enroll_embeddings/scores.png')
+
+
+def test_pictures_of_who_sounds_like_whom(lab, monkeypatch):
+    figures = []
+    monkeypatch.setattr(enroll.plt, 'close', figures.append)
+    vectors = np.random.default_rng(0).normal(1, 1, (6, 8)).astype(np.float32)
+    embeddings = {name: torch.from_numpy(vector[None]) for name, vector in zip(SIX, vectors)}
+    enroll.draw_similarity(embeddings, 'similarity.png')
+    enroll.draw_parameters(embeddings, 'parameters.png')
+    shown = figures[0].axes[1].images[0].get_array()
+    order = [SIX.index(label.get_text()) for label in figures[0].axes[1].get_yticklabels()]
+    np.testing.assert_allclose(shown, enroll.similarity(embeddings, SIX)[order][:, order])
+    assert sorted(order) == list(range(6)) and len(figures[0].axes[1].texts) == 36
+    points = sum(len(line.get_xdata()) for line in figures[1].axes[0].lines)
+    assert points == 15 and 'rank correlation' in figures[1].axes[0].get_title()
+    assert min(picture_size('similarity.png')) >= 700 and picture_size('parameters.png') == (800, 600)
+
+
+def test_clusters_by_hand(lab, monkeypatch):
+    """Two speakers at right angles, both without spread: all of the variance is between them."""
+    class FourUtterances:
+        labels = [0, 0, 1, 1]
+
+        def feature(self, index):
+            feature = np.zeros((250, 40))
+            feature[:, self.labels[index]] = 5
+            return feature
+    figures = []
+    monkeypatch.setattr(train.plt, 'close', figures.append)
+    train.draw_clusters({'at last': FirstFrame()}, FourUtterances(), False)
+    ax = figures[0].axes[0]
+    assert ax.get_title() == 'at last: 100 % of the\nvariance is between speakers'
+    (x0, x1), n_pieces = [line.get_xdata()[0] for line in ax.lines], [len(line.get_xdata()) for line in ax.lines]
+    assert abs(x0 - x1) == pytest.approx(np.sqrt(2), abs=1e-5) and n_pieces == [4, 4]
+    assert picture_size('clusters.png')[1] == 480
