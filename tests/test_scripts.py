@@ -295,7 +295,8 @@ def test_six_voices_what_the_scripts_print(enrolled, monkeypatch, capsys):
     assert out.splitlines()[-15:-2] == (['Start to aggregate all the d-vectors per enroll speaker']
                                       + ['Aggregates the activation (spk : %s)' % speaker for speaker in SIX]
                                       + ['Save the embeddings for %s' % speaker for speaker in SIX])
-    assert out.splitlines()[-2:] == ['Picture: enroll_embeddings/' + name for name in ('similarity.png', 'parameters.png')]
+    pictures = ['Picture: enroll_embeddings/%s.png' % name for name in ('similarity', 'parameters')]
+    assert out.splitlines()[-2:] == pictures
     out = run(identification, enrolled, monkeypatch, capsys)
     lines = out[out.index('=> loading checkpoint'):].splitlines()
     assert lines[:6] == ['=> loading checkpoint', '', '=== Speaker identification ===', 'True speaker : ' + SIX[0],
