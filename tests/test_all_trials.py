@@ -2,22 +2,24 @@
 import os
 import re
 import struct
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import FirstFrame, run_copy
+from conftest import PROJECT, FirstFrame, run_copy
+from scipy.io import wavfile
 from test_scripts import SIX, enrolled  # noqa: F401  (a fixture)
 
-import configure as c
+import demo_voices
 import enroll
 import identification
 import model as lab_model
 import scoring
 import train
 import verification
-from DB_wav_reader import LabError, read_feats_structure
+from DB_wav_reader import LabError, read_audio, read_feats_structure, split_enroll_and_test
 
 ALL = ("test_speaker = '242M9242'", "test_speaker = 'all'")
 
@@ -197,3 +199,47 @@ def test_clusters_by_hand(lab, monkeypatch):
     (x0, x1), n_pieces = [line.get_xdata()[0] for line in ax.lines], [len(line.get_xdata()) for line in ax.lines]
     assert abs(x0 - x1) == pytest.approx(np.sqrt(2), abs=1e-5) and n_pieces == [4, 4]
     assert picture_size('clusters.png')[1] == 480
+
+
+@pytest.fixture(scope='module')
+def three_voices(tmp_path_factory):
+    """The wavs of three demo test voices, and their d-vectors at enrolment under the model that ships."""
+    folder = tmp_path_factory.mktemp('three voices')
+    demo_voices.make_test_features(folder / 'wavs', folder / 'feats', n_voices=3)
+    model = lab_model.load_model(False, str(PROJECT / 'model_saved'), 'etri240', None, None)
+    enroll_DB, test_DB = split_enroll_and_test(folder / 'wavs')
+    return model, enroll.enroll_per_spk(False, 200, model, enroll_DB, str(folder)), list(test_DB['filename'])
+
+
+@pytest.mark.parametrize('gain', [-12, -6, 6, 12, 24])
+def test_no_decision_depends_on_the_level(three_voices, tmp_path, gain):
+    model, embeddings, test_files = three_voices
+    names = sorted(embeddings)
+    for filename in test_files:
+        audio = read_audio(filename)
+        changed = tmp_path / Path(filename).parent.name / 'test.wav'
+        changed.parent.mkdir()
+        wavfile.write(changed, 16000, audio * 10 ** (gain / 20))
+        answers, scores = [], []
+        for path in (filename, changed):
+            answers.append(identification.perform_identification(False, model, embeddings, path, 100, names))
+            scores.append([verification.perform_verification(False, model, embeddings, spk, path, 100, 0.95)
+                           for spk in names])
+        assert answers == [changed.parent.name] * 2
+        assert [score > 0.95 for score in scores[0]] == [score > 0.95 for score in scores[1]]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def test_formats_of_one_recording_score_the_same(three_voices, tmp_path):
+    model, embeddings, test_files = three_voices
+    audio = 4 * read_audio(test_files[0])
+    audio += 1e-6 * np.random.default_rng(0).standard_normal(len(audio))  # finer than 16 bits
+    scores = []
+    for name, samples in (('float', audio.astype(np.float32)), ('16', np.round(audio * 2**15).astype(np.int16)),
+                          ('24', np.round(audio * 2**23).astype(np.int32) << 8)):
+        path = tmp_path / name / 'test.wav'
+        path.parent.mkdir()
+        wavfile.write(path, 16000, samples)  # 24 bits: in the upper three bytes of four
+        scores.append([verification.perform_verification(False, model, embeddings, spk, path, 100, 0.95)
+                       for spk in sorted(embeddings)])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3) and scores[0] == pytest.approx(scores[2], abs=1e-3)

@@ -8,6 +8,7 @@ import torch
 from conftest import PROJECT
 
 import configure as c
+import demo_voices
 import model as lab_model
 import resnet
 import train
@@ -248,7 +249,7 @@ def test_compilation_is_off_where_no_compiler_is_found(monkeypatch, capsys):
     assert 'No compiler found: training without torch.compile' in capsys.readouterr().out
 
 
-def test_the_model_that_ships():
+def test_the_model_that_ships(tmp_path):
     filename = PROJECT / 'model_saved/checkpoint_etri240.pth'
     assert filename.stat().st_size < 4e6
     checkpoint = torch.load(filename)
@@ -257,4 +258,10 @@ def test_the_model_that_ships():
     assert checkpoint['mean'].shape == (1, 128) and 0.7 < checkpoint['mean'].norm() < 1  # raw cosines are high
     assert {tensor.dtype for tensor in checkpoint['state_dict'].values()} == {torch.float32, torch.int64}
     model = lab_model.load_model(False, str(filename.parent), 'etri240', 128, 240)
-    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    first = demo_voices.N_TRAIN_VOICES + 1
+    demo_voices.make_test_features(tmp_path / 'wavs', tmp_path / 'feats', first=first, n_voices=3)
+    vectors = {kind: torch.cat([lab_model.get_embeddings(False, filename, model, 100)
+                                for filename in sorted((tmp_path / 'feats').glob('*/%s.p' % kind))])
+               for kind in ('enroll', 'test')}
+    scores = vectors['test'] @ vectors['enroll'].T
+    assert scores.argmax(dim=1).tolist() == [0, 1, 2] and scores.diag().min() > 0.93
