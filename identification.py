@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 import configure as c
-from DB_wav_reader import run_script, save_picture, speaker_of, split_enroll_and_test, test_file_of
+from DB_wav_reader import ORANGE, run_script, save_picture, speaker_of, split_enroll_and_test, test_file_of
 from demo_voices import provide_test_features
 from model import check_enrolled, embed_pieces, get_embeddings, load_enroll_embeddings, load_model, mean_to_subtract
 from scoring import cosine_scores, equal_error_rate
@@ -117,13 +117,13 @@ def print_strangers(scores, true_spks, spk_list, thres):
 
 def draw_lengths(lengths, accuracies, eers, filename):
     """Accuracy and equal error rate against the length of the pieces."""
-    fig, ax = plt.subplots()
-    ax.plot(lengths, accuracies, 'o-', label='identification accuracy')
-    ax.plot(lengths, eers, 's--', label='equal error rate')
-    ax.set(xlabel='length of a test piece (s)', ylabel='%', ylim=(-2, 102), xticks=lengths,
-           title='From %g to %g s: accuracy %.1f to %.1f %%, EER %.1f to %.1f %%'
-           % (lengths[0], lengths[-1], accuracies[0], accuracies[-1], eers[0], eers[-1]))
-    ax.legend(loc='center right')
+    fig, (above, below) = plt.subplots(2, 1, sharex=True)
+    above.plot(lengths, accuracies, 'o-')
+    above.set(ylabel='identified (%)', title='From %g to %g s: accuracy %.1f to %.1f %%, EER %.1f to %.1f %%'
+              % (lengths[0], lengths[-1], accuracies[0], accuracies[-1], eers[0], eers[-1]))
+    below.plot(lengths, eers, 's--', color=ORANGE)
+    below.set(ylabel='equal error rate (%)', xlabel='length of a test piece (s)', xticks=lengths)
+    below.set_ylim(bottom=0)
     save_picture(fig, filename)
 
 

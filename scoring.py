@@ -14,17 +14,17 @@ TRIALS_AT_ONCE = 100000  # so many take some 100 MB
 
 def cosine_scores(embeddings, others):
     """Cosine similarity of each row of embeddings (n, size) with each of others (m, size): (n, m), by one product."""
-    return unit_length(embeddings) @ unit_length(others).T
+    return embeddings @ others.T / np.outer(lengths_of(embeddings), lengths_of(others))
 
 
-def unit_length(embeddings):
-    """Each row (n, size) divided by its length."""
-    return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+def lengths_of(vectors):
+    """The length of each row (n, size): (n,)."""
+    return np.sqrt(np.einsum('ij,ij->i', vectors, vectors))
 
 
 def trial_scores(vectors, first, second):
     """Cosine similarity of each trial: of rows first[i] and second[i] of vectors (n, size). Returns (n_trials,)."""
-    unit = unit_length(vectors)
+    unit = vectors / lengths_of(vectors)[:, None]
     starts = range(0, len(first), TRIALS_AT_ONCE)
     return np.concatenate([np.sum(unit[first[i:i + TRIALS_AT_ONCE]] * unit[second[i:i + TRIALS_AT_ONCE]], axis=1)
                            for i in starts])

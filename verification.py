@@ -90,11 +90,15 @@ def print_error_rates(scores, is_target, first_spks, second_spks, thres):
         raise LabError('%d target and %d impostor trials: both kinds are needed' % (len(target), len(impostor)))
     threshold = choose_threshold(thres, target, impostor)
     low, high = bootstrap_interval(scores, is_target, first_spks, second_spks)
+    speakers = set(first_spks) | set(second_spks)
     print('\n=== Speaker verification: all trials ===')
     print('Target trials : %d\nImpostor trials : %d\n' % (len(target), len(impostor)))
     print('EER : %.2f %% (95 %% interval %.2f to %.2f, %d speakers drawn anew)'
-          % (equal_error_rate(target, impostor), low, high, len(set(first_spks) | set(second_spks))))
-    sex = {spk: sex_of(spk) for spk in set(first_spks) | set(second_spks)}
+          % (equal_error_rate(target, impostor), low, high, len(speakers)))
+    if equal_error_rate(target, impostor) == 0:
+        print('      no error seen, but on %d speakers: the true rate may be up to %.0f %% (rule of three)'
+              % (len(speakers), min(100, 300 / len(speakers))))
+    sex = {spk: sex_of(spk) for spk in speakers}
     same_sex = np.array([sex[a] == sex[b] != '' for a, b in zip(first_spks, second_spks)])
     if np.any(same_sex & ~is_target) and not np.all(same_sex):
         print('EER, same sex : %.2f %% (%d impostor trials)'

@@ -35,6 +35,7 @@ import train  # noqa: E402
 from DB_wav_reader import LabError, find_feats, run_script, write_feature  # noqa: E402
 from SR_Dataset import DvectorDataset, ToTensorInput, TruncatedInputfromMFB, collate_fn_feat_padded  # noqa: E402
 from SR_Dataset import read_MFB  # noqa: E402
+from scoring import cosine_scores  # noqa: E402
 
 
 class LiteralDataset(Dataset):
@@ -248,6 +249,16 @@ def compare_processes(folder, n_pairs, n_steps, batch_size):
     print('gradients: %.2f MB a step' % (4e-6 * n_gradients))
 
 
+def measure_scoring(n_enrolled, embedding_size):
+    """One test vector against n_enrolled speakers, on one thread."""
+    rng = np.random.default_rng(0)
+    gallery = rng.standard_normal((n_enrolled, embedding_size), np.float32)
+    test = rng.standard_normal((1, embedding_size), np.float32)
+    cosine_scores(test, gallery)
+    took = [seconds(cosine_scores, test, gallery) for _ in range(5)]
+    print('a test vector against %d enrolled speakers: %.2f s (median of 5)' % (n_enrolled, np.median(took)))
+
+
 def main():
     n_pairs = 5  # timed pairs of each comparison
     n_utterances = 960  # in an epoch of this benchmark: 15 steps of 64
@@ -256,6 +267,7 @@ def main():
     test_frames = 200  # as in enroll.py
     cache_gb = 0.05  # budget of the measurement of memory
     n_steps = 10  # of each group of processes
+    n_enrolled, embedding_size = 10 ** 6, 128  # one test vector is scored against as many
 
     print('%d threads, bfloat16 in hardware: %s'
           % (torch.get_num_threads(), lab_model.has_bfloat16(lab_model.get_device(True))), flush=True)
@@ -267,6 +279,7 @@ def main():
             demo_voices.make_train_features(c.TRAIN_FEAT_DIR)
         compare_training(n_pairs, n_utterances, batch_size, valid_batch_size)
     compare_enrolment(n_pairs, n_speakers, n_frames, test_frames)
+    measure_scoring(n_enrolled, embedding_size)
 
 
 if __name__ == '__main__':
