@@ -79,27 +79,27 @@ def trials_of_list(use_cuda, model, filename, test_dir, test_frames):
     return vectors, speakers, first, second, is_target
 
 
-def print_error_rates(scores, is_target, first_spks, second_spks, thres):
+def print_error_rates(scores, is_target, speakers, first, second, thres):
     """Print how often trials are wrongly accepted and rejected, at one threshold and at others. Returns the threshold.
 
-    scores, is_target, first_spks, second_spks: (n_trials,), the latter the speakers of the two sides; thres: as in
-    choose_threshold. Raises LabError where there are no targets, or no impostors.
+    scores (n_trials,); the others as from trials_with_enrolled; thres: as in choose_threshold. Raises LabError where
+    there are no targets, or no impostors.
     """
     target, impostor = scores[is_target], scores[~is_target]
     if not len(target) or not len(impostor):
         raise LabError('%d target and %d impostor trials: both kinds are needed' % (len(target), len(impostor)))
     threshold = choose_threshold(thres, target, impostor)
-    low, high = bootstrap_interval(scores, is_target, first_spks, second_spks)
-    speakers = set(first_spks) | set(second_spks)
+    names, number = np.unique(speakers, return_inverse=True)
+    low, high = bootstrap_interval(scores, is_target, number[first], number[second])
     print('\n=== Speaker verification: all trials ===')
     print('Target trials : %d\nImpostor trials : %d\n' % (len(target), len(impostor)))
     print('EER : %.2f %% (95 %% interval %.2f to %.2f, %d speakers drawn anew)'
-          % (equal_error_rate(target, impostor), low, high, len(speakers)))
+          % (equal_error_rate(target, impostor), low, high, len(names)))
     if equal_error_rate(target, impostor) == 0:
         print('      no error seen, but on %d speakers: the true rate may be up to %.0f %% (rule of three)'
-              % (len(speakers), min(100, 300 / len(speakers))))
-    sex = {spk: sex_of(spk) for spk in speakers}
-    same_sex = np.array([sex[a] == sex[b] != '' for a, b in zip(first_spks, second_spks)])
+              % (len(names), min(100, 300 / len(names))))
+    sexes = np.array([sex_of(spk) for spk in speakers])
+    same_sex = (sexes[first] == sexes[second]) & (sexes[first] != '')
     if np.any(same_sex & ~is_target) and not np.all(same_sex):
         print('EER, same sex : %.2f %% (%d impostor trials)'
               % (equal_error_rate(scores[same_sex & is_target], scores[same_sex & ~is_target]),
@@ -209,7 +209,7 @@ def main():
         all_trials = trials_of_list(use_cuda, model, trials, test_dir, test_frames)
     vectors, speakers, first, second, is_target = all_trials
     scores = trial_scores((vectors - mean).numpy(), first, second)
-    threshold = print_error_rates(scores, is_target, speakers[first], speakers[second], thres)
+    threshold = print_error_rates(scores, is_target, speakers, first, second, thres)
     if model.mean is not None:
         raw, centred = [equal_error_rate(scores[is_target], scores[~is_target]) for scores in
                         (trial_scores((vectors - m).numpy(), first, second) for m in (0, model.mean))]

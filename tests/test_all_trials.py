@@ -117,8 +117,8 @@ def test_all_kinds_of_trials_by_hand(write_vector, lab):
 
 def test_error_rates_that_are_printed(capsys):
     scores = np.array([0.9, 0.4, 0.6, 0.1])
-    names = np.array(['101F1', '102M1', '101F1', '102M1']), np.array(['101F1', '102M1', '103F1', '101F1'])
-    verification.print_error_rates(scores, np.array([True, True, False, False]), *names, 0.5)
+    speakers, first, second = np.array(['101F1', '102M1', '103F1']), np.array([0, 1, 0, 1]), np.array([0, 1, 2, 0])
+    verification.print_error_rates(scores, np.array([True, True, False, False]), speakers, first, second, 0.5)
     out = capsys.readouterr().out
     assert 'Target trials : 2\nImpostor trials : 2\n\nEER : 50.00 % (95 % interval' in out
     assert 'EER, same sex : 75.00 % (1 impostor trials)\n' in out
@@ -127,7 +127,7 @@ def test_error_rates_that_are_printed(capsys):
     table = [line.split() for line in out.splitlines() if re.match(r' *0\.\d{4} +\d', line)]
     assert ['0.5000', '50.00', '%', '50.00', '%'] in table and ['0.3500', '0.00', '%', '50.00', '%'] in table
     with pytest.raises(LabError, match='1 target and 0 impostor trials: both kinds are needed'):
-        verification.print_error_rates(scores[:1], np.array([True]), names[0][:1], names[1][:1], 0.5)
+        verification.print_error_rates(scores[:1], np.array([True]), speakers, first[:1], second[:1], 0.5)
 
 
 def test_six_voices_all_identified(enrolled, monkeypatch, capsys):  # noqa: F811
