@@ -375,28 +375,30 @@ def draw_clusters(models, dataset, use_cuda, *, filename='clusters.png'):
     """Draw where the d-vectors of some speakers lie: on their two main axes (PCA), a panel for each model.
 
     models: dict title -> model; dataset: of validation utterances, each cut into pieces of NUM_WIN_SIZE frames. Taken
-    are the speakers who have the most. A panel's title says which share of the d-vectors' variance is between speakers.
+    are the speakers who have the most. A panel's title says of how many pieces the nearest one, among those of other
+    utterances, is by the same speaker.
     """
     counts = Counter(dataset.labels)
     speakers = sorted(counts, key=lambda spk: (-counts[spk], spk))[:len(CLUSTER_STYLES)]
-    pieces, labels = [], []
+    pieces, labels, utterances = [], [], []
     for i, label in enumerate(dataset.labels):
         feature = dataset.feature(i)  # (n_frames, n_dims)
         starts = range(0, len(feature) - c.NUM_WIN_SIZE + 1, c.NUM_WIN_SIZE) if label in speakers else ()
         pieces += [feature[start:start + c.NUM_WIN_SIZE] for start in starts]
         labels += [label for _ in starts]
-    labels = np.array(labels)
+        utterances += [i for _ in starts]
+    labels, utterances = np.array(labels), np.array(utterances)
     fig, axes = plt.subplots(1, len(models), figsize=(4.5 * len(models), 4.8), squeeze=False)
     for ax, (title, model) in zip(axes[0], models.items()):
         vectors = torch.cat([embed_feature(use_cuda, piece, model.eval(), c.NUM_WIN_SIZE) for piece in pieces]).numpy()
+        similarity = np.where(utterances[:, None] == utterances, -1, vectors @ vectors.T)  # (n_pieces, n_pieces)
+        share = np.mean(labels[similarity.argmax(axis=1)] == labels)
         centred = vectors - vectors.mean(axis=0)  # (n_pieces, embedding_size)
-        within = sum(np.sum((vectors[labels == spk] - vectors[labels == spk].mean(axis=0)) ** 2) for spk in speakers)
-        between = 100 - 100 * within / np.sum(centred ** 2)
         directions = np.linalg.svd(centred, full_matrices=False)[2]  # the main axes, one a row
         points = centred @ directions[:2].T  # (n_pieces, 2)
         for spk, (colour, marker) in zip(speakers, CLUSTER_STYLES):
             ax.plot(*points[labels == spk].T, marker, color=colour, alpha=0.7)
-        ax.set(title='%s: %.0f %% of the\nvariance is between speakers' % (title, between),
+        ax.set(title='%s: the nearest piece is\nby the same speaker in %.0f %%' % (title, 100 * share),
                xlabel='first main axis', ylabel='second main axis')
     fig.suptitle('D-vectors of the validation utterances of %d speakers, in pieces of %g s'
                  % (len(speakers), c.NUM_WIN_SIZE * c.WIN_STEP))

@@ -151,7 +151,7 @@ def draw_det(scores, is_target, threshold, filename):
            xlabel='false accepts (%)', ylabel='false rejects (%)',
            title='EER %.2f %% of %d target and %d impostor trials'
            % (equal_error_rate(target, impostor), len(target), len(impostor)))
-    ax.legend()
+    ax.legend(loc='upper right')
     save_picture(fig, filename)
 
 

@@ -183,7 +183,7 @@ def test_pictures_of_who_sounds_like_whom(lab, monkeypatch):
 
 
 def test_clusters_by_hand(lab, monkeypatch):
-    """Two speakers at right angles, both without spread: all of the variance is between them."""
+    """Two speakers at right angles, both without spread."""
     class FourUtterances:
         labels = [0, 0, 1, 1]
 
@@ -195,7 +195,7 @@ def test_clusters_by_hand(lab, monkeypatch):
     monkeypatch.setattr(train.plt, 'close', figures.append)
     train.draw_clusters({'at last': FirstFrame()}, FourUtterances(), False)
     ax = figures[0].axes[0]
-    assert ax.get_title() == 'at last: 100 % of the\nvariance is between speakers'
+    assert ax.get_title() == 'at last: the nearest piece is\nby the same speaker in 100 %'
     (x0, x1), n_pieces = [line.get_xdata()[0] for line in ax.lines], [len(line.get_xdata()) for line in ax.lines]
     assert abs(x0 - x1) == pytest.approx(np.sqrt(2), abs=1e-5) and n_pieces == [4, 4]
     assert picture_size('clusters.png')[1] == 480
