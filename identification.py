@@ -44,7 +44,7 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
     for spk in ranking:
         print('%s : %0.4f' % (spk, scores[spk]))
     if thres is not None and len(ranking) > 1:
-        print('\nMargin to the runner-up : %0.4f\nThreshold : %0.2f' % (scores[ranking[0]] - scores[ranking[1]], thres))
+        print('\nMargin to the runner-up : %0.4f\nThreshold : %0.4g' % (scores[ranking[0]] - scores[ranking[1]], thres))
     return best_spk
 
 

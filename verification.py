@@ -33,6 +33,9 @@ def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filen
     LabError for a speaker who is not enrolled.
     """
     check_enrolled([enroll_speaker], embeddings)
+    if not isinstance(thres, (int, float)):
+        raise LabError("thres = %r: for one test file it must be a number; 'eer' and ('far', 0.01) take "
+                       "test_speaker = 'all'." % (thres,))
     enroll_embedding = F.normalize(embeddings[enroll_speaker])  # (1, embedding_size)
     test_embedding = get_embeddings(use_cuda, test_filename, model, test_frames)  # (1, embedding_size)
     score = F.cosine_similarity(test_embedding - mean, enroll_embedding - mean).item()
@@ -41,7 +44,7 @@ def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filen
     test_spk = speaker_of(test_filename)
     print('\n=== Speaker verification ===')
     print('True speaker: %s\nClaimed speaker : %s\n\nResult : %s\n' % (enroll_speaker, test_spk, result))
-    print('Score : %0.4f\nThreshold : %0.2f\n' % (score, thres))
+    print('Score : %0.4f\nThreshold : %0.4g\n' % (score, thres))
     return score
 
 
