@@ -98,7 +98,7 @@ def draw_parameters(embeddings, filename):
     for mask, marker, label in ((same_sex, 'o', 'same sex'), (~same_sex, 'x', 'a woman and a man')):
         ax.plot(distances[mask], scores[mask], marker, label='%s (%d pairs)' % (label, mask.sum()))
     ax.set(xlabel="distance of the voices' parameters (standard deviations)", ylabel='cosine similarity',
-           title='The more alike two demo voices are made, the higher they score:\nrank correlation %.2f over %d pairs'
+           title='Score of two demo voices against how differently they were made:\nrank correlation %.2f over %d pairs'
            % (spearmanr(distances, scores)[0], len(scores)))
     ax.legend()
     save_picture(fig, filename)

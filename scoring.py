@@ -27,7 +27,7 @@ def trial_scores(vectors, first, second):
     unit = vectors / lengths_of(vectors)[:, None]
     starts = range(0, len(first), TRIALS_AT_ONCE)
     return np.concatenate([np.sum(unit[first[i:i + TRIALS_AT_ONCE]] * unit[second[i:i + TRIALS_AT_ONCE]], axis=1)
-                           for i in starts])
+                           for i in starts]).astype(np.float64)
 
 
 def error_rates(target_scores, impostor_scores, *, target_weights=None, impostor_weights=None):
