@@ -30,7 +30,8 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from python_speech_features import fbank  # noqa: E402
 from scipy.io import wavfile  # noqa: E402
-from scipy.signal import resample_poly  # noqa: E402
+from scipy.ndimage import binary_opening  # noqa: E402
+from scipy.signal import butter, resample_poly, sosfilt  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import configure as c  # noqa: E402
@@ -121,18 +122,26 @@ def read_feats_structure(directory):
                    'demo voices are made only in the folders that the project came with.')
 
 
-def split_enroll_and_test(dataroot_dir):
-    """(enroll_DB, test_DB): the files below `dataroot_dir` whose names begin with 'enroll' and with 'test'.
+def read_feats_and_wavs(directory):
+    """DataFrame (filename, speaker_id, dataset_id) of the feature files and the wavs below `directory`.
 
-    Feature files and wavs alike. Raises LabError where one of the two kinds is missing, and where a recording is there
-    both as a wav and as features.
+    Raises LabError where there are none, and where a recording is there both as a wav and as features.
     """
-    DB_all = make_DB(sorted(find_feats(dataroot_dir) + find_wavs(dataroot_dir)), dataroot_dir, 'feature or wav',
-                     'Each speaker needs a folder there with\nenroll.wav and test.wav, or with enroll.p and test.p.')
-    stems = Counter(os.path.splitext(filename)[0] for filename in DB_all['filename'])
+    DB = make_DB(sorted(find_feats(directory) + find_wavs(directory)), directory, 'feature or wav',
+                 'Each speaker needs a folder there with\nenroll.wav and test.wav, or with enroll.p and test.p.')
+    stems = Counter(os.path.splitext(filename)[0] for filename in DB['filename'])
     stem, count = stems.most_common(1)[0]
     if count > 1:
         raise LabError('%s is there as a wav and as a feature file. Remove one of them.' % stem)
+    return DB
+
+
+def split_enroll_and_test(dataroot_dir):
+    """(enroll_DB, test_DB): the files below `dataroot_dir` whose names begin with 'enroll' and with 'test'.
+
+    Raises LabError where one of the two kinds is missing, and as read_feats_and_wavs.
+    """
+    DB_all = read_feats_and_wavs(dataroot_dir)
     names = [os.path.basename(filename).lower() for filename in DB_all['filename']]
     enroll_DB = DB_all[[name.startswith('enroll') for name in names]].reset_index(drop=True)
     test_DB = DB_all[[name.startswith('test') for name in names]].reset_index(drop=True)
@@ -218,10 +227,13 @@ def read_audio(filename, sample_rate=c.SAMPLE_RATE):
 
 # ------------------------------------------------------------------------------------------- level and ends of speech
 
-ACTIVE_RANGE = 40  # dB: frames within this of the loudest one are speech
+ACTIVE_RANGE = 40  # dB: frames within this of the loudest ones are speech
 NOISE_MARGIN = 6  # dB: and they stand out of the background by this
 SPEECH_RANGE = 10  # dB between loud and quiet frames; noise and hum have less
 DIGITAL_SILENCE = -150  # dBFS: below this there is nothing, not even noise
+LOUD_FRAMES = 10  # as many may be louder than what counts as loud: clicks
+SHORTEST_RUN = 3  # frames: speech lasts longer than a click
+VOICE_LOWEST = 80  # Hz: what is below is hum, rumble and offset, and no voice
 
 # What diagnose finds off
 FULL_SCALE, MAX_CLIPPED = 0.99, 1e-4  # samples from here on are clipped; more than this share of them is too much
@@ -232,10 +244,17 @@ MAX_FLOOR = 0.97  # share of the feature's cells on ENERGY_FLOOR; the slides' co
 
 
 def frame_levels(audio):
-    """Level of each 25 ms of audio (n_samples,): (n_frames,) mean power in dB, 0 at full scale."""
+    """Level of each 25 ms of audio (n_samples,), above VOICE_LOWEST: (n_frames,) mean power in dB, 0 at full scale."""
     length = round(c.WIN_LENGTH * c.SAMPLE_RATE)
-    frames = audio[:len(audio) // length * length].reshape(-1, length)  # (n_frames, length)
+    high_pass = butter(8, VOICE_LOWEST, 'highpass', fs=c.SAMPLE_RATE, output='sos')
+    voice = sosfilt(high_pass, audio - audio.mean())
+    frames = voice[:len(audio) // length * length].reshape(-1, length)  # (n_frames, length)
     return 10 * np.log10(np.maximum(np.mean(frames ** 2, axis=1), 1e-20))
+
+
+def loud_level(levels):
+    """What counts as loud among levels (n_frames,): that of the loudest frames but for clicks."""
+    return np.sort(levels)[-min(LOUD_FRAMES, len(levels))]
 
 
 def find_speech(audio, filename):
@@ -244,16 +263,21 @@ def find_speech(audio, filename):
     sounding = levels[levels > DIGITAL_SILENCE]
     if not len(sounding):
         raise LabError('%s: is silent. Check the microphone and record again.' % filename)
-    quiet, loud = np.percentile(sounding, [10, 95])
-    if loud - quiet < SPEECH_RANGE:
+    quiet, loud = np.percentile(sounding, 10), loud_level(sounding)
+    threshold = max(loud - ACTIVE_RANGE, min(quiet + NOISE_MARGIN, loud - ACTIVE_RANGE / 2))
+    is_speech = binary_opening(levels > threshold, np.ones(SHORTEST_RUN))
+    if loud - quiet < SPEECH_RANGE or not is_speech.any():
         raise LabError('%s: holds no speech, only a steady noise at %.0f dBFS. Record again.' % (filename, loud))
-    loudest = levels.max()
-    return levels > max(loudest - ACTIVE_RANGE, min(quiet + NOISE_MARGIN, loudest - ACTIVE_RANGE / 2))
+    return is_speech
 
 
 def active_level(audio, is_speech):
-    """Level of speech in dBFS: the mean power of its frames, after the idea of ITU-T P.56 (pauses do not count)."""
-    return 10 * np.log10(np.mean(10 ** (frame_levels(audio)[is_speech] / 10)))
+    """Level of speech in dBFS: the mean power of its frames, after the idea of ITU-T P.56 (pauses do not count).
+
+    No frame counts more than loud_level: a click would.
+    """
+    levels = frame_levels(audio)[is_speech]
+    return 10 * np.log10(np.mean(10 ** (np.minimum(levels, loud_level(levels)) / 10)))
 
 
 def prepare_speech(audio, filename):
@@ -270,7 +294,7 @@ def prepare_speech(audio, filename):
     active = np.flatnonzero(is_speech)
     first, stop = active[0] * length, (active[-1] + 1) * length  # samples of speech
     missing = max(0, margin - first), max(0, stop + margin - len(audio))
-    framed = np.pad(audio[max(0, first - margin):stop + margin], missing)
+    framed = np.pad((audio - audio.mean())[max(0, first - margin):stop + margin], missing)
     return framed * 10 ** ((c.LEVEL_DBFS - active_level(audio, is_speech)) / 20)
 
 

@@ -109,10 +109,10 @@ def draw_voice(seed, index):
 
 
 def as_numbers(voice):
-    """The parameters of a Voice, frequencies and factors as logarithms: (n_parameters,)."""
+    """The parameters of a Voice but for its level, frequencies and factors as logarithms: (n_parameters,)."""
     ratios = [voice.f0, voice.tract_length, *voice.formant_scale, voice.vowel_space, voice.bandwidth_scale,
               voice.open_phase, voice.tilt, voice.jitter, voice.shimmer, voice.sibilant, voice.rate]
-    return np.concatenate([np.log(ratios), [voice.f0_range, voice.breathiness, voice.level]])
+    return np.concatenate([np.log(ratios), [voice.f0_range, voice.breathiness]])
 
 
 def parameters_of(name):
@@ -323,7 +323,7 @@ def second_order(frequency, quality):
     return np.sqrt((1 - x ** 2) ** 2 + (x / quality) ** 2)
 
 
-def active_level(audio):
+def speech_level(audio):
     """dBFS of the 25 ms frames within 40 dB of the loudest."""
     frame = round(0.025 * RATE)
     power = np.square(audio[:len(audio) // frame * frame].reshape(-1, frame)).mean(axis=1)
@@ -373,7 +373,7 @@ def synthesise(seed, voice, utterance, seconds):
     # corpus of the slides, the level of one speaker has a standard deviation of 1.4 dB from utterance to utterance
     x = FREQUENCIES / 160
     audio = np.pad(overlap_add(spectrum * (x ** 3 / np.hypot(1, x ** 3)))[:n * HOP], round(SILENCE * RATE))
-    audio *= 10 ** ((voice.level + rng.normal(0, 1.4) - active_level(audio)) / 20)
+    audio *= 10 ** ((voice.level + rng.normal(0, 1.4) - speech_level(audio)) / 20)
     return audio + 1e-4 * rng.standard_normal(len(audio), np.float32)  # -80 dBFS
 
 

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 
 import configure as c
-from DB_wav_reader import ORANGE, run_script, save_picture, speaker_of, split_enroll_and_test, test_file_of
+from DB_wav_reader import ORANGE, LabError, run_script, save_picture, speaker_of, split_enroll_and_test, test_file_of
 from demo_voices import provide_test_features
 from model import check_enrolled, embed_pieces, get_embeddings, load_enroll_embeddings, load_model, mean_to_subtract
-from scoring import cosine_scores, equal_error_rate
+from scoring import cosine_scores, equal_error_rate, is_number
 
 
 UNKNOWN = 'unknown'  # the answer where nobody is near enough
@@ -33,8 +33,7 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
     """
     check_enrolled(spk_list, embeddings)
     test_embedding = get_embeddings(use_cuda, test_filename, model, test_frames)  # (1, embedding_size)
-    scores = {spk: F.cosine_similarity(test_embedding - mean, F.normalize(embeddings[spk]) - mean).item()
-              for spk in spk_list}
+    scores = dict(zip(spk_list, score_matrix(test_embedding, embeddings, spk_list, mean)[0]))
     ranking = sorted(spk_list, key=scores.get, reverse=True)
     best_spk = ranking[0] if thres is None or scores[ranking[0]] > thres else UNKNOWN
 
@@ -51,15 +50,15 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
 def print_precision_and_recall(true_spks, predicted_spks):
     """Print a DataFrame: precision and recall in percent of every speaker and their means. Returns the accuracy.
 
-    true_spks, predicted_spks: (n,) names. Precision: share of what is called X that is X; recall: share of X called X.
+    true_spks, predicted_spks: (n,) names. Precision: share of what is called X that is X; recall: share of X called X;
+    0 of none is 0.
     """
     true_spks, predicted_spks = np.array(true_spks), np.array(predicted_spks)
     rows = []
     for spk in sorted(set(true_spks) | set(predicted_spks) - {UNKNOWN}):
         n_right = np.sum((true_spks == spk) & (predicted_spks == spk))
         n_called, n_there = np.sum(predicted_spks == spk), np.sum(true_spks == spk)
-        rows.append((spk, n_there, 100 * n_right / n_called if n_called else np.nan,
-                     100 * n_right / n_there if n_there else np.nan))
+        rows.append((spk, n_there, 100 * n_right / max(n_called, 1), 100 * n_right / max(n_there, 1)))
     table = pd.DataFrame(rows, columns=['Speaker', 'Pieces', 'Precision', 'Recall'])
     table.loc[len(table)] = ['macro average', len(true_spks), table['Precision'].mean(), table['Recall'].mean()]
     print(table.to_string(index=False, float_format='{:.2f} %'.format))
@@ -101,18 +100,19 @@ def answers(scores, spk_list, thres):
 
 def print_strangers(scores, true_spks, spk_list, thres):
     """Leave each enrolled speaker out in turn, whose pieces then come from a stranger; print how many are noticed."""
-    n_missed, n_alarms, n_known = 0, 0, 0
+    n_missed, n_strangers, n_alarms, n_known = 0, 0, 0, 0
     true_spks = np.array(true_spks)
-    for i, stranger in enumerate(spk_list):
+    for i in range(len(spk_list)):
         others = np.delete(scores, i, axis=1)
-        is_unknown = answers(others, spk_list[:i] + spk_list[i + 1:], thres) == UNKNOWN
-        is_stranger = true_spks == stranger
+        left = spk_list[:i] + spk_list[i + 1:]
+        is_unknown, is_stranger = answers(others, left, thres) == UNKNOWN, ~np.isin(true_spks, left)
         n_missed += np.sum(is_stranger & ~is_unknown)
+        n_strangers += np.sum(is_stranger)
         n_alarms += np.sum(~is_stranger & is_unknown)
         n_known += np.sum(~is_stranger)
     print('\nEach speaker left out in turn, threshold %.4f' % thres)
-    print('Strangers taken for somebody (miss) : %.2f %% of %d' % (100 * n_missed / len(true_spks), len(true_spks)))
-    print('Enrolled called unknown (false alarm) : %.2f %% of %d' % (100 * n_alarms / n_known, n_known))
+    print('Strangers taken for somebody (miss) : %.2f %% of %d' % (100 * n_missed / n_strangers, n_strangers))
+    print('Enrolled called unknown (false alarm) : %.2f %% of %d' % (100 * n_alarms / max(n_known, 1), n_known))
 
 
 def draw_lengths(lengths, accuracies, eers, filename):
@@ -147,7 +147,7 @@ def main():
 
     # Threshold: where no score is above it, the answer is 'unknown'; try 0.9. None: the nearest, as in the slides
     thres = None
-    centre = False  # subtract the mean d-vector of the training set; needs cp_num = 'best' or 'etri240'
+    centre = False  # subtract the mean d-vector of the training set from both sides first
 
     # With 'all'
     piece_seconds = None  # cut the test files into pieces; try 1, 2, 3, 5, or a list such as [1, 2, 3, 5]; None: whole
@@ -164,6 +164,8 @@ def main():
     # Load the enroll embeddings
     embeddings = load_enroll_embeddings(embedding_dir, model=model)
     spk_list = spk_list or sorted(embeddings)
+    if thres is not None and not is_number(thres):
+        raise LabError('thres = %r: it must be a number, or None for the nearest in any case.' % (thres,))
     check_enrolled(spk_list, embeddings)
 
     # Perform the test
@@ -173,10 +175,14 @@ def main():
         return
 
     # Or perform them all, for each length of the pieces
+    if len(spk_list) < 2:
+        raise LabError("test_speaker = 'all' needs two enrolled speakers or more: enrol another one.")
     lengths = piece_seconds if isinstance(piece_seconds, list) else [piece_seconds]
     accuracies, eers = [], []
     for length in lengths:
         pieces, true_spks = embed_pieces(use_cuda, test_DB, model, test_frames, length)
+        if thres is not None:  # right is 'unknown' for those who are not in the list
+            true_spks = [spk if spk in spk_list else UNKNOWN for spk in true_spks]
         scores = score_matrix(pieces, embeddings, spk_list, mean)
         predicted_spks = answers(scores, spk_list, thres)
         print('\n=== Speaker identification: %s ===' % ('whole files' if length is None else 'pieces of %g s' % length))

@@ -182,6 +182,8 @@ def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
 
     A rest shorter than a piece is left out. Returns ((n, embedding_size) tensor, list of the speaker of each).
     """
+    if piece_seconds is not None and not (isinstance(piece_seconds, (int, float)) and piece_seconds >= c.WIN_STEP):
+        raise LabError('piece_seconds = %r: it must be a number of seconds, or None.' % (piece_seconds,))
     d_vectors, speakers = [], []
     for filename, speaker in zip(DB['filename'], DB['speaker_id']):
         feature, _ = read_MFB(filename)  # (n_frames, n_dims)
@@ -200,7 +202,7 @@ def mean_to_subtract(centre, model):
         return 0
     if model.mean is None:
         raise LabError("centre = True needs the mean d-vector, which %s does not hold.\n"
-                       "Set cp_num = 'best' in enroll.py and here." % model.checkpoint['file'])
+                       "Choose a cp_num that train.py wrote, here and in enroll.py." % model.checkpoint['file'])
     return model.mean
 
 

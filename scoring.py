@@ -14,7 +14,8 @@ TRIALS_AT_ONCE = 100000  # so many take some 100 MB
 
 def cosine_scores(embeddings, others):
     """Cosine similarity of each row of embeddings (n, size) with each of others (m, size): (n, m), by one product."""
-    return embeddings @ others.T / np.outer(lengths_of(embeddings), lengths_of(others))
+    products = embeddings @ others.T
+    return (products / np.outer(lengths_of(embeddings), lengths_of(others))).astype(np.float64)
 
 
 def lengths_of(vectors):
@@ -76,6 +77,11 @@ def min_dcf(target_scores, impostor_scores, *, p_target=0.01, cost_miss=1, cost_
     return np.min(miss_cost * misses + false_alarm_cost * false_alarms) / min(miss_cost, false_alarm_cost)
 
 
+def is_number(value):
+    """Whether a setting is a number that scores can be compared with."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
+
+
 def rates_at(threshold, target_scores, impostor_scores):
     """(miss, false alarm), as shares, where a score above the threshold is accepted."""
     return np.mean(np.asarray(target_scores) <= threshold), np.mean(np.asarray(impostor_scores) > threshold)
@@ -88,14 +94,13 @@ def choose_threshold(thres, target_scores, impostor_scores):
     """
     if thres == 'eer':
         return closest_rates(target_scores, impostor_scores)[0]
-    if isinstance(thres, tuple) and len(thres) == 2 and thres[0] == 'far':
-        smallest = 1 / len(impostor_scores)
-        if not smallest <= thres[1] < 1:
-            raise LabError("thres = ('far', %g): with %d impostor trials, a false-accept rate must be at least %.2g "
-                           "and below 1." % (thres[1], len(impostor_scores), smallest))
+    if isinstance(thres, tuple) and len(thres) == 2 and thres[0] == 'far' and is_number(thres[1]):
+        if not 1 / len(impostor_scores) <= thres[1] < 1:
+            raise LabError("thres = ('far', %g): with %d impostor trials, a false-accept rate must be at least 1 / %d "
+                           "and below 1." % (thres[1], len(impostor_scores), len(impostor_scores)))
         thresholds, _, false_alarms = error_rates(target_scores, impostor_scores)
         return thresholds[np.argmax(false_alarms <= thres[1] + 1e-12)]  # the lowest one that is strict enough
-    if isinstance(thres, (int, float)) and not isinstance(thres, bool):
+    if is_number(thres):
         return float(thres)
     raise LabError("thres = %r: it must be a number, 'eer', or ('far', 0.01): a false-accept rate of 1 %%" % (thres,))
 
@@ -138,7 +143,8 @@ def read_trials(filename):
     Returns (is_target (n,), first paths, second paths). Raises LabError with the line that is something else.
     """
     if not Path(filename).is_file():
-        raise LabError('%s: there is no such trial list' % filename)
+        raise LabError("trials = %r: there is no such trial list. Write 'enrolled', 'pairs', or the name of a file."
+                       % str(filename))
     is_target, first, second = [], [], []
     for i, line in enumerate(Path(filename).read_text(encoding='utf-8').splitlines(), 1):
         fields = line.split()

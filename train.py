@@ -387,6 +387,9 @@ def draw_clusters(models, dataset, use_cuda, *, filename='clusters.png'):
         pieces += [feature[start:start + c.NUM_WIN_SIZE] for start in starts]
         labels += [label for _ in starts]
         utterances += [i for _ in starts]
+    if not pieces:
+        print('%s is not drawn: no validation utterance has %d frames' % (filename, c.NUM_WIN_SIZE))
+        return
     labels, utterances = np.array(labels), np.array(utterances)
     fig, axes = plt.subplots(1, len(models), figsize=(4.5 * len(models), 4.8), squeeze=False)
     for ax, (title, model) in zip(axes[0], models.items()):
@@ -541,7 +544,8 @@ def main():
         visualize_the_losses(avg_train_losses, avg_valid_losses)
         torch.manual_seed(seed)  # the first weights once more
         models = {'before training': background_resnet(embedding_size, n_classes, backbone).to(device)}
-        for number in (1, minposs):
+        kept = [number for number in (1, minposs) if os.path.isfile('%s/checkpoint_%d.pth' % (log_dir, number))]
+        for number in kept:
             model = background_resnet(embedding_size, n_classes, backbone).to(device)
             model.load_state_dict(read_checkpoint(find_checkpoint(log_dir, number))['state_dict'])
             models['after epoch %d' % number] = model

@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from scipy.special import ndtri  # the probit: inverse of the normal distribution
 
 import configure as c
-from DB_wav_reader import BLACK, ORANGE, LabError, read_feats_structure, run_script, save_picture, sex_of, speaker_of
+from DB_wav_reader import BLACK, ORANGE, LabError, read_feats_and_wavs, run_script, save_picture, sex_of, speaker_of
 from DB_wav_reader import split_enroll_and_test, test_file_of
 from demo_voices import provide_test_features
 from model import check_enrolled, embed_pieces, get_embeddings, load_enroll_embeddings, load_model, mean_to_subtract
 from scoring import all_pairs, bootstrap_interval, choose_threshold, equal_error_rate, error_rates, min_dcf, rates_at
-from scoring import read_trials, trial_scores
+from scoring import is_number, read_trials, trial_scores
 
 N_THRESHOLDS = 7  # in the table of thresholds, besides the chosen one
 
@@ -33,7 +33,7 @@ def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filen
     LabError for a speaker who is not enrolled.
     """
     check_enrolled([enroll_speaker], embeddings)
-    if not isinstance(thres, (int, float)):
+    if not is_number(thres):
         raise LabError("thres = %r: for one test file it must be a number; 'eer' and ('far', 0.01) take "
                        "test_speaker = 'all'." % (thres,))
     enroll_embedding = F.normalize(embeddings[enroll_speaker])  # (1, embedding_size)
@@ -77,7 +77,7 @@ def trials_of_list(use_cuda, model, filename, test_dir, test_frames):
     paths = sorted(set(left) | set(right))
     row = {path: i for i, path in enumerate(paths)}
     vectors = torch.cat([get_embeddings(use_cuda, os.path.join(test_dir, path), model, test_frames) for path in paths])
-    speakers = np.array([speaker_of(os.path.join(test_dir, path)) for path in paths])
+    speakers = np.array([path.split('/')[0] for path in paths])  # VoxCeleb: <speaker>/<video>/<utterance>.wav
     first, second = np.array([row[path] for path in left]), np.array([row[path] for path in right])
     return vectors, speakers, first, second, is_target
 
@@ -90,7 +90,8 @@ def print_error_rates(scores, is_target, speakers, first, second, thres):
     """
     target, impostor = scores[is_target], scores[~is_target]
     if not len(target) or not len(impostor):
-        raise LabError('%d target and %d impostor trials: both kinds are needed' % (len(target), len(impostor)))
+        raise LabError('%d target and %d impostor trials: both kinds are needed. Enrol and test two speakers or more.'
+                       % (len(target), len(impostor)))
     threshold = choose_threshold(thres, target, impostor)
     names, number = np.unique(speakers, return_inverse=True)
     low, high = bootstrap_interval(scores, is_target, number[first], number[second])
@@ -140,6 +141,7 @@ def draw_det(scores, is_target, threshold, filename):
     """DET curve: one error rate against the other, on axes where normal scores give a line (Martin et al. 1997)."""
     target, impostor = scores[is_target], scores[~is_target]
     _, misses, false_alarms = error_rates(target, impostor)
+    eer = equal_error_rate(target, impostor)
     ticks = np.array([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
     limits = ndtri([0.0005, 0.5])
     fig, ax = plt.subplots(figsize=(7, 7))
@@ -152,8 +154,10 @@ def draw_det(scores, is_target, threshold, filename):
     labels = ['%g' % (100 * tick) for tick in ticks]
     ax.set(xticks=ndtri(ticks), xticklabels=labels, yticks=ndtri(ticks), yticklabels=labels, xlim=limits, ylim=limits,
            xlabel='false accepts (%)', ylabel='false rejects (%)',
-           title='EER %.2f %% of %d target and %d impostor trials'
-           % (equal_error_rate(target, impostor), len(target), len(impostor)))
+           title='EER %.2f %% of %d target and %d impostor trials' % (eer, len(target), len(impostor)))
+    if eer == 0:
+        ax.text(0.5, 0.5, 'a threshold without errors exists:\nno curve to draw, try piece_seconds = 1',
+                transform=ax.transAxes, ha='center', backgroundcolor='white')
     ax.legend(loc='upper right')
     save_picture(fig, filename)
 
@@ -207,7 +211,7 @@ def main():
     if trials == 'enrolled':
         all_trials = trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piece_seconds)
     elif trials == 'pairs':
-        all_trials = trials_of_pairs(use_cuda, model, read_feats_structure(test_dir), test_frames)
+        all_trials = trials_of_pairs(use_cuda, model, read_feats_and_wavs(test_dir), test_frames)
     else:
         all_trials = trials_of_list(use_cuda, model, trials, test_dir, test_frames)
     vectors, speakers, first, second, is_target = all_trials

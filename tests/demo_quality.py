@@ -27,7 +27,7 @@ FIRST_VOICE, N_VOICES, N_UTTERANCES = 251, 40, 10  # after those of training and
 TEST_FRAMES, ENROLL_FRAMES = 100, 200
 
 
-def all_pairs(feat_dir, model, what):
+def print_all_pairs(feat_dir, model, what):
     """Print the equal error rate over all pairs of the utterances below feat_dir: raw, and without their mean."""
     DB = read_feats_structure(feat_dir)
     vectors = np.vstack([get_embeddings(True, filename, model, TEST_FRAMES) for filename in DB['filename']])
@@ -44,10 +44,10 @@ def all_pairs(feat_dir, model, what):
 
 
 def unheard_voices(model):
-    """all_pairs of further demo voices."""
+    """print_all_pairs of further demo voices."""
     with tempfile.TemporaryDirectory() as folder:
         demo_voices.make_train_features(folder, first=FIRST_VOICE, n_voices=N_VOICES, n_utterances=N_UTTERANCES)
-        all_pairs(folder, model, '%d unheard demo voices' % N_VOICES)
+        print_all_pairs(folder, model, '%d unheard demo voices' % N_VOICES)
 
 
 def real_speakers(model, test_dir):
@@ -83,7 +83,7 @@ def main():
     if test_dir is not None:
         real_speakers(model, test_dir)
     if unseen_dir is not None:
-        all_pairs(unseen_dir, model, 'speakers of %s' % unseen_dir)
+        print_all_pairs(unseen_dir, model, 'speakers of %s' % unseen_dir)
 
 
 if __name__ == '__main__':

@@ -64,6 +64,8 @@ def test_precision_and_recall_by_hand(capsys):
     accuracy = identification.print_precision_and_recall(['a', 'a', 'b', 'b', 'b'], ['a', 'b', 'b', 'b', 'unknown'])
     assert accuracy == 60
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert identification.print_precision_and_recall(['a', 'b'], ['a', 'a']) == 50
+    assert 'macro average       2    25.00 %  50.00 %' in capsys.readouterr().out
     assert lines == [['Speaker', 'Pieces', 'Precision', 'Recall'], ['a', '2', '100.00', '%', '50.00', '%'],
                      ['b', '3', '66.67', '%', '66.67', '%'],
                      ['macro', 'average', '5', '83.33', '%', '58.33', '%']]
@@ -78,6 +80,9 @@ def test_strangers_by_hand(capsys):
     out = capsys.readouterr().out
     assert 'Strangers taken for somebody (miss) : 33.33 % of 3' in out
     assert 'Enrolled called unknown (false alarm) : 33.33 % of 6' in out  # b, without a and without c
+    identification.print_strangers(scores[:, :2], ['a', 'b', 'c'], ['a', 'b'], -1)  # c is a stranger in both turns
+    out = capsys.readouterr().out
+    assert '(miss) : 100.00 % of 4' in out and '(false alarm) : 0.00 % of 2' in out
 
 
 def test_pieces_by_hand(write_vector):
@@ -108,7 +113,8 @@ def test_all_kinds_of_trials_by_hand(write_vector, lab):
     np.testing.assert_allclose(scoring.trial_scores(vectors.numpy(), first, second), [0.96, 0.6, 0.8], atol=1e-6)
     assert is_target.tolist() == [True, False, False]
 
-    (lab / 'trials.txt').write_text('1 a/test.p a/enroll.p\n0 b/test.p a/test.p\n')
+    write_vector('t/a/deeper/test.p', 3, 4)
+    (lab / 'trials.txt').write_text('1 a/deeper/test.p a/enroll.p\n0 b/test.p a/test.p\n')
     vectors, speakers, first, second, is_target = verification.trials_of_list(False, model, 'trials.txt', 't', 100)
     np.testing.assert_allclose(scoring.trial_scores(vectors.numpy(), first, second), [0.96, 0.8], atol=1e-6)
     assert list(speakers[first]) == ['a', 'b'] and list(speakers[second]) == ['a', 'a']
@@ -154,7 +160,7 @@ def test_six_voices_all_verified(enrolled, monkeypatch, capsys, stopped_with):  
     for name in ('scores', 'det'):
         assert min(picture_size('enroll_embeddings/%s.png' % name)) >= 600
         os.remove('enroll_embeddings/%s.png' % name)
-    assert 'with 30 impostor trials, a false-accept rate must be at least 0.033' in stopped_with(
+    assert 'with 30 impostor trials, a false-accept rate must be at least 1 / 30' in stopped_with(
         lambda: run_copy('verification.py', [ALL, ('thres = 0.95', "thres = ('far', 0.01)")]))
     run_copy('verification.py', [ALL, ("trials = 'enrolled'", "trials = 'pairs'"), ('plot = True', 'plot = False')])
     assert 'Target trials : 6\nImpostor trials : 60\n' in capsys.readouterr().out
@@ -164,6 +170,23 @@ def test_six_voices_all_verified(enrolled, monkeypatch, capsys, stopped_with):  
                                  ('plot = True', 'plot = False')])
     assert 'Target trials : 3\nImpostor trials : 15\n' in capsys.readouterr().out
     assert not os.path.exists('enroll_embeddings/scores.png')
+
+
+I, V, ONE = 'identification.py', 'verification.py', "    spk_list = ['%s']" % SIX[0]
+
+
+def test_settings_that_cannot_be(enrolled, monkeypatch, stopped_with):  # noqa: F811
+    monkeypatch.chdir(enrolled)
+    for script, old, new, complaint in (
+            (I, '    thres = None', "    thres = 'eer'", "thres = 'eer': it must be a number, or None"),
+            (I, '    spk_list = None', ONE, 'needs two enrolled speakers'),
+            (I, 'piece_seconds = None', 'piece_seconds = 0', 'piece_seconds = 0: it must be a number'),
+            (V, 'piece_seconds = None', 'piece_seconds = [1, 2]', 'piece_seconds = [1, 2]: it must be'),
+            (V, 'thres = 0.95', "thres = '0.95'", "thres = '0.95': it must be a number, 'eer', or"),
+            (V, "trials = 'enrolled'", "trials = 'pair'", "trials = 'pair': there is no such trial list")):
+        assert complaint in stopped_with(lambda: run_copy(script, [ALL, (old, new)]))
+    assert "thres = 'eer': for one test file it must be a number" in stopped_with(
+        lambda: run_copy('verification.py', [('thres = 0.95', "thres = 'eer'")]))
 
 
 def test_pictures_of_who_sounds_like_whom(lab, monkeypatch):

@@ -47,7 +47,7 @@ def test_recording_conditions(index):
     voice = demo.draw_voice(0, index)
     audio = demo.synthesise(0, voice, 0, 3.5)
     assert len(audio) == 3.5 * 16000
-    level = demo.active_level(audio)
+    level = demo.speech_level(audio)
     assert abs(level - voice.level) < 4 and -52 < level < -37
     for silence in (audio[:7000], audio[-7000:]):
         assert 20 * np.log10(silence.std()) == pytest.approx(-80, abs=1)

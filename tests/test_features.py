@@ -209,15 +209,38 @@ def test_converter_does_what_is_missing_or_old_and_names_what_it_cannot_use(lab,
 def test_level_and_ends_by_hand():
     """Two seconds of a tone that comes and goes four times a second, of level -40 dBFS where it sounds."""
     sounding = np.tile(np.repeat([1.0, 0.0], 2000), 8)  # 125 ms each: whole frames of 25 ms
-    audio = np.pad(sounding * 0.01 * np.sqrt(2) * np.sin(2 * np.pi * 400 * np.arange(32000) / 16000), (16000, 3200))
-    is_speech = reader.find_speech(audio + 1e-6, 'a.wav')
-    assert is_speech.sum() == 40 and is_speech[40:45].all() and not is_speech[:40].any()
-    assert reader.active_level(audio, is_speech) == pytest.approx(-40, abs=1e-6)
-    prepared = reader.prepare_speech(audio + 1e-6, 'a.wav')
-    begin, stop = 16000, 16000 + 30000  # the last 2000 samples of the tone's part are silent
-    assert len(prepared) == 8000 + 30000 + 8000  # TRIM_SECONDS at both ends
-    np.testing.assert_allclose(prepared[8000:-8000] * 10 ** (4 / 20), audio[begin:stop], atol=3e-6)
-    np.testing.assert_array_equal(prepared[-2800:], 0)  # 2000 + 3200 samples of the recording are left; then zeros
+    tone = 0.01 * np.sqrt(2) * np.sin(2 * np.pi * 2000 * np.arange(32000) / 16000)
+    audio = np.pad(sounding * tone, (16000, 3200)) + 1e-6 * np.random.default_rng(0).standard_normal(51200)
+    sounds = np.pad(sounding[::400] > 0, (40, 8))
+    assert reader.active_level(audio, sounds) == pytest.approx(-40, abs=0.01)
+    is_speech = reader.find_speech(audio, 'a.wav')
+    after = np.roll(sounds, 1)  # an end as sharp as these is still there a frame later
+    assert is_speech[sounds].all() and not is_speech[~sounds & ~after].any()
+    prepared = reader.prepare_speech(audio, 'a.wav')
+    n_samples = 30000 + 400  # to the frame after the last tone
+    assert len(prepared) == 8000 + n_samples + 8000  # TRIM_SECONDS at both ends
+    gain = 10 ** ((-44 - reader.active_level(audio, is_speech)) / 20)
+    np.testing.assert_allclose(prepared[8000:-8000], gain * (audio - audio.mean())[16000:16000 + n_samples], atol=1e-9)
+    np.testing.assert_array_equal(prepared[-3200:], 0)  # 1600 + 3200 samples of the recording are left; then zeros
+
+
+@pytest.mark.parametrize('spoil', [
+    lambda audio: audio + 0.02, lambda audio: audio + 0.01 * np.sin(np.arange(len(audio)) * 2 * np.pi * 50 / 16000),
+    lambda audio: np.pad(audio, 16000 * 90) + 1e-6 * np.random.default_rng(2).standard_normal(len(audio) + 2880000),
+    lambda audio: np.concatenate([[0.3] * 100, audio, [-0.3] * 100])], ids=['offset', 'hum', 'long silence', 'clicks'])
+def test_speech_is_found_in_spite_of(spoil):
+    clean, spoilt = speech(), spoil(speech())
+    levels = [reader.active_level(audio, reader.find_speech(audio, 'a.wav')) for audio in (clean, spoilt)]
+    lengths = [len(reader.prepare_speech(audio, 'a.wav')) for audio in (clean, spoilt)]
+    assert levels[1] == pytest.approx(levels[0], abs=2) and lengths[1] == pytest.approx(lengths[0], abs=1600)
+
+
+def test_rumble_is_no_speech(tmp_path):
+    spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(160000))
+    spectrum[1:] /= np.arange(1, len(spectrum))  # power falls with the square of frequency
+    wavfile.write(tmp_path / 'a.wav', 16000, np.fft.irfft(spectrum) / 10)
+    with pytest.raises(LabError, match='no speech, only a steady noise'):
+        reader.feature_of_wav(str(tmp_path / 'a.wav'))
 
 
 @pytest.mark.parametrize('decibels', [-12, -6, 6, 12, 24])

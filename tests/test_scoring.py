@@ -73,9 +73,10 @@ def test_thresholds_that_are_asked_for():
     assert scoring.rates_at(thres, target, impostor) == (0.25, pytest.approx(0.2))
     thres = scoring.choose_threshold(('far', 0.2), target, impostor)
     assert thres == pytest.approx(0.55) and scoring.rates_at(thres, target, impostor)[1] == pytest.approx(0.2)
-    with pytest.raises(LabError, match='with 5 impostor trials, a false-accept rate must be at least 0.2'):
+    with pytest.raises(LabError, match='with 5 impostor trials, a false-accept rate must be at least 1 / 5 and'):
         scoring.choose_threshold(('far', 0.19), target, impostor)
-    for wrong in ('ear', ('far',), None, True, ('frr', 0.1)):
+    assert scoring.choose_threshold(('far', 1 / 90), target, np.arange(90) / 100) > 0.87
+    for wrong in ('ear', ('far',), None, True, ('frr', 0.1), ('far', '1 %'), float('nan')):
         with pytest.raises(LabError, match="it must be a number, 'eer', or"):
             scoring.choose_threshold(wrong, target, impostor)
 
