@@ -232,7 +232,7 @@ NOISE_MARGIN = 6  # dB: and they stand out of the background by this
 SPEECH_RANGE = 10  # dB between loud and quiet frames; noise and hum have less
 DIGITAL_SILENCE = -150  # dBFS: below this there is nothing, not even noise
 LOUD_FRAMES = 10  # as many may be louder than what counts as loud: clicks
-SHORTEST_RUN = 3  # frames: speech lasts longer than a click
+SHORTEST_RUN = 5  # frames: speech lasts longer than a click and its ringing
 VOICE_LOWEST = 80  # Hz: what is below is hum, rumble and offset, and no voice
 
 # What diagnose finds off
