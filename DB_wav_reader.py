@@ -61,6 +61,9 @@ def find_wavs(directory, pattern='**/*.[wW][aA][vV]'):
     return sorted(glob(os.path.join(escape(str(directory)), pattern), recursive=True))
 
 
+OTHER_AUDIO = ['.mp3', '.m4a', '.aac', '.flac', '.ogg', '.opus', '.wma']
+
+
 def is_wav(filename):
     return str(filename).lower().endswith('.wav')
 
@@ -157,6 +160,10 @@ def test_file_of(test_speaker, test_DB):
 
     Raises LabError, with the speakers there are, for an unknown one.
     """
+    suffix = os.path.splitext(str(test_speaker))[1].lower()
+    if suffix in OTHER_AUDIO:
+        raise LabError('%s: only wavs are read. Convert it first, for example: ffmpeg -i %s test.wav'
+                       % (test_speaker, test_speaker))
     if is_wav(test_speaker) or str(test_speaker).endswith('.p'):
         if not os.path.isfile(test_speaker):
             raise LabError('test_speaker = %r: there is no such file.' % test_speaker)
@@ -267,7 +274,7 @@ def find_speech(audio, filename):
     threshold = max(loud - ACTIVE_RANGE, min(quiet + NOISE_MARGIN, loud - ACTIVE_RANGE / 2))
     is_speech = binary_opening(levels > threshold, np.ones(SHORTEST_RUN))
     if loud - quiet < SPEECH_RANGE or not is_speech.any():
-        raise LabError('%s: holds no speech, only a steady noise at %.0f dBFS. Record again.' % (filename, loud))
+        raise LabError('%s: no speech stands out of a steady noise at %.0f dBFS. Record again.' % (filename, loud))
     return is_speech
 
 

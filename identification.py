@@ -67,21 +67,20 @@ def print_precision_and_recall(true_spks, predicted_spks):
 
 def draw_confusion(true_spks, predicted_spks, filename):
     """Matrix of the answers (columns) to the pieces of every speaker (rows)."""
-    names = sorted(set(true_spks) | set(predicted_spks))
-    place = {name: i for i, name in enumerate(names)}
-    counts = np.zeros((len(names), len(names)), int)
+    rows, columns = sorted(set(true_spks)), sorted(set(true_spks) | set(predicted_spks))
+    counts = np.zeros((len(rows), len(columns)), int)
     for true_spk, predicted_spk in zip(true_spks, predicted_spks):
-        counts[place[true_spk], place[predicted_spk]] += 1
-    n_right = np.trace(counts)
+        counts[rows.index(true_spk), columns.index(predicted_spk)] += 1
+    n_right = np.sum(np.array(true_spks) == np.array(predicted_spks))
     fig, ax = plt.subplots(figsize=(8, 7))
     ax.imshow(counts, cmap='cividis')
     for i, j in zip(*np.nonzero(counts)):
         colour = 'white' if counts[i, j] < counts.max() / 2 else 'black'
         ax.text(j, i, counts[i, j], ha='center', va='center', color=colour)
-    ax.set(xticks=range(len(names)), yticks=range(len(names)), yticklabels=names, xlabel='predicted speaker',
-           ylabel='true speaker', title='%d of %d pieces identified (%.1f %%)'
+    ax.set(xticks=range(len(columns)), yticks=range(len(rows)), yticklabels=rows, xlabel='predicted speaker',
+           ylabel='true speaker', title='%d of %d test pieces identified (%.1f %%)'
            % (n_right, len(true_spks), 100 * n_right / len(true_spks)))
-    ax.set_xticklabels(names, rotation=90)
+    ax.set_xticklabels(columns, rotation=90)
     ax.grid(False)
     save_picture(fig, filename)
 
@@ -119,9 +118,10 @@ def draw_lengths(lengths, accuracies, eers, filename):
     """Accuracy and equal error rate against the length of the pieces."""
     fig, (above, below) = plt.subplots(2, 1, sharex=True)
     above.plot(lengths, accuracies, 'o-')
-    above.set(ylabel='identified (%)', title='From %g to %g s: accuracy %.1f to %.1f %%, EER %.1f to %.1f %%'
+    above.set(ylabel='identified (%)', ylim=(min(accuracies) - 1, 101),
+              title='From %g to %g s: accuracy %.1f to %.1f %%, EER %.1f to %.1f %%'
               % (lengths[0], lengths[-1], accuracies[0], accuracies[-1], eers[0], eers[-1]))
-    below.plot(lengths, eers, 's--', color=ORANGE)
+    below.plot(lengths, eers, 's--', color=ORANGE, clip_on=False)
     below.set(ylabel='equal error rate (%)', xlabel='length of a test piece (s)', xticks=lengths)
     below.set_ylim(bottom=0)
     save_picture(fig, filename)
@@ -195,7 +195,9 @@ def main():
     if plot and len(lengths) == 1:
         draw_confusion(true_spks, predicted_spks, os.path.join(embedding_dir, 'confusion.png'))
     elif plot:
-        draw_lengths(lengths, accuracies, eers, os.path.join(embedding_dir, 'lengths.png'))
+        # Whole files have no one length
+        points = [point for point in zip(lengths, accuracies, eers) if point[0] is not None]
+        draw_lengths(*zip(*points), os.path.join(embedding_dir, 'lengths.png'))
 
 
 if __name__ == '__main__':

@@ -97,7 +97,8 @@ def choose_threshold(thres, target_scores, impostor_scores):
     if isinstance(thres, tuple) and len(thres) == 2 and thres[0] == 'far' and is_number(thres[1]):
         if not 1 / len(impostor_scores) <= thres[1] < 1:
             raise LabError("thres = ('far', %g): with %d impostor trials, a false-accept rate must be at least 1 / %d "
-                           "and below 1." % (thres[1], len(impostor_scores), len(impostor_scores)))
+                           "and below 1.\nAsk for more, or cut the test files into pieces (piece_seconds = 1)."
+                           % (thres[1], len(impostor_scores), len(impostor_scores)))
         thresholds, _, false_alarms = error_rates(target_scores, impostor_scores)
         return thresholds[np.argmax(false_alarms <= thres[1] + 1e-12)]  # the lowest one that is strict enough
     if is_number(thres):

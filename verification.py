@@ -24,6 +24,7 @@ from scoring import all_pairs, bootstrap_interval, choose_threshold, equal_error
 from scoring import is_number, read_trials, trial_scores
 
 N_THRESHOLDS = 7  # in the table of thresholds, besides the chosen one
+N_BINS = 40  # of the histograms
 
 
 def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres, *, mean=0):
@@ -94,13 +95,14 @@ def print_error_rates(scores, is_target, speakers, first, second, thres):
                        % (len(target), len(impostor)))
     threshold = choose_threshold(thres, target, impostor)
     names, number = np.unique(speakers, return_inverse=True)
-    low, high = bootstrap_interval(scores, is_target, number[first], number[second])
     print('\n=== Speaker verification: all trials ===')
     print('Target trials : %d\nImpostor trials : %d\n' % (len(target), len(impostor)))
-    print('EER : %.2f %% (95 %% interval %.2f to %.2f, %d speakers drawn anew)'
-          % (equal_error_rate(target, impostor), low, high, len(names)))
-    if equal_error_rate(target, impostor) == 0:
-        print('      no error seen, but on %d speakers: the true rate may be up to %.0f %% (rule of three)'
+    if equal_error_rate(target, impostor) > 0:
+        interval = bootstrap_interval(scores, is_target, number[first], number[second])
+        print('EER : %.2f %% (95 %% interval %.2f to %.2f, %d speakers drawn anew)'
+              % (equal_error_rate(target, impostor), *interval, len(names)))
+    else:
+        print('EER : 0.00 %% (no error seen on %d speakers; the true rate may be up to %.0f %%: rule of three)'
               % (len(names), min(100, 300 / len(names))))
     sexes = np.array([sex_of(spk) for spk in speakers])
     same_sex = (sexes[first] == sexes[second]) & (sexes[first] != '')
@@ -125,13 +127,15 @@ def draw_scores(scores, is_target, threshold, filename):
     """Histograms of the scores of both kinds of trial, and the threshold."""
     target, impostor = scores[is_target], scores[~is_target]
     fig, ax = plt.subplots()
-    bins = np.linspace(scores.min(), scores.max(), 41)
+    width = (scores.max() - scores.min()) / N_BINS
+    bins = threshold + width * np.arange(-N_BINS - 1, N_BINS + 2)  # no bar on both sides of the threshold
+    bins = bins[(bins > scores.min() - width) & (bins < scores.max() + width)]
     for part, label in ((impostor, 'different speakers'), (target, 'same speaker')):
         ax.hist(part, bins, density=True, alpha=0.7, label='%s (%d trials)' % (label, len(part)))
     ax.axvline(threshold, linestyle='--', color=BLACK, label='threshold %.3f' % threshold)
     miss, false_alarm = rates_at(threshold, target, impostor)
     ax.set(xlabel='score (cosine similarity)', ylabel='density',
-           title='At %.3f, %.1f %% of the true speakers are rejected,\n%.1f %% of the others accepted'
+           title='At %.3f, %.1f %% of the same-speaker trials are rejected,\n%.1f %% of the others accepted'
            % (threshold, 100 * miss, 100 * false_alarm))
     ax.legend()
     save_picture(fig, filename)
@@ -142,6 +146,9 @@ def draw_det(scores, is_target, threshold, filename):
     target, impostor = scores[is_target], scores[~is_target]
     _, misses, false_alarms = error_rates(target, impostor)
     eer = equal_error_rate(target, impostor)
+    if eer == 0:
+        print('No picture of a DET curve: a threshold without errors exists. Try piece_seconds = 1.')
+        return
     ticks = np.array([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
     limits = ndtri([0.0005, 0.5])
     fig, ax = plt.subplots(figsize=(7, 7))
@@ -155,9 +162,6 @@ def draw_det(scores, is_target, threshold, filename):
     ax.set(xticks=ndtri(ticks), xticklabels=labels, yticks=ndtri(ticks), yticklabels=labels, xlim=limits, ylim=limits,
            xlabel='false accepts (%)', ylabel='false rejects (%)',
            title='EER %.2f %% of %d target and %d impostor trials' % (eer, len(target), len(impostor)))
-    if eer == 0:
-        ax.text(0.5, 0.5, 'a threshold without errors exists:\nno curve to draw, try piece_seconds = 1',
-                transform=ax.transAxes, ha='center', backgroundcolor='white')
     ax.legend(loc='upper right')
     save_picture(fig, filename)
 
