@@ -117,8 +117,8 @@ def print_strangers(scores, true_spks, spk_list, thres):
 def draw_lengths(lengths, accuracies, eers, filename):
     """Accuracy and equal error rate against the length of the pieces."""
     fig, (above, below) = plt.subplots(2, 1, sharex=True)
-    above.plot(lengths, accuracies, 'o-')
-    above.set(ylabel='identified (%)', ylim=(min(accuracies) - 1, 101),
+    above.plot(lengths, accuracies, 'o-', clip_on=False)
+    above.set(ylabel='identified (%)', ylim=(min(accuracies) - 1, 100),
               title='From %g to %g s: accuracy %.1f to %.1f %%, EER %.1f to %.1f %%'
               % (lengths[0], lengths[-1], accuracies[0], accuracies[-1], eers[0], eers[-1]))
     below.plot(lengths, eers, 's--', color=ORANGE, clip_on=False)
