@@ -4,8 +4,9 @@
     torchrun --nproc_per_node=2 train.py    # the same on two GPUs, or in two processes on the CPU
 
 Reads the feature files in TRAIN_FEAT_DIR (configure.py), or makes demo voices where the project's own folder has none.
-Writes model_saved/checkpoint_<epoch>.pth after every epoch, checkpoint_best.pth (the one with the lowest validation
-loss) and loss_plot.png at the end. On two CPU cores with bfloat16, 30 epochs take four minutes with the demo voices.
+Writes model_saved/checkpoint_<epoch>.pth after every epoch; at the end checkpoint_best.pth (the one with the lowest
+validation loss), loss_plot.png and clusters.png. On two CPU cores with bfloat16, 30 epochs take four minutes with the
+demo voices.
 """
 import functools
 import json
