@@ -4,7 +4,7 @@
 
 Reads every wav under TRAIN_WAV_DIR and TEST_WAV_DIR (configure.py) and writes
 DIR/<speaker>/<utterance>.p under TRAIN_FEAT_DIR and TEST_FEAT_DIR, only what is missing or older than its wav.
-Ten minutes of audio take about a second on one core.
+Ten minutes of audio take one to two seconds on one core.
 
 The other scripts import from here what they need to find and read files: the DataFrame loaders, the audio reader, the
 feature recipe, and the pickle reader that executes nothing.
@@ -264,9 +264,8 @@ def loud_level(levels):
     return np.sort(levels)[-min(LOUD_FRAMES, len(levels))]
 
 
-def find_speech(audio, filename):
-    """Which 25 ms frames of audio (n_samples,) hold speech: (n_frames,) of bool. Raises LabError where none does."""
-    levels = frame_levels(audio)
+def find_speech(levels, filename):
+    """Which frames hold speech, by their levels (n_frames,): (n_frames,) of bool. Raises LabError where none does."""
     sounding = levels[levels > DIGITAL_SILENCE]
     if not len(sounding):
         raise LabError('%s: is silent. Check the microphone and record again.' % filename)
@@ -278,13 +277,13 @@ def find_speech(audio, filename):
     return is_speech
 
 
-def active_level(audio, is_speech):
+def active_level(levels, is_speech):
     """Level of speech in dBFS: the mean power of its frames, after the idea of ITU-T P.56 (pauses do not count).
 
-    No frame counts more than loud_level: a click would.
+    levels, is_speech: (n_frames,). No frame counts more than loud_level: a click would.
     """
-    levels = frame_levels(audio)[is_speech]
-    return 10 * np.log10(np.mean(10 ** (np.minimum(levels, loud_level(levels)) / 10)))
+    speech = levels[is_speech]
+    return 10 * np.log10(np.mean(10 ** (np.minimum(speech, loud_level(speech)) / 10)))
 
 
 def prepare_speech(audio, filename):
@@ -296,25 +295,28 @@ def prepare_speech(audio, filename):
     """
     if c.LEVEL_DBFS is None:
         return audio
-    is_speech = find_speech(audio, filename)
+    levels = frame_levels(audio)
+    is_speech = find_speech(levels, filename)
     length, margin = round(c.WIN_LENGTH * c.SAMPLE_RATE), round(c.TRIM_SECONDS * c.SAMPLE_RATE)
     active = np.flatnonzero(is_speech)
     first, stop = active[0] * length, (active[-1] + 1) * length  # samples of speech
     missing = max(0, margin - first), max(0, stop + margin - len(audio))
     framed = np.pad((audio - audio.mean())[max(0, first - margin):stop + margin], missing)
-    return framed * 10 ** ((c.LEVEL_DBFS - active_level(audio, is_speech)) / 20)
+    return framed * 10 ** ((c.LEVEL_DBFS - active_level(levels, is_speech)) / 20)
 
 
-def diagnose(samples, audio, prepared, filename):
+def diagnose(samples, audio, feature, filename):
     """One line about a recording where something is off, None otherwise.
 
-    samples: (n_samples, n_channels) as in the file; audio: (n_samples,) made mono; prepared: by prepare_speech.
+    samples: (n_samples, n_channels) as in the file; audio: (n_samples,) made mono; feature: (n_frames, FILTER_BANK).
+    Raises LabError where there is no speech.
     """
-    is_speech, floor = find_speech(audio, filename), 20 * np.log10(c.ENERGY_FLOOR)
-    level, seconds = active_level(audio, is_speech), is_speech.sum() * c.WIN_LENGTH
+    levels = frame_levels(audio)
+    is_speech = find_speech(levels, filename)
+    level, seconds = active_level(levels, is_speech), is_speech.sum() * c.WIN_LENGTH
     clipped = np.mean(np.abs(samples) >= FULL_SCALE)
-    on_floor = np.mean(log_energies(prepared) <= floor)
-    noise = np.percentile(frame_levels(audio), 10)
+    on_floor = np.mean(feature == feature.min(axis=0))  # the lowest there is, for each filter
+    noise = np.percentile(levels, 10)
     advice = [('record with less gain', clipped > MAX_CLIPPED),
               ('record at a higher level', level < MIN_LEVEL),
               ('record for longer', seconds < MIN_SPEECH),
@@ -330,21 +332,16 @@ def diagnose(samples, audio, prepared, filename):
 
 # ---------------------------------------------------------------------------------------------------- features
 
-def log_energies(audio):
-    """Mel filter energies of 25 ms rectangular windows every 10 ms, floored, in 20*log10: (n_frames, FILTER_BANK)."""
-    energy, _ = fbank(audio, samplerate=c.SAMPLE_RATE, winlen=c.WIN_LENGTH, winstep=c.WIN_STEP, nfilt=c.FILTER_BANK)
-    return 20 * np.log10(np.maximum(energy, c.ENERGY_FLOOR))
-
-
 def extract_features(audio):
     """Log mel filterbank energies of mono audio (float in [-1, 1], SAMPLE_RATE): (n_frames, FILTER_BANK) float64.
 
-    The recipe of the published feature files: log_energies minus their mean over the utterance, per filter. Raises
-    ValueError for integers and several channels.
+    The recipe of the published feature files: filterbank energies of 25 ms rectangular windows every 10 ms, floored,
+    in 20*log10, minus their mean over the utterance, per filter. Raises ValueError for integers and several channels.
     """
     if audio.ndim != 1 or audio.dtype.kind != 'f':  # the library would take them without a word, and be wrong
         raise ValueError('audio must be one channel of floats in [-1, 1]; read_audio returns that')
-    feature = log_energies(audio)  # (n_frames, FILTER_BANK)
+    energy, _ = fbank(audio, samplerate=c.SAMPLE_RATE, winlen=c.WIN_LENGTH, winstep=c.WIN_STEP, nfilt=c.FILTER_BANK)
+    feature = 20 * np.log10(np.maximum(energy, c.ENERGY_FLOOR))  # (n_frames, FILTER_BANK)
     return feature - feature.mean(axis=0)
 
 
@@ -355,11 +352,10 @@ def feature_of_wav(filename):
     """
     samples, rate, kind = read_wav(filename)  # (n_samples, n_channels)
     audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
-    prepared = prepare_speech(audio, filename)
-    feature = extract_features(prepared)
+    feature = extract_features(prepare_speech(audio, filename))
     trim_silence(feature, filename)  # raises for a recording too short to be used
     channels = {1: 'mono', 2: 'stereo'}.get(samples.shape[1], '%d channels' % samples.shape[1])
-    return feature, '%s, %d Hz, %s' % (kind, rate, channels), diagnose(samples, audio, prepared, filename)
+    return feature, '%s, %d Hz, %s' % (kind, rate, channels), diagnose(samples, audio, feature, filename)
 
 
 def trim_silence(feature, filename):

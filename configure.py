@@ -8,7 +8,8 @@ rate, threshold, ...) stand in that script's main().
 TRAIN_WAV_DIR = 'train_wavs'  # your own training recordings, if you have any
 TEST_WAV_DIR = 'test_wavs'  # DIR/<speaker>/enroll.wav and DIR/<speaker>/test.wav
 
-# Folders of feature files, DIR/<speaker>/<utterance>.p. For the real corpus write here where you cloned it (README)
+# Folders of feature files, DIR/<speaker>/<utterance>.p; wavs will do, too, in that of the test. For the real corpus
+# write here where you cloned it (README)
 TRAIN_FEAT_DIR = 'feat_logfbank_nfilt40/train'
 TEST_FEAT_DIR = 'feat_logfbank_nfilt40/test'
 

@@ -20,7 +20,6 @@ from demo_voices import provide_test_features
 from model import check_enrolled, embed_pieces, get_embeddings, load_enroll_embeddings, load_model, mean_to_subtract
 from scoring import cosine_scores, equal_error_rate, is_number
 
-
 UNKNOWN = 'unknown'  # the answer where nobody is near enough
 
 

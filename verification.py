@@ -45,7 +45,8 @@ def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filen
     test_spk = speaker_of(test_filename)
     print('\n=== Speaker verification ===')
     print('True speaker: %s\nClaimed speaker : %s\n\nResult : %s\n' % (enroll_speaker, test_spk, result))
-    print('Score : %0.4f\nThreshold : %0.4g\n' % (score, thres))
+    n_digits = 2 if round(thres, 2) == thres else 4
+    print('Score : %0.4f\nThreshold : %0.*f\n' % (score, n_digits, thres))
     return score
 
 
@@ -93,14 +94,14 @@ def print_error_rates(scores, is_target, speakers, first, second, thres):
     if not len(target) or not len(impostor):
         raise LabError('%d target and %d impostor trials: both kinds are needed. Enrol and test two speakers or more.'
                        % (len(target), len(impostor)))
-    threshold = choose_threshold(thres, target, impostor)
+    threshold, eer = choose_threshold(thres, target, impostor), equal_error_rate(target, impostor)
     names, number = np.unique(speakers, return_inverse=True)
     print('\n=== Speaker verification: all trials ===')
     print('Target trials : %d\nImpostor trials : %d\n' % (len(target), len(impostor)))
-    if equal_error_rate(target, impostor) > 0:
+    if eer > 0:
         interval = bootstrap_interval(scores, is_target, number[first], number[second])
         print('EER : %.2f %% (95 %% interval %.2f to %.2f, %d speakers drawn anew)'
-              % (equal_error_rate(target, impostor), *interval, len(names)))
+              % (eer, *interval, len(names)))
     else:
         print('EER : 0.00 %% (no error seen on %d speakers; the true rate may be up to %.0f %%: rule of three)'
               % (len(names), min(100, 300 / len(names))))
@@ -186,7 +187,7 @@ def main():
     test_speaker = '242M9242'
 
     # Threshold: a score above it is accepted. What do 0.9 and 0.97 change?
-    # With 'all' also 'eer' (as many wrongly accepted as rejected) or ('far', 0.01) (1 % wrongly accepted)
+    # With 'all' also 'eer' (as many wrongly accepted as rejected) or ('far', 0.05) (5 % wrongly accepted)
     thres = 0.95
     centre = False  # subtract the mean d-vector of the training set from both sides first: another threshold fits then
 
@@ -222,9 +223,9 @@ def main():
     scores = trial_scores((vectors - mean).numpy(), first, second)
     threshold = print_error_rates(scores, is_target, speakers, first, second, thres)
     if model.mean is not None:
-        raw, centred = [equal_error_rate(scores[is_target], scores[~is_target]) for scores in
-                        (trial_scores((vectors - m).numpy(), first, second) for m in (0, model.mean))]
-        print('EER, raw : %.2f %%\nEER, centred : %.2f %%\n' % (raw, centred))
+        for way, subtracted in (('raw', 0), ('centred', model.mean)):
+            scores_so = trial_scores((vectors - subtracted).numpy(), first, second)
+            print('EER, %s : %.2f %%' % (way, equal_error_rate(scores_so[is_target], scores_so[~is_target])))
     if plot:
         draw_scores(scores, is_target, threshold, os.path.join(embedding_dir, 'scores.png'))
         draw_det(scores, is_target, threshold, os.path.join(embedding_dir, 'det.png'))

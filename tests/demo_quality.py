@@ -19,9 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import demo_voices  # noqa: E402
 from DB_wav_reader import read_feats_structure, run_script, split_enroll_and_test  # noqa: E402
-from SR_Dataset import read_MFB  # noqa: E402
-from model import embed_feature, get_embeddings, load_model  # noqa: E402
-from scoring import equal_error_rate  # noqa: E402
+from identification import answers, score_matrix  # noqa: E402
+from model import embed_pieces, get_embeddings, load_model  # noqa: E402
+from scoring import equal_error_rate, trial_scores  # noqa: E402
+from verification import trials_of_pairs  # noqa: E402
 
 FIRST_VOICE, N_VOICES, N_UTTERANCES = 251, 40, 10  # after those of training and test
 TEST_FRAMES, ENROLL_FRAMES = 100, 200
@@ -30,14 +31,10 @@ TEST_FRAMES, ENROLL_FRAMES = 100, 200
 def print_all_pairs(feat_dir, model, what):
     """Print the equal error rate over all pairs of the utterances below feat_dir: raw, and without their mean."""
     DB = read_feats_structure(feat_dir)
-    vectors = np.vstack([get_embeddings(True, filename, model, TEST_FRAMES) for filename in DB['filename']])
-    centred = vectors - vectors.mean(axis=0)
-    speaker = DB['speaker_id'].to_numpy()
-    first, second = np.triu_indices(len(DB), 1)
-    same = speaker[first] == speaker[second]
+    vectors, _, first, second, same = trials_of_pairs(True, model, DB, TEST_FRAMES)
     rates = []
-    for x in (vectors, centred / np.linalg.norm(centred, axis=1, keepdims=True)):
-        scores = (x @ x.T)[first, second]
+    for mean in (0, vectors.mean(dim=0)):
+        scores = trial_scores((vectors - mean).numpy(), first, second)
         rates.append(equal_error_rate(scores[same], scores[~same]))
     print('%s, all %d same-voice and %d other pairs of utterances: EER %.2f %%, centred on their mean %.2f %%'
           % (what, same.sum(), (~same).sum(), *rates))
@@ -53,23 +50,18 @@ def unheard_voices(model):
 def real_speakers(model, test_dir):
     """How many of the real test speakers a model identifies, from whole files and from pieces."""
     enroll_DB, test_DB = split_enroll_and_test(test_dir)
-    enrolled = np.vstack([get_embeddings(True, filename, model, ENROLL_FRAMES) for filename in enroll_DB['filename']])
-    tests = [(speaker, read_MFB(filename)[0]) for speaker, filename in zip(test_DB['speaker_id'], test_DB['filename'])]
+    speakers = list(enroll_DB['speaker_id'])
+    embeddings = {speaker: get_embeddings(True, filename, model, ENROLL_FRAMES)
+                  for speaker, filename in zip(speakers, enroll_DB['filename'])}
     for seconds in (None, 1, 2, 3):
-        hits, own, others = [], [], []
-        for speaker, feature in tests:
-            length = len(feature) if seconds is None else 100 * seconds
-            for start in range(0, len(feature) - length + 1, length):
-                scores = enrolled @ embed_feature(True, feature[start:start + length], model, TEST_FRAMES).numpy()[0]
-                is_own = enroll_DB['speaker_id'].to_numpy() == speaker
-                hits.append(is_own[scores.argmax()])
-                own.append(scores[is_own])
-                others.append(scores[~is_own])
-        own, others = np.concatenate(own), np.concatenate(others)
+        pieces, true_speakers = embed_pieces(True, test_DB, model, TEST_FRAMES, seconds)
+        scores = score_matrix(pieces, embeddings, speakers, 0)  # (n_pieces, n_speakers)
+        is_own = np.array(true_speakers)[:, None] == np.array(speakers)
+        own, others, n_hits = scores[is_own], scores[~is_own], np.sum(answers(scores, speakers, None) == true_speakers)
         print('%d real speakers, %s: %d of %d identified (%.1f %%), EER %.1f %%, own scores %.4f and above, '
               'others %.4f on average and up to %.4f'
-              % (len(enrolled), 'whole files' if seconds is None else 'pieces of %d s' % seconds, sum(hits), len(hits),
-                 100 * np.mean(hits), equal_error_rate(own, others), own.min(), others.mean(), others.max()))
+              % (len(speakers), 'whole files' if seconds is None else 'pieces of %d s' % seconds, n_hits, len(pieces),
+                 100 * n_hits / len(pieces), equal_error_rate(own, others), own.min(), others.mean(), others.max()))
 
 
 def main():

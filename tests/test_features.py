@@ -212,14 +212,15 @@ def test_level_and_ends_by_hand():
     tone = 0.01 * np.sqrt(2) * np.sin(2 * np.pi * 2000 * np.arange(32000) / 16000)
     audio = np.pad(sounding * tone, (16000, 3200)) + 1e-6 * np.random.default_rng(0).standard_normal(51200)
     sounds = np.pad(sounding[::400] > 0, (40, 8))
-    assert reader.active_level(audio, sounds) == pytest.approx(-40, abs=0.01)
-    is_speech = reader.find_speech(audio, 'a.wav')
+    levels = reader.frame_levels(audio)
+    assert reader.active_level(levels, sounds) == pytest.approx(-40, abs=0.01)
+    is_speech = reader.find_speech(levels, 'a.wav')
     after = np.roll(sounds, 1)  # an end as sharp as these is still there a frame later
     assert is_speech[sounds].all() and not is_speech[~sounds & ~after].any()
     prepared = reader.prepare_speech(audio, 'a.wav')
     n_samples = 30000 + 400  # to the frame after the last tone
     assert len(prepared) == 8000 + n_samples + 8000  # TRIM_SECONDS at both ends
-    gain = 10 ** ((-44 - reader.active_level(audio, is_speech)) / 20)
+    gain = 10 ** ((-44 - reader.active_level(levels, is_speech)) / 20)
     np.testing.assert_allclose(prepared[8000:-8000], gain * (audio - audio.mean())[16000:16000 + n_samples], atol=1e-9)
     np.testing.assert_array_equal(prepared[-3200:], 0)  # 1600 + 3200 samples of the recording are left; then zeros
 
@@ -230,7 +231,8 @@ def test_level_and_ends_by_hand():
     lambda audio: np.concatenate([[0.3] * 100, audio, [-0.3] * 100])], ids=['offset', 'hum', 'long silence', 'clicks'])
 def test_speech_is_found_in_spite_of(spoil):
     clean, spoilt = speech(), spoil(speech())
-    levels = [reader.active_level(audio, reader.find_speech(audio, 'a.wav')) for audio in (clean, spoilt)]
+    of_frames = [reader.frame_levels(audio) for audio in (clean, spoilt)]
+    levels = [reader.active_level(part, reader.find_speech(part, 'a.wav')) for part in of_frames]
     lengths = [len(reader.prepare_speech(audio, 'a.wav')) for audio in (clean, spoilt)]
     assert levels[1] == pytest.approx(levels[0], abs=2) and lengths[1] == pytest.approx(lengths[0], abs=1600)
 
