@@ -1,0 +1,99 @@
+"""Other networks in front of the d-vector, and other ways to make one vector of a map of any length.
+
+`backbone` and `pooling` in train.py name one of BACKBONES and POOLINGS (model.py adds the ResNets and the average). A
+backbone turns (batch, 1, n_dims, n_frames) into a map (batch, out_channels, rows, columns), a pooling turns the map into
+(batch, out_size).
+
+One more backbone, or pooling, takes one class here and one entry in BACKBONES, or POOLINGS.
+"""
+import torch
+from torch import nn
+
+import configure as c
+
+
+class VGG(nn.Sequential):
+    """VGGNet (Simonyan & Zisserman 2015), as small as the lab's ResNet-18: 3 x 3 convolutions, halved three times."""
+    out_channels = 128
+
+    def __init__(self):
+        layers, in_channels = [], 1
+        for channels, n_layers in ((16, 2), (32, 2), (64, 3), (128, 3)):
+            if in_channels > 1:
+                layers.append(nn.MaxPool2d(2, ceil_mode=True))
+            for _ in range(n_layers):
+                layers += [nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False),
+                           nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+                in_channels = channels
+        super().__init__(*layers)  # (batch, 1, 40, T) -> (batch, 128, 5, T / 8)
+
+
+class LSTM(nn.Module):
+    """Three layers of LSTM over the frames (Heigold et al. 2016; Wan et al. 2018: 768 cells, projected to 256).
+
+    They take the output at the last frame; here the pooling takes those of all, so that long utterances count more.
+    """
+    out_channels = 256
+
+    def __init__(self, n_dims=c.FILTER_BANK):
+        super().__init__()
+        self.lstm = nn.LSTM(n_dims, self.out_channels, num_layers=3, batch_first=True)
+
+    def forward(self, x):  # (batch, 1, n_dims, T)
+        out, _ = self.lstm(x.squeeze(1).transpose(1, 2))  # (batch, T, 256)
+        return out.transpose(1, 2).unsqueeze(2)  # (batch, 256, 1, T)
+
+
+class CNNLSTM(nn.Module):
+    """Convolutions that halve the map twice, then two layers of LSTM over what is left of the frames."""
+    out_channels = 256
+
+    def __init__(self, n_dims=c.FILTER_BANK):
+        super().__init__()
+        layers = []
+        for in_channels, channels in ((1, 16), (16, 32)):
+            layers += [nn.Conv2d(in_channels, channels, kernel_size=3, stride=2, padding=1, bias=False),
+                       nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+        self.convolutions = nn.Sequential(*layers)
+        rows = -(-n_dims // 4)  # halved twice, rounded up
+        self.lstm = nn.LSTM(32 * rows, self.out_channels, num_layers=2, batch_first=True)
+
+    def forward(self, x):  # (batch, 1, n_dims, T)
+        out = self.convolutions(x)  # (batch, 32, n_dims / 4, T / 4)
+        out, _ = self.lstm(out.flatten(1, 2).transpose(1, 2))  # (batch, T / 4, 256)
+        return out.transpose(1, 2).unsqueeze(2)  # (batch, 256, 1, T / 4)
+
+
+class StatisticsPooling(nn.Module):
+    """Mean and standard deviation of each channel over all positions (x-vector: Snyder et al. 2018)."""
+
+    def __init__(self, channels, rows):
+        super().__init__()
+        self.out_size = 2 * channels
+
+    def forward(self, x):  # (batch, channels, rows, columns)
+        std, mean = torch.std_mean(x.float().flatten(2), dim=2, correction=0)
+        return torch.cat([mean, std], dim=1)  # (batch, 2 * channels)
+
+
+class AttentivePooling(nn.Module):
+    """Attentive statistics (Okabe et al. 2018): mean and standard deviation over time, weighted by a small network.
+
+    e_t = v tanh(W h_t + b), weights softmax(e) over the columns; h_t holds all channels and rows of column t.
+    """
+
+    def __init__(self, channels, rows, hidden=64):
+        super().__init__()
+        self.out_size = 2 * channels * rows
+        self.attention = nn.Sequential(nn.Linear(channels * rows, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+
+    def forward(self, x):  # (batch, channels, rows, columns)
+        h = x.flatten(1, 2).transpose(1, 2)  # (batch, columns, channels * rows)
+        weights = torch.softmax(self.attention(h).float(), dim=1)  # (batch, columns, 1)
+        mean = (weights * h).sum(dim=1)  # (batch, channels * rows)
+        variance = (weights * (h - mean[:, None]) ** 2).sum(dim=1)
+        return torch.cat([mean, variance.clamp(min=1e-6).sqrt()], dim=1)
+
+
+BACKBONES = {'vgg': VGG, 'lstm': LSTM, 'cnn_lstm': CNNLSTM}
+POOLINGS = {'statistics': StatisticsPooling, 'attentive': AttentivePooling}
