@@ -15,9 +15,23 @@ import configure as c
 import resnet
 from DB_wav_reader import LabError, read_pickles, write_pickles
 from SR_Dataset import ToTensorTestInput, read_MFB
+from deep_dive import backbones
+
+
+class AveragePooling(nn.Module):
+    """The mean of each channel: (batch, channels, rows, columns) -> (batch, channels), as in the slides."""
+
+    def __init__(self, channels, rows):
+        super().__init__()
+        self.out_size = channels
+
+    def forward(self, x):
+        return torch.flatten(F.adaptive_avg_pool2d(x, 1), 1)
+
 
 BACKBONES = {'resnet18': resnet.resnet18, 'resnet34': resnet.resnet34, 'resnet50': resnet.resnet50,
-             'resnet101': resnet.resnet101, 'resnet152': resnet.resnet152}
+             'resnet101': resnet.resnet101, 'resnet152': resnet.resnet152, **backbones.BACKBONES}
+POOLINGS = {'average': AveragePooling, **backbones.POOLINGS}
 ENROLL_FILE = 'embeddings.p'  # in the folder of enrolments
 SEGMENT_BATCH = 64  # segments of one utterance that go through the network together: bounds the memory
 
@@ -26,26 +40,46 @@ class background_resnet(nn.Module):
     """Speaker classifier on a ResNet; the layer before the classifier is the speaker embedding, the d-vector.
 
     A feature map (batch, 1, n_dims, n_frames) of any length goes in; spk_embedding (batch, embedding_size) and logits
-    (batch, num_classes) come out. d-vectors: Variani et al. 2014. Raises LabError for an unknown backbone.
+    (batch, num_classes) come out. d-vectors: Variani et al. 2014. cosine: as the losses with an angular margin want it
+    (deep_dive/losses.py), the embedding is normalised by BatchNorm, and in place of logits come the cosines of its
+    angle to the weights of each class. Raises LabError for an unknown backbone or pooling.
     """
 
-    def __init__(self, embedding_size, num_classes, backbone='resnet18'):
+    def __init__(self, embedding_size, num_classes, backbone='resnet18', *, pooling='average', cosine=False):
         super().__init__()
-        if backbone not in BACKBONES:
-            raise LabError('unknown backbone: %s. Choose one of %s.' % (backbone, ', '.join(BACKBONES)))
-        self.backbone = backbone
+        for name, value, known in (('backbone', backbone, BACKBONES), ('pooling', pooling, POOLINGS)):
+            if value not in known:
+                raise LabError('unknown %s: %s. Choose one of %s.' % (name, value, ', '.join(known)))
+        self.settings = {'backbone': backbone, 'pooling': pooling, 'cosine': cosine}  # what rebuilds it
         self.pretrained = BACKBONES[backbone]()
-        self.fc0 = nn.Linear(self.pretrained.out_channels, embedding_size)
+        self.pooling = POOLINGS[pooling](self.pretrained.out_channels, rows_of(self.pretrained))
+        self.fc0 = nn.Linear(self.pooling.out_size, embedding_size)
         self.bn0 = nn.BatchNorm1d(embedding_size)
-        self.last = nn.Linear(embedding_size, num_classes)
+        self.last = nn.Linear(embedding_size, num_classes, bias=not cosine)
 
     def forward(self, x):  # (batch, 1, 40, n_frames)
         out = self.pretrained(x)  # (batch, 128, 5, n_frames / 8)
-        out = F.adaptive_avg_pool2d(out, 1)  # (batch, 128, 1, 1)
-        out = torch.flatten(out, 1)  # (batch, 128)
+        out = self.pooling(out)  # (batch, 128)
         spk_embedding = self.fc0(out)  # (batch, embedding_size)
+        if self.settings['cosine']:
+            spk_embedding = self.bn0(spk_embedding)
+            return spk_embedding, cosines(spk_embedding, self.last.weight)
         out = F.relu(self.bn0(spk_embedding))
         return spk_embedding, self.last(out)  # logits: (batch, num_classes)
+
+
+def rows_of(backbone):
+    """How many rows the map of a backbone has for FILTER_BANK filters: found by trying."""
+    with torch.no_grad():
+        rows = backbone.eval()(torch.zeros(1, 1, c.FILTER_BANK, c.NUM_WIN_SIZE)).shape[2]
+    backbone.train()
+    return rows
+
+
+def cosines(vectors, others):
+    """Cosine similarity of rows (n, size) and (m, size): (n, m) in float32, whatever the network computes in."""
+    with torch.autocast(vectors.device.type, enabled=False):
+        return F.linear(F.normalize(vectors.float()), F.normalize(others.float()))
 
 
 def get_device(use_cuda):
@@ -134,7 +168,8 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
         # Checkpoints of the original lab carry the ResNet's own classifier, which nothing uses
         state_dict = {name: value for name, value in checkpoint['state_dict'].items() if 'pretrained.fc.' not in name}
         saved_classes, saved_size = state_dict['last.weight'].shape
-        model = background_resnet(saved_size, saved_classes, checkpoint.get('backbone', 'resnet18'))
+        model = background_resnet(saved_size, saved_classes, checkpoint.get('backbone', 'resnet18'),
+                                  pooling=checkpoint.get('pooling', 'average'), cosine=checkpoint.get('cosine', False))
         model.load_state_dict(state_dict)
     except (LabError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise LabError('%s: no checkpoint of the network in model.py (%s)' % (filename, in_one_line(error))) from error

@@ -23,6 +23,7 @@ from DB_wav_reader import BLACK, BLUE, GREEN, ORANGE, PURPLE, LabError, read_fea
 from DB_wav_reader import written_whole
 from SR_Dataset import DvectorDataset, ShareOfBatches, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
 from SR_Dataset import collate_fn_feat_padded, collate_fn_share, read_MFB
+from deep_dive.losses import LOSSES
 from demo_voices import provide_train_features
 from model import background_resnet, embed_feature, feature_settings, find_checkpoint, get_device, has_compiler
 from model import mixed_precision, print_device, read_checkpoint
@@ -38,15 +39,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 from tqdm import tqdm
 
+TEXT_SETTINGS = ['backbone', 'pooling', 'loss_type', 'optimizer_type', 'scheduler_type', 'log_dir']
 RUN_FILE = 'run.json'  # beside the checkpoints: the settings and losses of the run that wrote them
 BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss
-TRAINING_ONLY = ['optimizer', 'scheduler', 'random']  # what that file leaves out
+TRAINING_ONLY = ['optimizer', 'scheduler', 'random', 'criterion']  # what that file leaves out
 OPTIMIZERS = {
     'sgd': lambda parameters, lr, wd: optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=wd),
     'adam': lambda parameters, lr, wd: optim.Adam(parameters, lr=lr, weight_decay=wd),
+    'adamw': lambda parameters, lr, wd: optim.AdamW(parameters, lr=lr, weight_decay=wd),
     'adagrad': lambda parameters, lr, wd: optim.Adagrad(parameters, lr=lr, weight_decay=wd),
 }
-SCHEDULERS = ['plateau', 'onecycle']
+SCHEDULERS = ['plateau', 'cosine', 'onecycle']
 CLUSTER_STYLES = [(BLUE, 'o'), (ORANGE, 's'), (GREEN, '^'), (PURPLE, 'D'),  # of the speakers in clusters.png
                   (BLACK, 'x'), (BLUE, '+'), (ORANGE, 'v'), (GREEN, '*')]
 
@@ -106,7 +109,8 @@ def create_scheduler(scheduler_type, optimizer, *, lr, patience, min_lr, warm_up
 
     'plateau': divided by 10 after `patience` epochs without a lower validation loss, never below min_lr; stepped once
     an epoch. 'onecycle': up to lr during the share warm_up of all n_steps training steps, then down to nothing along a
-    cosine (Smith & Topin 2019, "Super-convergence"); stepped once a training step.
+    cosine (Smith & Topin 2019, "Super-convergence"). 'cosine': from lr down to nothing (Loshchilov & Hutter 2017). Both
+    are stepped once a training step.
     """
     if scheduler_type not in SCHEDULERS:
         raise LabError('unknown scheduler_type: %s. Choose one of %s.' % (scheduler_type, ', '.join(SCHEDULERS)))
@@ -114,6 +118,8 @@ def create_scheduler(scheduler_type, optimizer, *, lr, patience, min_lr, warm_up
         raise LabError('warm_up = %s: it is a share of the training, above 0 and below 1.' % warm_up)
     if scheduler_type == 'plateau':
         return optim.lr_scheduler.ReduceLROnPlateau(optimizer, 'min', patience=patience, min_lr=min_lr)
+    if scheduler_type == 'cosine':
+        return optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     return optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=n_steps, pct_start=warm_up, cycle_momentum=False)
 
 
@@ -148,6 +154,22 @@ def accuracy(logits, targets):
     return 100 * (logits.argmax(dim=1) == targets).float().mean()
 
 
+def create_criterion(loss_type, n_classes, embedding_size):
+    """The loss named loss_type: cross-entropy, or one of deep_dive/losses.py. Raises LabError for an unknown name."""
+    if loss_type == 'softmax':
+        return nn.CrossEntropyLoss()
+    if loss_type not in LOSSES:
+        raise LabError('unknown loss_type: %s. Choose one of softmax, %s.' % (loss_type, ', '.join(LOSSES)))
+    return LOSSES[loss_type](n_classes, embedding_size)
+
+
+def loss_of(criterion, logits, targets, spk_embedding):
+    """The loss of a batch, in float32. Those of deep_dive/ look at the embeddings, too."""
+    if isinstance(criterion, nn.CrossEntropyLoss):
+        return criterion(logits.float(), targets)
+    return criterion(logits.float(), targets, spk_embedding.float())
+
+
 def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes, *, log_interval=84, scheduler=None):
     """Train for one epoch; prints a line every log_interval batches. Returns the average training loss.
 
@@ -156,7 +178,7 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
     """
     device = get_device(use_cuda)
     batch_time, losses, train_acc = AverageMeter(), AverageMeter(), AverageMeter()
-    model.train()
+    model.train(), criterion.train()
 
     end = time.perf_counter()
     for batch_idx, (inputs, targets) in enumerate(tqdm(train_loader, disable=None, leave=False)):
@@ -166,8 +188,8 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
 
         # forward
         with mixed_precision(device):
-            _, logits = model(inputs)  # (batch, n_classes)
-        loss = criterion(logits.float(), targets)
+            spk_embedding, logits = model(inputs)  # (batch, embedding_size), (batch, n_classes)
+        loss = loss_of(criterion, logits, targets, spk_embedding)
 
         # backward
         optimizer.zero_grad()
@@ -199,14 +221,14 @@ def validate(valid_loader, model, criterion, use_cuda, epoch):
     """Loss and accuracy on the validation utterances, which are printed. Returns the average loss."""
     device = get_device(use_cuda)
     losses, valid_acc = AverageMeter(), AverageMeter()
-    model.eval()
+    model.eval(), criterion.eval()
 
     with torch.inference_mode():
         for inputs, targets in valid_loader:  # (batch, 1, 40, n_frames) and (batch,)
             inputs, targets = inputs.to(device, memory_format=torch.channels_last), targets.to(device)
             with mixed_precision(device):
-                _, logits = model(inputs)
-            losses.update(criterion(logits.float(), targets), len(targets))
+                spk_embedding, logits = model(inputs)
+            losses.update(loss_of(criterion, logits, targets, spk_embedding), len(targets))
             valid_acc.update(accuracy(logits, targets), len(targets))
 
     losses, valid_acc = losses.over_all_processes(device), valid_acc.over_all_processes(device)
@@ -307,7 +329,7 @@ def check_log_dir(log_dir, run, start):
     if not any(Path(log_dir).glob('checkpoint_[0-9]*.pth')):
         return
     there = json.loads(run_file.read_text()) if run_file.exists() else {}
-    same = ['corpus', 'utterances', 'speakers', 'backbone', 'embedding_size']
+    same = ['corpus', 'utterances', 'speakers', 'backbone', 'pooling', 'loss_type', 'embedding_size']
     if any(there.get(name) != run[name] for name in same):
         raise LabError('%s holds another run (%s). To keep it, set another log_dir; to start over,\n'
                        'remove its checkpoint_<epoch>.pth, %s and %s.'
@@ -339,17 +361,19 @@ def begin_run(log_dir, run, start):
     write_run(log_dir, run)
 
 
-def continue_run(log_dir, start, model, optimizer, scheduler):
+def continue_run(log_dir, start, model, criterion, optimizer, scheduler):
     """Put everything back to where it was after epoch start - 1. Returns the history of the epochs until then."""
     checkpoint = read_checkpoint(find_checkpoint(log_dir, start - 1))
     run = json.loads((Path(log_dir) / RUN_FILE).read_text())
-    n_steps = [state.get('total_steps') for state in (checkpoint['scheduler'], scheduler.state_dict())]
+    states = checkpoint['scheduler'], scheduler.state_dict()
+    n_steps = [state.get('total_steps', state.get('T_max')) for state in states]
     if n_steps[0] != n_steps[1]:
         last_epoch = run['settings']['start'] + run['settings']['n_epochs'] - 1
         raise LabError('The cycle of the run in %s ends with epoch %d after %d training steps, not after %d:\n'
                        'set n_epochs = %d, and keep the number of processes.'
                        % (log_dir, last_epoch, *n_steps, last_epoch - start + 1))
     model.load_state_dict(checkpoint['state_dict'])
+    criterion.load_state_dict(checkpoint['criterion'])
     optimizer.load_state_dict(checkpoint['optimizer'])
     scheduler.load_state_dict(checkpoint['scheduler'])
     torch.set_rng_state(checkpoint['random']['cpu'])
@@ -415,7 +439,9 @@ def main():
     seed = 0  # of the split, the first weights and the random windows; try a few: how much do the results move?
     val_ratio = 10  # percentage of the utterances kept for validation
     embedding_size = 128  # length of a d-vector; try 32 to 512
-    backbone = 'resnet18'  # or resnet34, resnet50, resnet101, resnet152: slower; better?
+    backbone = 'resnet18'  # or resnet34, resnet50, resnet101, resnet152: slower; better? or 'vgg', 'lstm', 'cnn_lstm'
+    pooling = 'average'  # what becomes of the frames: 'average', 'statistics' or 'attentive'
+    loss_type = 'softmax'  # or 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax': deep_dive/losses.py
     start = 1  # first epoch; k continues from checkpoint k - 1, with everything as it was
     n_epochs = 30  # how many epochs in this run; the slides then use the one with the lowest validation loss
 
@@ -442,7 +468,7 @@ def main():
     settings = dict(locals())  # all of the above, for run.json
 
     for name, value in settings.items():
-        if isinstance(value, str) and name not in ('backbone', 'optimizer_type', 'scheduler_type', 'log_dir'):
+        if isinstance(value, str) and name not in TEXT_SETTINGS:
             raise LabError('%s = %r: write it without quotes.' % (name, value))
     if n_epochs < 1 or start < 1:
         raise LabError('start = %s, n_epochs = %s: both must be at least 1' % (start, n_epochs))
@@ -473,25 +499,27 @@ def main():
     valid_loader = DataLoader(valid_dataset, batch_sampler=valid_batches[rank::n_processes], num_workers=workers,
                               pin_memory=pin_memory, collate_fn=collate_fn_feat_padded)
 
-    # Instantiate the model
+    # Define the loss function (criterion) and instantiate the model
     print_device(use_cuda)
-    model = background_resnet(embedding_size, n_classes, backbone)
-    model = model.to(device, memory_format=torch.channels_last)  # the faster layout
+    criterion = create_criterion(loss_type, n_classes, embedding_size).to(device)
+    new_model = functools.partial(background_resnet, embedding_size, n_classes, backbone, pooling=pooling,
+                                  cosine=getattr(criterion, 'cosine', False))
+    model = new_model().to(device, memory_format=torch.channels_last)  # the faster layout
     network = network_to_train(model, device, use_compile, sync_batchnorm)
 
-    # Define the loss function (criterion), the optimizer and the scheduler
-    criterion = nn.CrossEntropyLoss()
+    # Define the optimizer and the scheduler
     optimizer = create_optimizer(optimizer_type, model, lr, wd)
     scheduler = create_scheduler(scheduler_type, optimizer, lr=lr, patience=patience, min_lr=min_lr, warm_up=warm_up,
                                  n_steps=(start - 1 + n_epochs) * len(train_loader))
 
     # Begin a run in log_dir, or go on with the one that is there
     run = {'corpus': c.TRAIN_FEAT_DIR, 'utterances': len(train_dataset) + len(valid_dataset), 'speakers': n_classes,
-           'backbone': backbone, 'embedding_size': embedding_size, 'settings': settings, 'epochs': []}
+           'backbone': backbone, 'pooling': pooling, 'loss_type': loss_type, 'embedding_size': embedding_size,
+           'settings': settings, 'epochs': []}
     if rank == 0:
         check_log_dir(log_dir, run, start)
     if start > 1:
-        run['epochs'] = continue_run(log_dir, start, model, optimizer, scheduler)
+        run['epochs'] = continue_run(log_dir, start, model, criterion, optimizer, scheduler)
     if rank == 0:
         begin_run(log_dir, run, start)
 
@@ -500,7 +528,7 @@ def main():
             # Train for one epoch, then see how well it does on the validation set
             begin, lr_now = time.perf_counter(), optimizer.param_groups[0]['lr']
             train_loss = train(train_loader, network, criterion, optimizer, use_cuda, epoch, n_classes,
-                               log_interval=log_interval, scheduler=scheduler if scheduler_type == 'onecycle' else None)
+                               log_interval=log_interval, scheduler=None if scheduler_type == 'plateau' else scheduler)
             follow_first_process(model)
             valid_loss = validate(valid_loader, model, criterion, use_cuda, epoch)
             seconds = round(time.perf_counter() - begin, 1)
@@ -516,7 +544,8 @@ def main():
                 continue
             save_checkpoint('{}/checkpoint_{}.pth'.format(log_dir, epoch), {
                 'epoch': epoch + 1, 'state_dict': model.state_dict(), 'optimizer': optimizer.state_dict(),
-                'scheduler': scheduler.state_dict(), 'random': random_state(), 'backbone': backbone,
+                'scheduler': scheduler.state_dict(), 'random': random_state(), **model.settings,
+                'criterion': criterion.state_dict(),
                 'features': feature_settings(), 'n_speakers': n_classes,
                 'mean': mean_d_vector(train_dataset, model, use_cuda, n_mean)})
             write_run(log_dir, run)
@@ -544,10 +573,10 @@ def main():
     if plot:
         visualize_the_losses(avg_train_losses, avg_valid_losses)
         torch.manual_seed(seed)  # the first weights once more
-        models = {'before training': background_resnet(embedding_size, n_classes, backbone).to(device)}
+        models = {'before training': new_model().to(device)}
         kept = [number for number in (1, minposs) if os.path.isfile('%s/checkpoint_%d.pth' % (log_dir, number))]
         for number in kept:
-            model = background_resnet(embedding_size, n_classes, backbone).to(device)
+            model = new_model().to(device)
             model.load_state_dict(read_checkpoint(find_checkpoint(log_dir, number))['state_dict'])
             models['after epoch %d' % number] = model
         draw_clusters(models, valid_dataset, use_cuda)

@@ -1,8 +1,8 @@
 """Other networks in front of the d-vector, and other ways to make one vector of a map of any length.
 
 `backbone` and `pooling` in train.py name one of BACKBONES and POOLINGS (model.py adds the ResNets and the average). A
-backbone turns (batch, 1, n_dims, n_frames) into a map (batch, out_channels, rows, columns), a pooling turns the map into
-(batch, out_size).
+backbone turns (batch, 1, n_dims, n_frames) into a map (batch, out_channels, rows, columns), a pooling turns the map
+into (batch, out_size).
 
 One more backbone, or pooling, takes one class here and one entry in BACKBONES, or POOLINGS.
 """
@@ -35,9 +35,9 @@ class LSTM(nn.Module):
     """
     out_channels = 256
 
-    def __init__(self, n_dims=c.FILTER_BANK):
+    def __init__(self):
         super().__init__()
-        self.lstm = nn.LSTM(n_dims, self.out_channels, num_layers=3, batch_first=True)
+        self.lstm = nn.LSTM(c.FILTER_BANK, self.out_channels, num_layers=3, batch_first=True)
 
     def forward(self, x):  # (batch, 1, n_dims, T)
         out, _ = self.lstm(x.squeeze(1).transpose(1, 2))  # (batch, T, 256)
@@ -48,14 +48,14 @@ class CNNLSTM(nn.Module):
     """Convolutions that halve the map twice, then two layers of LSTM over what is left of the frames."""
     out_channels = 256
 
-    def __init__(self, n_dims=c.FILTER_BANK):
+    def __init__(self):
         super().__init__()
         layers = []
         for in_channels, channels in ((1, 16), (16, 32)):
             layers += [nn.Conv2d(in_channels, channels, kernel_size=3, stride=2, padding=1, bias=False),
                        nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
         self.convolutions = nn.Sequential(*layers)
-        rows = -(-n_dims // 4)  # halved twice, rounded up
+        rows = -(-c.FILTER_BANK // 4)  # halved twice, rounded up
         self.lstm = nn.LSTM(32 * rows, self.out_channels, num_layers=2, batch_first=True)
 
     def forward(self, x):  # (batch, 1, n_dims, T)

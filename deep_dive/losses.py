@@ -38,9 +38,9 @@ class CenterLoss(nn.Module):
 class ASoftmaxLoss(nn.Module):
     """SphereFace (Liu et al. 2017, CVPR): the angle to the own class is multiplied by m = 4.
 
-    The own class gets |x| psi(theta), psi(theta) = (-1)^k cos(4 theta) - 2k for theta in [k pi/4, (k+1) pi/4], the others
-    |x| cos(theta). With the annealing of the authors' code: the own class gets (lambda cos + psi) / (1 + lambda), lambda
-    from 1000 down to 5 as 1000 / (1 + 0.1 n) in step n.
+    The own class gets |x| psi(theta), psi(theta) = (-1)^k cos(4 theta) - 2k for theta in [k pi/4, (k+1) pi/4], the
+    others |x| cos(theta). With the annealing of the authors' code, (lambda cos + psi) / (1 + lambda) stands for psi,
+    lambda falling from 1000 to 5 as 1000 / (1 + 0.1 n) in step n.
     """
     cosine = True
 
@@ -62,7 +62,7 @@ class ASoftmaxLoss(nn.Module):
 
 
 class AMSoftmaxLoss(nn.Module):
-    """Additive margin (Wang et al. 2018, "Additive margin softmax", and CosFace): own class s (cos - m), others s cos."""
+    """Additive margin (Wang et al. 2018, "Additive margin softmax"; CosFace): own class s (cos - m), others s cos."""
     cosine = True
 
     def __init__(self, n_classes, embedding_size, *, margin=0.2, scale=30.0):
@@ -91,8 +91,8 @@ class AAMSoftmaxLoss(nn.Module):
         margin = self.margin * torch.clamp(self.n_steps / self.ramp_steps, max=1)
         own = cosines.gather(1, targets[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)  # (batch, 1); acos has no slope at 1
         theta = torch.acos(own)
-        # Beyond pi - m the cosine would rise again
-        with_margin = torch.where(theta + margin < math.pi, torch.cos(theta + margin), own - margin * math.sin(self.margin))
+        beyond = own - margin * math.sin(self.margin)  # from theta = pi - m on, where cos(theta + m) would rise again
+        with_margin = torch.where(theta + margin < math.pi, torch.cos(theta + margin), beyond)
         return F.cross_entropy(self.scale * cosines.scatter(1, targets[:, None], with_margin), targets)
 
 
