@@ -4,12 +4,15 @@
     DvectorDataset    index -> feature (1, 40, n_frames) as a tensor, index of the speaker
     collate           list of those -> features (batch, 1, 40, n_frames), labels (batch,)
 """
+import functools
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from python_speech_features import fbank
+from python_speech_features.base import hz2mel, mel2hz
 from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
@@ -17,6 +20,17 @@ import configure as c
 from DB_wav_reader import LabError, feature_of_wav, is_wav, read_pickles, speaker_of, trim_silence
 
 MAX_DECIBELS = 1000  # no feature is as large, in units of 20*log10
+
+PER_NEPER = 20 / np.float32(np.log(10))  # features are 20*log10 of energies: so much for a factor of e
+
+# Augmentation (train.py names which)
+SPEEDS = (1.0, 0.9, 1.1)  # 'speed': each a further speaker
+MAX_ATTENUATION = 20  # 'level': in the features' own 20*log10 of energies, so 10 dB; after 20 dB little would be left
+MIN_SNR, MAX_SNR = 5, 30  # 'noise': dB between the average speech and the noise
+NOISE_SHARE = 0.5  # 'noise': of the samples; the others stay clean
+NOISE_SECONDS = 20  # 'noise': made once; a sample gets a random stretch of it
+MAX_SLOPE = 2.0  # 'noise': its power falls with frequency to the power of 0 (white) to this (brown)
+MASKED_FRAMES, MASKED_ROWS = 20, 8  # 'specaugment': at most, of a window's 100 and 40
 
 
 def read_MFB(filename):
@@ -60,6 +74,107 @@ class TruncatedInputfromMFB:
         return frames_features[None, start:start + c.NUM_WIN_SIZE]
 
 
+def change_speed(feature, speed):
+    """As if played `speed` times as fast: (n_frames, FILTER_BANK) -> (n_frames / speed, FILTER_BANK).
+
+    Time is divided and frequency multiplied by it, both by linear interpolation; the voice becomes another one. As
+    "3-way speed perturbation with new speakers" in Yamamoto et al. 2019, on the filterbank in place of the waveform.
+    """
+    times = np.arange(int((len(feature) - 1) / speed) + 1) * speed  # in frames of the original
+    frame = np.minimum(times.astype(int), len(feature) - 2)
+    share = (times - frame)[:, None].astype(np.float32)
+    slower = feature[frame] * (1 - share) + feature[frame + 1] * share
+    return slower @ filter_warp(speed, feature.shape[1])
+
+
+@functools.cache
+def filter_warp(speed, n_filters):
+    """(n_filters, n_filters) matrix: log energies times it are those of a voice of `speed` times the frequencies."""
+    top = hz2mel(c.SAMPLE_RATE / 2)
+    centres = mel2hz(top * np.arange(1, n_filters + 1) / (n_filters + 1))  # Hz
+    place = np.clip(hz2mel(centres / speed) / top * (n_filters + 1) - 1, 0, n_filters - 1)  # in filters, from 0
+    return np.maximum(0, 1 - np.abs(np.arange(n_filters)[:, None] - place)).astype(np.float32)
+
+
+def mean_with_silence(feature, silence):
+    """The mean (FILTER_BANK,) of a trimmed feature (n_frames, FILTER_BANK) and of what read_MFB dropped of it.
+
+    silence: (FILTER_BANK,) value of each dropped frame. In the slides' corpus 99.9 % of it is on the floor.
+    """
+    n_dropped = 2 * round(c.TRIM_SECONDS / c.WIN_STEP)
+    return (feature.sum(axis=0) + n_dropped * silence) / (len(feature) + n_dropped)
+
+
+class AttenuatedInput:
+    """The recording at a lower level: (n_frames, FILTER_BANK) -> the same shape.
+
+    Exact, because the floor is known: in each filter of a recording with pauses some frame is on it, the lowest. What
+    sinks below it is on it, and the mean subtracted is that of the quieter recording.
+    """
+
+    def __call__(self, frames_features):
+        floor = frames_features.min(axis=0)
+        quieter = np.maximum(frames_features - MAX_ATTENUATION * float(torch.rand(())), floor)
+        return quieter - mean_with_silence(quieter, floor)
+
+
+class NoisyInput:
+    """The recording in steady noise: (n_frames, FILTER_BANK) -> the same shape.
+
+    The energies of speech and noise are added, which is what adding the waveforms comes to on average over phases.
+    """
+
+    def __init__(self):
+        noise = np.random.default_rng(0).normal(size=NOISE_SECONDS * c.SAMPLE_RATE)
+        self.noise = fbank(noise, c.SAMPLE_RATE, c.WIN_LENGTH, c.WIN_STEP, c.FILTER_BANK)[0].astype(np.float32)
+        self.filters = np.arange(1, c.FILTER_BANK + 1, dtype=np.float32)
+
+    def __call__(self, frames_features):
+        is_noisy, snr, slope, start = torch.rand(4).tolist()
+        if is_noisy > NOISE_SHARE:
+            return frames_features
+        above_floor = frames_features - frames_features.min(axis=0)
+        energy = c.ENERGY_FLOOR * np.exp(above_floor / PER_NEPER)  # (n_frames, FILTER_BANK)
+        frames = (int(start * len(self.noise)) + np.arange(len(energy))) % len(self.noise)
+        noise = self.noise[frames] * self.filters ** (-MAX_SLOPE * slope)
+        noise *= energy.sum() / noise.sum() * 10 ** (-(MIN_SNR + (MAX_SNR - MIN_SNR) * snr) / 10)
+        noisy = PER_NEPER * np.log(energy + noise)
+        silence = PER_NEPER * np.log(c.ENERGY_FLOOR + noise[:50]).mean(axis=0)
+        return noisy - mean_with_silence(noisy, silence)
+
+
+class MaskedInput:
+    """SpecAugment (Park et al. 2019): some frames and some rows of (1, n_frames, n_dims) become 0, their mean."""
+
+    def __call__(self, window):
+        window = window.copy()  # it is part of the features in memory
+        for axis, most in ((1, MASKED_FRAMES), (2, MASKED_ROWS)):
+            width, start = torch.rand(2).tolist()
+            width = int(width * (most + 1))
+            start = int(start * (window.shape[axis] - width + 1))
+            np.moveaxis(window, axis, 0)[start:start + width] = 0
+        return window
+
+
+AUGMENTATIONS = ['speed', 'level', 'noise', 'specaugment']
+
+
+def training_transforms(augment):
+    """What a training sample goes through, from (n_frames, n_dims) to a (1, n_dims, NUM_WIN_SIZE) tensor.
+
+    augment: list of names among AUGMENTATIONS ('speed' is not done here, but by DvectorDataset). Raises LabError for
+    another name, and where the features are not log filterbank energies, which all but 'specaugment' work on.
+    """
+    if not isinstance(augment, list) or not set(augment) <= set(AUGMENTATIONS):
+        raise LabError('augment = %r: it must be a list of some of %s, such as %s.'
+                       % (augment, ', '.join(AUGMENTATIONS), AUGMENTATIONS[:2]))
+    transforms = [AttenuatedInput()] if 'level' in augment else []
+    transforms += [NoisyInput()] if 'noise' in augment else []
+    transforms += [TruncatedInputfromMFB()]
+    transforms += [MaskedInput()] if 'specaugment' in augment else []
+    return transforms + [ToTensorInput()]
+
+
 class ToTensorInput:
     """A training sample for the network: (1, n_frames, n_dims) array -> (1, n_dims, n_frames) float32 tensor."""
 
@@ -101,13 +216,15 @@ class DvectorDataset(Dataset):
     """Utterances of a DataFrame (filename, speaker_id): (feature tensor, index of the speaker).
 
     loader: file -> (feature, label); transforms: called one after another on a feature; spk_to_idx: speaker -> index.
+    speeds: each time, an utterance comes at one of them; at the k-th, it is by speaker index + k * n_speakers.
     Every file is read and checked once. Features stay in memory as float32 up to cache_gb (10^9 bytes); of the others,
     each sample reads from its file just the frames it needs. Raises LabError for a file that cannot be used: here,
     before the first epoch, rather than in the middle of it.
     """
 
-    def __init__(self, DB, loader, transforms, spk_to_idx, *, cache_gb=4.0):
+    def __init__(self, DB, loader, transforms, spk_to_idx, *, cache_gb=4.0, speeds=(1.0,)):
         self.transforms = transforms
+        self.speeds, self.n_speakers = speeds, len(spk_to_idx)
         self.features, self.labels = [], []  # (n_frames, n_dims) array or where to find it; int
         self.all_in_memory = True
         # One block for all: 24,000 arrays would leave as much memory in gaps between them as they need themselves.
@@ -141,13 +258,14 @@ class DvectorDataset(Dataset):
         return feature
 
     def __getitem__(self, index):
-        if index is None:  # a sample of another process: drawing for it, all draw the windows that one alone would
-            torch.randint(2, ())
-            return None
-        feature = self.feature(index)
+        # A sample of another process: drawing for it, too, all draw the windows that one alone would
+        feature = self.feature(0 if index is None else index)
+        k = int(torch.randint(len(self.speeds), ())) if len(self.speeds) > 1 else 0
+        if k > 0:
+            feature = change_speed(feature, self.speeds[k])
         for transform in self.transforms:
             feature = transform(feature)
-        return feature, self.labels[index]
+        return None if index is None else (feature, self.labels[index] + k * self.n_speakers)
 
 
 def collate_fn_feat_padded(batch):

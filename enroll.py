@@ -112,6 +112,7 @@ def main():
     cp_num = 24  # which checkpoint to use? 'best' is the one with the lowest validation loss; the same in all scripts
     n_classes = None  # how many speakers in the training data? None: what the checkpoint says
     test_frames = 200  # frames (10 ms) of the segments that an utterance is cut into; try 100 and 400
+    segments = test_frames  # None: embed the utterance in one pass, here and in the two test scripts
     embedding_dir = 'enroll_embeddings'  # where to save the embeddings
     plot = True  # write the pictures of who sounds like whom there, too
 
@@ -123,7 +124,7 @@ def main():
     enroll_DB, test_DB = split_enroll_and_test(c.TEST_FEAT_DIR)
 
     # Perform the enrollment and save the results
-    embeddings = enroll_per_spk(use_cuda, test_frames, model, enroll_DB, embedding_dir)
+    embeddings = enroll_per_spk(use_cuda, segments, model, enroll_DB, embedding_dir)
 
     # Draw who sounds like whom
     if plot and len(embeddings) > 2:

@@ -17,22 +17,23 @@ import torch.nn.functional as F
 import configure as c
 from DB_wav_reader import ORANGE, LabError, run_script, save_picture, speaker_of, split_enroll_and_test, test_file_of
 from demo_voices import provide_test_features
-from model import check_enrolled, embed_pieces, get_embeddings, load_enroll_embeddings, load_model, mean_to_subtract
+from model import check_enrolled, create_backend, embed_pieces, get_embeddings, load_enroll_embeddings, load_model
 from scoring import cosine_scores, equal_error_rate, is_number
 
 UNKNOWN = 'unknown'  # the answer where nobody is near enough
 
 
-def perform_identification(use_cuda, model, embeddings, test_filename, test_frames, spk_list, *, thres=None, mean=0):
+def perform_identification(use_cuda, model, embeddings, test_filename, test_frames, spk_list, *, thres=None,
+                           project=lambda d_vectors: d_vectors):
     """Print who of spk_list speaks in test_filename, and the cosine similarity of each. Returns the best speaker's
     name, or 'unknown' where no score is above thres (None: the nearest is always the answer).
 
-    embeddings: dict speaker -> (1, embedding_size); mean: subtracted from all d-vectors. Raises LabError for a speaker
-    who is not enrolled.
+    embeddings: dict speaker -> (1, embedding_size); project: as from create_backend. Raises LabError for a speaker who
+    is not enrolled.
     """
     check_enrolled(spk_list, embeddings)
     test_embedding = get_embeddings(use_cuda, test_filename, model, test_frames)  # (1, embedding_size)
-    scores = dict(zip(spk_list, score_matrix(test_embedding, embeddings, spk_list, mean)[0]))
+    scores = dict(zip(spk_list, score_matrix(test_embedding, embeddings, spk_list, project)[0]))
     ranking = sorted(spk_list, key=scores.get, reverse=True)
     best_spk = ranking[0] if thres is None or scores[ranking[0]] > thres else UNKNOWN
 
@@ -84,10 +85,10 @@ def draw_confusion(true_spks, predicted_spks, filename):
     save_picture(fig, filename)
 
 
-def score_matrix(pieces, embeddings, spk_list, mean):
+def score_matrix(pieces, embeddings, spk_list, project):
     """Cosine similarity of every piece (n, embedding_size) with every speaker of spk_list: (n, n_speakers) array."""
     gallery = F.normalize(torch.cat([embeddings[spk] for spk in spk_list]))  # (n_speakers, embedding_size)
-    return cosine_scores((pieces - mean).numpy(), (gallery - mean).numpy())
+    return cosine_scores(project(pieces).numpy(), project(gallery).numpy())
 
 
 def answers(scores, spk_list, thres):
@@ -137,6 +138,7 @@ def main():
     cp_num = 24  # which checkpoint to use? The one that enroll.py used
     n_classes = None  # how many speakers in the training data? None: what the checkpoint says
     test_frames = 100  # frames (10 ms) of the segments that the test utterance is cut into
+    segments = test_frames  # None: embed the utterance in one pass, here and in enroll.py
 
     # Who can it be? None: every enrolled speaker; or a list such as ['103F3021', '207F2088']
     spk_list = None
@@ -146,7 +148,7 @@ def main():
 
     # Threshold: where no score is above it, the answer is 'unknown'; try 0.9. None: the nearest, as in the slides
     thres = None
-    centre = False  # subtract the mean d-vector of the training set from both sides first
+    backend = 'cosine'  # of d-vectors as they are; 'centre', 'lda', 'wccn': see estimate_backend in model.py
 
     # With 'all'
     piece_seconds = None  # cut the test files into pieces; try 1, 2, 3, 5, or a list such as [1, 2, 3, 5]; None: whole
@@ -154,7 +156,7 @@ def main():
 
     # Load the model from the checkpoint
     model = load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes)
-    mean = mean_to_subtract(centre, model)
+    project = create_backend(backend, model)
 
     # Get the dataframe for the test DB
     provide_test_features()
@@ -170,7 +172,8 @@ def main():
     # Perform the test
     if test_speaker != 'all':
         test_path = test_file_of(test_speaker, test_DB)
-        perform_identification(use_cuda, model, embeddings, test_path, test_frames, spk_list, thres=thres, mean=mean)
+        perform_identification(use_cuda, model, embeddings, test_path, segments, spk_list, thres=thres,
+                               project=project)
         return
 
     # Or perform them all, for each length of the pieces
@@ -179,10 +182,10 @@ def main():
     lengths = piece_seconds if isinstance(piece_seconds, list) else [piece_seconds]
     accuracies, eers = [], []
     for length in lengths:
-        pieces, true_spks = embed_pieces(use_cuda, test_DB, model, test_frames, length)
+        pieces, true_spks = embed_pieces(use_cuda, test_DB, model, segments, length)
         if thres is not None:  # right is 'unknown' for those who are not in the list
             true_spks = [spk if spk in spk_list else UNKNOWN for spk in true_spks]
-        scores = score_matrix(pieces, embeddings, spk_list, mean)
+        scores = score_matrix(pieces, embeddings, spk_list, project)
         predicted_spks = answers(scores, spk_list, thres)
         print('\n=== Speaker identification: %s ===' % ('whole files' if length is None else 'pieces of %g s' % length))
         accuracies.append(print_precision_and_recall(true_spks, predicted_spks))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.linalg import eigh
 from torch import nn
 
 import configure as c
@@ -56,6 +57,7 @@ class background_resnet(nn.Module):
         self.fc0 = nn.Linear(self.pooling.out_size, embedding_size)
         self.bn0 = nn.BatchNorm1d(embedding_size)
         self.last = nn.Linear(embedding_size, num_classes, bias=not cosine)
+        self.is_frozen = False
 
     def forward(self, x):  # (batch, 1, 40, n_frames)
         out = self.pretrained(x)  # (batch, 128, 5, n_frames / 8)
@@ -66,6 +68,16 @@ class background_resnet(nn.Module):
             return spk_embedding, cosines(spk_embedding, self.last.weight)
         out = F.relu(self.bn0(spk_embedding))
         return spk_embedding, self.last(out)  # logits: (batch, num_classes)
+
+
+    def freeze_backbone(self):
+        """From now on only the last layer learns; BatchNorm keeps its statistics, too."""
+        self.is_frozen = True
+        self.requires_grad_(False)
+        self.last.requires_grad_(True)
+
+    def train(self, mode=True):
+        return super().train(mode and not self.is_frozen)
 
 
 def rows_of(backbone):
@@ -178,10 +190,28 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
         if stated not in (None, saved):
             raise LabError('%s has %s = %d, main() says %d. Correct it, or write None.'
                            % (filename, name, saved, stated))
-    model.mean = checkpoint.get('mean')  # (1, embedding_size) of the training set, or None
+    model.backend = {name: checkpoint[name] for name in ('mean', 'lda', 'wccn') if name in checkpoint}
     with open(filename, 'rb') as f:
         model.checkpoint = {'file': filename, 'sha256': hashlib.file_digest(f, 'sha256').hexdigest()}
     return model.to(get_device(use_cuda), memory_format=torch.channels_last).eval()
+
+
+def load_backbone(model, filename):
+    """Give a model the trained parameters of a checkpoint, but for the last layer, which belongs to its speakers.
+
+    Raises LabError where the two networks are not alike.
+    """
+    if not os.path.isfile(filename):
+        raise LabError('init_from = %r: there is no such checkpoint.' % filename)
+    state_dict = read_checkpoint(filename)['state_dict']
+    own = model.state_dict()
+    kept = {name: value for name, value in state_dict.items() if not name.startswith('last.')}
+    needed = {name for name in own if not name.startswith('last.')}
+    if needed - kept.keys() or any(kept[name].shape != own[name].shape for name in needed):
+        raise LabError('init_from: %s holds another network. Set embedding_size, backbone and pooling as in its '
+                       'training.' % filename)
+    own.update((name, kept[name]) for name in needed)
+    model.load_state_dict(own)
 
 
 def get_embeddings(use_cuda, filename, model, test_frames):
@@ -193,9 +223,11 @@ def get_embeddings(use_cuda, filename, model, test_frames):
 def embed_feature(use_cuda, feature, model, test_frames):
     """The d-vector of a feature (n_frames, n_dims): (1, embedding_size) tensor of unit length, on the CPU.
 
-    The utterance is cut into segments of test_frames (the last one may be shorter); the embeddings of the segments are
-    summed and the sum is divided by its length.
+    The utterance is cut into segments of test_frames (the last one may be shorter; None: all in one); the embeddings of
+    the segments are summed and the sum is divided by its length.
     """
+    if test_frames is None:
+        test_frames = len(feature)
     if test_frames < 1:
         raise LabError('test_frames = %s: a segment must have at least one frame' % test_frames)
     to_tensor, device = ToTensorTestInput(), get_device(use_cuda)
@@ -231,14 +263,55 @@ def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
     return torch.cat(d_vectors), speakers
 
 
-def mean_to_subtract(centre, model):
-    """What to subtract from d-vectors before scoring: the training set's mean where `centre`, nothing otherwise."""
-    if not centre:
-        return 0
-    if model.mean is None:
-        raise LabError("centre = True needs the mean d-vector, which %s does not hold.\n"
-                       "Choose a cp_num that train.py wrote, here and in enroll.py." % model.checkpoint['file'])
-    return model.mean
+BACKENDS = ['cosine', 'centre', 'lda', 'wccn']
+LDA_SIZE = 100  # dimensions that LDA keeps
+WCCN_SMOOTHING = 0.1  # share of the mean variance that is added to the within-speaker covariance
+
+
+def estimate_backend(d_vectors, labels):
+    """What `backend` needs to know of the training set: dict of tensors 'mean', 'lda' and 'wccn', each of float32.
+
+    d_vectors: (n, embedding_size) tensor of unit length; labels: (n,) speakers. With W the covariance within speakers
+    and B that of the speakers' means: LDA maximises a'Ba / a'Wa (Dehak et al. 2011, equation 14); WCCN is the Cholesky
+    factor of W^-1 (Hatch et al. 2006), W smoothed as in that paper's equation 12, so that few recordings will do.
+    """
+    vectors, labels = d_vectors.double().numpy(), np.asarray(labels)
+    mean = vectors.mean(axis=0, keepdims=True)
+    speakers, number, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    means = np.zeros((len(speakers), vectors.shape[1]))
+    np.add.at(means, number, vectors)
+    means /= counts[:, None]
+    within = (vectors - means[number]).T @ (vectors - means[number]) / max(1, len(vectors) - len(speakers))
+    within += WCCN_SMOOTHING * max(np.trace(within) / len(within), 1e-9) * np.eye(len(within))
+    between = np.cov(means.T, aweights=counts, ddof=0)
+    lda = eigh(between, within)[1][:, ::-1][:, :LDA_SIZE]  # the largest last, as eigh sorts them
+    wccn = np.linalg.cholesky(np.linalg.inv(within))
+    return {name: torch.from_numpy(np.ascontiguousarray(value, np.float32))
+            for name, value in (('mean', mean), ('lda', lda), ('wccn', wccn))}
+
+
+def available_backends(model):
+    """The backends that the checkpoint of a model knows enough for."""
+    matrices = [name for name in ('lda', 'wccn') if name in model.backend]
+    return ['cosine'] + (['centre'] if 'mean' in model.backend else []) + matrices
+
+
+def create_backend(backend, model):
+    """What d-vectors (n, embedding_size) go through before their cosine is taken: a function of a tensor.
+
+    'cosine': nothing; 'centre': the mean of the training set is subtracted; 'lda', 'wccn': and the rest multiplied by a
+    matrix, see estimate_backend. Raises LabError for another name, and where the checkpoint does not know enough.
+    """
+    if backend not in BACKENDS:
+        raise LabError('unknown backend: %s. Choose one of %s.' % (backend, ', '.join(BACKENDS)))
+    if backend not in available_backends(model):
+        raise LabError("backend = '%s': %s knows enough for %s alone.\nAfter python train.py, cp_num = 'best' knows "
+                       "all; set it here and in enroll.py."
+                       % (backend, model.checkpoint['file'], ' and '.join(available_backends(model))))
+    if backend == 'cosine':
+        return lambda d_vectors: d_vectors
+    mean, matrix = model.backend['mean'], model.backend.get(backend)
+    return lambda d_vectors: d_vectors - mean if matrix is None else (d_vectors - mean) @ matrix
 
 
 def save_enroll_embeddings(embedding_dir, embeddings, model):

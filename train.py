@@ -21,12 +21,12 @@ from pathlib import Path
 import configure as c
 from DB_wav_reader import BLACK, BLUE, GREEN, ORANGE, PURPLE, LabError, read_feats_structure, run_script, save_picture
 from DB_wav_reader import written_whole
-from SR_Dataset import DvectorDataset, ShareOfBatches, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
-from SR_Dataset import collate_fn_feat_padded, collate_fn_share, read_MFB
+from SR_Dataset import SPEEDS, DvectorDataset, ShareOfBatches, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
+from SR_Dataset import collate_fn_feat_padded, collate_fn_share, read_MFB, training_transforms
 from deep_dive.losses import LOSSES
 from demo_voices import provide_train_features
-from model import background_resnet, embed_feature, feature_settings, find_checkpoint, get_device, has_compiler
-from model import mixed_precision, print_device, read_checkpoint
+from model import SEGMENT_BATCH, background_resnet, embed_feature, estimate_backend, feature_settings, find_checkpoint
+from model import get_device, has_compiler, load_backbone, mixed_precision, print_device, read_checkpoint
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -39,7 +39,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 from tqdm import tqdm
 
-TEXT_SETTINGS = ['backbone', 'pooling', 'loss_type', 'optimizer_type', 'scheduler_type', 'log_dir']
+TEXT_SETTINGS = ['backbone', 'pooling', 'loss_type', 'init_from', 'optimizer_type', 'scheduler_type', 'log_dir']
 RUN_FILE = 'run.json'  # beside the checkpoints: the settings and losses of the run that wrote them
 BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss
 TRAINING_ONLY = ['optimizer', 'scheduler', 'random', 'criterion']  # what that file leaves out
@@ -54,12 +54,14 @@ CLUSTER_STYLES = [(BLUE, 'o'), (ORANGE, 's'), (GREEN, '^'), (PURPLE, 'D'),  # of
                   (BLACK, 'x'), (BLUE, '+'), (ORANGE, 'v'), (GREEN, '*')]
 
 
-def load_dataset(val_ratio, *, seed=0, cache_gb=4.0):
+def load_dataset(val_ratio, *, seed=0, cache_gb=4.0, augment=()):
     """The utterances of TRAIN_FEAT_DIR as datasets: (train_dataset, valid_dataset, number of speakers).
 
     val_ratio: percentage of the utterances kept for validation; cache_gb: memory for the features of both, in 10^9
-    bytes. Raises LabError where they cannot be trained on.
+    bytes; augment: names as in training_transforms; 'speed' makes each speaker three. Raises LabError where they cannot
+    be trained on.
     """
+    transforms, speeds = training_transforms(list(augment)), SPEEDS if 'speed' in augment else SPEEDS[:1]
     train_DB, valid_DB = split_train_dev(c.TRAIN_FEAT_DIR, val_ratio, seed=seed)
     speaker_list = sorted(set(train_DB['speaker_id']) | set(valid_DB['speaker_id']))
     if len(speaker_list) < 2:
@@ -68,10 +70,10 @@ def load_dataset(val_ratio, *, seed=0, cache_gb=4.0):
     spk_to_idx = {spk: i for i, spk in enumerate(speaker_list)}
 
     valid_gb = cache_gb * len(valid_DB) / (len(train_DB) + len(valid_DB))
-    train_dataset = DvectorDataset(train_DB, read_MFB, [TruncatedInputfromMFB(), ToTensorInput()], spk_to_idx,
-                                   cache_gb=cache_gb - valid_gb)
+    train_dataset = DvectorDataset(train_DB, read_MFB, transforms, spk_to_idx, cache_gb=cache_gb - valid_gb,
+                                   speeds=speeds)
     valid_dataset = DvectorDataset(valid_DB, read_MFB, [ToTensorDevInput()], spk_to_idx, cache_gb=valid_gb)
-    return train_dataset, valid_dataset, len(speaker_list)
+    return train_dataset, valid_dataset, len(speeds) * len(speaker_list)
 
 
 def split_train_dev(train_feat_dir, valid_ratio, *, seed=0):
@@ -99,7 +101,7 @@ def create_optimizer(optimizer_type, model, lr, wd):
     if optimizer_type not in OPTIMIZERS:
         raise LabError('unknown optimizer_type: %s. Choose one of %s.' % (optimizer_type, ', '.join(OPTIMIZERS)))
     try:
-        return OPTIMIZERS[optimizer_type](model.parameters(), lr, wd)
+        return OPTIMIZERS[optimizer_type]([p for p in model.parameters() if p.requires_grad], lr, wd)
     except ValueError as error:
         raise LabError('lr = %s, wd = %s: %s' % (lr, wd, error)) from error
 
@@ -154,13 +156,16 @@ def accuracy(logits, targets):
     return 100 * (logits.argmax(dim=1) == targets).float().mean()
 
 
-def create_criterion(loss_type, n_classes, embedding_size):
-    """The loss named loss_type: cross-entropy, or one of deep_dive/losses.py. Raises LabError for an unknown name."""
+def create_criterion(loss_type, n_classes, embedding_size, n_steps):
+    """The loss named loss_type: cross-entropy, or one of deep_dive/losses.py, some of which grow harder in n_steps.
+
+    Raises LabError for an unknown name.
+    """
     if loss_type == 'softmax':
         return nn.CrossEntropyLoss()
     if loss_type not in LOSSES:
         raise LabError('unknown loss_type: %s. Choose one of softmax, %s.' % (loss_type, ', '.join(LOSSES)))
-    return LOSSES[loss_type](n_classes, embedding_size)
+    return LOSSES[loss_type](n_classes, embedding_size, n_steps)
 
 
 def loss_of(criterion, logits, targets, spk_embedding):
@@ -299,15 +304,18 @@ def save_checkpoint(filename, checkpoint):
         torch.save(checkpoint, f)
 
 
-def mean_d_vector(dataset, model, use_cuda, n_utterances):
-    """The mean of the d-vectors of one window of each of the first n_utterances of a dataset: (1, embedding_size)."""
-    device = get_device(use_cuda)
+def window_d_vectors(dataset, model, use_cuda, n_utterances):
+    """The d-vectors of one window, as it was recorded, of each of the first n_utterances: (n, embedding_size)."""
+    device, d_vectors = get_device(use_cuda), []
+    to_window, to_tensor = TruncatedInputfromMFB(), ToTensorInput()
     model.eval()
     # With a copy of the random state: training goes on with its own
     with torch.random.fork_rng(devices=[]), torch.inference_mode(), mixed_precision(device):
-        inputs = torch.stack([dataset[i][0] for i in range(min(n_utterances, len(dataset)))])  # (n, 1, 40, 100)
-        spk_embedding, _ = model(inputs.to(device, memory_format=torch.channels_last))  # (n, embedding_size)
-    return F.normalize(spk_embedding.float(), dim=1).mean(dim=0, keepdim=True).cpu()
+        for numbers in BatchSampler(range(min(n_utterances, len(dataset))), SEGMENT_BATCH, drop_last=False):
+            inputs = torch.stack([to_tensor(to_window(dataset.feature(i))) for i in numbers])  # (batch, 1, 40, 100)
+            spk_embedding, _ = model(inputs.to(device, memory_format=torch.channels_last))  # (batch, embedding_size)
+            d_vectors.append(F.normalize(spk_embedding.float(), dim=1).cpu())
+    return torch.cat(d_vectors)
 
 
 def random_state():
@@ -337,8 +345,8 @@ def check_log_dir(log_dir, run, start):
                           BEST_FILE, RUN_FILE))
     if start > 1:
         # Another seed would validate on what was trained on; the others are as they were, whatever main() says
-        for name in ('seed', 'val_ratio', 'optimizer_type', 'lr', 'wd', 'batch_size', 'scheduler_type', 'patience',
-                     'min_lr', 'warm_up'):
+        for name in ('seed', 'val_ratio', 'augment', 'init_from', 'freeze_backbone', 'optimizer_type', 'lr', 'wd',
+                     'batch_size', 'scheduler_type', 'patience', 'min_lr', 'warm_up'):
             if there['settings'].get(name) != run['settings'][name]:
                 raise LabError('the run in %s has %s = %s, main() says %s: to continue it, they must be the same.'
                                % (log_dir, name, there['settings'].get(name), run['settings'][name]))
@@ -442,13 +450,16 @@ def main():
     backbone = 'resnet18'  # or resnet34, resnet50, resnet101, resnet152: slower; better? or 'vgg', 'lstm', 'cnn_lstm'
     pooling = 'average'  # what becomes of the frames: 'average', 'statistics' or 'attentive'
     loss_type = 'softmax'  # or 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax': deep_dive/losses.py
+    augment = []  # or some of ['speed', 'level', 'noise', 'specaugment']: SR_Dataset.py
+    init_from = None  # transfer: begin with the network of a checkpoint, such as 'model_saved/checkpoint_best.pth'
+    freeze_backbone = False  # with init_from: True learns a new last layer alone, False all of the network
     start = 1  # first epoch; k continues from checkpoint k - 1, with everything as it was
     n_epochs = 30  # how many epochs in this run; the slides then use the one with the lowest validation loss
 
     lr = 1e-1  # initial learning rate; try 1e-2 and 1
     wd = 1e-4  # weight decay (L2 penalty)
-    optimizer_type = 'sgd'  # 'sgd', 'adam' or 'adagrad'; adam wants an lr near 1e-3
-    scheduler_type = 'plateau'  # or 'onecycle': as good in fewer epochs, with n_epochs = 4 and wd = 5e-4 (README)
+    optimizer_type = 'sgd'  # or 'adam', 'adamw', 'adagrad'; the adams want an lr near 1e-3
+    scheduler_type = 'plateau'  # or 'cosine', or 'onecycle': as good in 4 epochs, with wd = 5e-4 (README)
     patience = 2  # plateau: epochs without a lower validation loss before the learning rate is divided by 10
     min_lr = 1e-4  # plateau: the learning rate never falls below this
     warm_up = 0.3  # onecycle: share of the training in which the learning rate rises
@@ -461,7 +472,8 @@ def main():
     sync_batchnorm = False  # True: BatchNorm's statistics over all GPUs of a torchrun, as one GPU would see them
     cache_gb = 4.0  # memory for features, in 10^9 bytes; those beyond are read from their files, sample by sample
     num_workers = 2  # processes that read them; none is started where all features are in memory
-    n_mean = 100  # training utterances whose mean d-vector goes into the checkpoints, for those who centre with it
+    n_mean = 100  # training utterances whose mean d-vector goes into every checkpoint: backend = 'centre'
+    n_backend = 2000  # training utterances that the best checkpoint's LDA and WCCN are estimated on
     log_dir = 'model_saved'  # where the checkpoints go
     log_interval = 84  # batches from one printed line to the next
     plot = True  # draw loss_plot.png and clusters.png
@@ -470,6 +482,8 @@ def main():
     for name, value in settings.items():
         if isinstance(value, str) and name not in TEXT_SETTINGS:
             raise LabError('%s = %r: write it without quotes.' % (name, value))
+    if freeze_backbone and init_from is None:
+        raise LabError('freeze_backbone = True without init_from would keep a network that has learnt nothing.')
     if n_epochs < 1 or start < 1:
         raise LabError('start = %s, n_epochs = %s: both must be at least 1' % (start, n_epochs))
 
@@ -485,7 +499,8 @@ def main():
         provide_train_features()
     if n_processes > 1:
         dist.barrier()
-    train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, seed=seed, cache_gb=cache_gb / n_processes)
+    train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, seed=seed, cache_gb=cache_gb / n_processes,
+                                                           augment=augment)
     print('\nNumber of classes (speakers):\n{}\n'.format(n_classes))
 
     # Each process takes its share of a training batch, and whole validation batches: padding depends on the batch
@@ -501,16 +516,21 @@ def main():
 
     # Define the loss function (criterion) and instantiate the model
     print_device(use_cuda)
-    criterion = create_criterion(loss_type, n_classes, embedding_size).to(device)
+    n_steps = (start - 1 + n_epochs) * len(train_loader)
+    criterion = create_criterion(loss_type, n_classes, embedding_size, n_steps).to(device)
     new_model = functools.partial(background_resnet, embedding_size, n_classes, backbone, pooling=pooling,
                                   cosine=getattr(criterion, 'cosine', False))
     model = new_model().to(device, memory_format=torch.channels_last)  # the faster layout
+    if init_from is not None:
+        load_backbone(model, init_from)
+    if freeze_backbone:
+        model.freeze_backbone()
     network = network_to_train(model, device, use_compile, sync_batchnorm)
 
     # Define the optimizer and the scheduler
     optimizer = create_optimizer(optimizer_type, model, lr, wd)
     scheduler = create_scheduler(scheduler_type, optimizer, lr=lr, patience=patience, min_lr=min_lr, warm_up=warm_up,
-                                 n_steps=(start - 1 + n_epochs) * len(train_loader))
+                                 n_steps=n_steps)
 
     # Begin a run in log_dir, or go on with the one that is there
     run = {'corpus': c.TRAIN_FEAT_DIR, 'utterances': len(train_dataset) + len(valid_dataset), 'speakers': n_classes,
@@ -547,7 +567,7 @@ def main():
                 'scheduler': scheduler.state_dict(), 'random': random_state(), **model.settings,
                 'criterion': criterion.state_dict(),
                 'features': feature_settings(), 'n_speakers': n_classes,
-                'mean': mean_d_vector(train_dataset, model, use_cuda, n_mean)})
+                'mean': window_d_vectors(train_dataset, model, use_cuda, n_mean).mean(dim=0, keepdim=True)})
             write_run(log_dir, run)
     except KeyboardInterrupt:
         raise LabError('Stopped by Ctrl-C in epoch %d, after %d finished epochs.\nTo go on from there, set start = %d '
@@ -565,8 +585,11 @@ def main():
     minposs = avg_valid_losses.index(min(avg_valid_losses)) + 1
     print('Lowest validation loss at epoch %d' % minposs)
 
-    # Keep that one under a name of its own, too
+    # Keep that one under a name of its own, too, with what the backends of the test scripts need
     best = read_checkpoint(find_checkpoint(log_dir, minposs))
+    model.load_state_dict(best['state_dict'])
+    d_vectors = window_d_vectors(train_dataset, model, use_cuda, n_backend)
+    best.update(estimate_backend(d_vectors, train_dataset.labels[:n_backend]))
     save_checkpoint(Path(log_dir) / BEST_FILE, {key: best[key] for key in best if key not in TRAINING_ONLY})
 
     # Visualize the losses as the network trained, and what it has learnt

@@ -19,7 +19,8 @@ import configure as c
 from DB_wav_reader import BLACK, ORANGE, LabError, read_feats_and_wavs, run_script, save_picture, sex_of, speaker_of
 from DB_wav_reader import split_enroll_and_test, test_file_of
 from demo_voices import provide_test_features
-from model import check_enrolled, embed_pieces, get_embeddings, load_enroll_embeddings, load_model, mean_to_subtract
+from model import available_backends, check_enrolled, create_backend, embed_pieces, get_embeddings
+from model import load_enroll_embeddings, load_model
 from scoring import all_pairs, bootstrap_interval, choose_threshold, equal_error_rate, error_rates, min_dcf, rates_at
 from scoring import is_number, read_trials, trial_scores
 
@@ -27,11 +28,12 @@ N_THRESHOLDS = 7  # in the table of thresholds, besides the chosen one
 N_BINS = 40  # of the histograms
 
 
-def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres, *, mean=0):
+def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres, *,
+                         project=lambda d_vectors: d_vectors):
     """Print whether test_filename is accepted as enroll_speaker: whether their cosine similarity is above thres.
 
-    embeddings: dict speaker -> (1, embedding_size); mean: subtracted from both d-vectors. Returns the score. Raises
-    LabError for a speaker who is not enrolled.
+    embeddings: dict speaker -> (1, embedding_size); project: as from create_backend. Returns the score. Raises LabError
+    for a speaker who is not enrolled.
     """
     check_enrolled([enroll_speaker], embeddings)
     if not is_number(thres):
@@ -39,7 +41,7 @@ def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filen
                        "test_speaker = 'all'." % (thres,))
     enroll_embedding = F.normalize(embeddings[enroll_speaker])  # (1, embedding_size)
     test_embedding = get_embeddings(use_cuda, test_filename, model, test_frames)  # (1, embedding_size)
-    score = F.cosine_similarity(test_embedding - mean, enroll_embedding - mean).item()
+    score = F.cosine_similarity(project(test_embedding), project(enroll_embedding)).item()
     result = 'Accept' if score > thres else 'Reject'
 
     test_spk = speaker_of(test_filename)
@@ -178,6 +180,7 @@ def main():
     cp_num = 24  # which checkpoint to use? The one that enroll.py used
     n_classes = None  # how many speakers in the training data? None: what the checkpoint says
     test_frames = 100  # frames (10 ms) of the segments that the test utterance is cut into
+    segments = test_frames  # None: embed the utterance in one pass, here and in enroll.py
 
     # Set the true speaker, as the slides call whom the claim is about. A demo voice; with the real corpus: '230M4087'
     enroll_speaker = '242M9242'
@@ -189,7 +192,7 @@ def main():
     # Threshold: a score above it is accepted. What do 0.9 and 0.97 change?
     # With 'all' also 'eer' (as many wrongly accepted as rejected) or ('far', 0.05) (5 % wrongly accepted)
     thres = 0.95
-    centre = False  # subtract the mean d-vector of the training set from both sides first: another threshold fits then
+    backend = 'cosine'  # of d-vectors as they are; 'centre', 'lda', 'wccn' (model.py): another threshold fits then
 
     # With 'all': what is tried?
     trials = 'enrolled'  # or 'pairs': every two utterances below test_dir; or the name of a trial list: 1 path path
@@ -198,7 +201,7 @@ def main():
 
     # Load the model from the checkpoint
     model = load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes)
-    mean = mean_to_subtract(centre, model)
+    project = create_backend(backend, model)
 
     # Get the dataframe for the test DB, and load the enroll embeddings
     provide_test_features()
@@ -209,23 +212,22 @@ def main():
     # Perform the test
     if test_speaker != 'all':
         test_path = test_file_of(test_speaker, test_DB)
-        perform_verification(use_cuda, model, embeddings, enroll_speaker, test_path, test_frames, thres, mean=mean)
+        perform_verification(use_cuda, model, embeddings, enroll_speaker, test_path, segments, thres, project=project)
         return
 
     # Or perform them all
     if trials == 'enrolled':
-        all_trials = trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piece_seconds)
+        all_trials = trials_with_enrolled(use_cuda, model, test_DB, embeddings, segments, piece_seconds)
     elif trials == 'pairs':
-        all_trials = trials_of_pairs(use_cuda, model, read_feats_and_wavs(test_dir), test_frames)
+        all_trials = trials_of_pairs(use_cuda, model, read_feats_and_wavs(test_dir), segments)
     else:
-        all_trials = trials_of_list(use_cuda, model, trials, test_dir, test_frames)
+        all_trials = trials_of_list(use_cuda, model, trials, test_dir, segments)
     vectors, speakers, first, second, is_target = all_trials
-    scores = trial_scores((vectors - mean).numpy(), first, second)
+    scores = trial_scores(project(vectors).numpy(), first, second)
     threshold = print_error_rates(scores, is_target, speakers, first, second, thres)
-    if model.mean is not None:
-        for way, subtracted in (('raw', 0), ('centred', model.mean)):
-            scores_so = trial_scores((vectors - subtracted).numpy(), first, second)
-            print('EER, %s : %.2f %%' % (way, equal_error_rate(scores_so[is_target], scores_so[~is_target])))
+    for name in available_backends(model):
+        others = trial_scores(create_backend(name, model)(vectors).numpy(), first, second)
+        print("EER, backend '%s' : %.2f %%" % (name, equal_error_rate(others[is_target], others[~is_target])))
     if plot:
         draw_scores(scores, is_target, threshold, os.path.join(embedding_dir, 'scores.png'))
         draw_det(scores, is_target, threshold, os.path.join(embedding_dir, 'det.png'))

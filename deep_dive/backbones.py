@@ -65,15 +65,16 @@ class CNNLSTM(nn.Module):
 
 
 class StatisticsPooling(nn.Module):
-    """Mean and standard deviation of each channel over all positions (x-vector: Snyder et al. 2018)."""
+    """Mean and standard deviation over time of each channel and row (x-vector: Snyder et al. 2018)."""
 
     def __init__(self, channels, rows):
         super().__init__()
-        self.out_size = 2 * channels
+        self.out_size = 2 * channels * rows
 
     def forward(self, x):  # (batch, channels, rows, columns)
-        std, mean = torch.std_mean(x.float().flatten(2), dim=2, correction=0)
-        return torch.cat([mean, std], dim=1)  # (batch, 2 * channels)
+        h = x.float().flatten(1, 2)  # (batch, channels * rows, columns)
+        mean, variance = h.mean(dim=2), h.var(dim=2, correction=0)
+        return torch.cat([mean, variance.clamp(min=1e-6).sqrt()], dim=1)  # (batch, 2 * channels * rows)
 
 
 class AttentivePooling(nn.Module):

@@ -21,7 +21,7 @@ class CenterLoss(nn.Module):
     """
     cosine = False
 
-    def __init__(self, n_classes, embedding_size, *, weight=0.003, alpha=0.5):
+    def __init__(self, n_classes, embedding_size, n_steps, *, weight=0.003, alpha=0.5):
         super().__init__()
         self.weight, self.alpha = weight, alpha
         self.register_buffer('centres', torch.zeros(n_classes, embedding_size))
@@ -44,7 +44,7 @@ class ASoftmaxLoss(nn.Module):
     """
     cosine = True
 
-    def __init__(self, n_classes, embedding_size, *, lambda_max=1000.0, lambda_min=5.0, decay=0.1):
+    def __init__(self, n_classes, embedding_size, n_steps, *, lambda_max=1000.0, lambda_min=5.0, decay=0.1):
         super().__init__()
         self.lambda_max, self.lambda_min, self.decay = lambda_max, lambda_min, decay
         self.register_buffer('n_steps', torch.tensor(0))
@@ -65,7 +65,7 @@ class AMSoftmaxLoss(nn.Module):
     """Additive margin (Wang et al. 2018, "Additive margin softmax"; CosFace): own class s (cos - m), others s cos."""
     cosine = True
 
-    def __init__(self, n_classes, embedding_size, *, margin=0.2, scale=30.0):
+    def __init__(self, n_classes, embedding_size, n_steps, *, margin=0.2, scale=30.0):
         super().__init__()
         self.margin, self.scale = margin, scale
 
@@ -76,13 +76,14 @@ class AMSoftmaxLoss(nn.Module):
 class AAMSoftmaxLoss(nn.Module):
     """Additive angular margin (ArcFace, Deng et al. 2019, CVPR): own class s cos(theta + m), others s cos(theta).
 
-    The margin grows from 0 to m during the first ramp_steps: from the start, it would keep a network from learning.
+    The margin grows from 0 to m during the first `ramp` of all n_steps training steps: from the start, it would keep a
+    network from learning.
     """
     cosine = True
 
-    def __init__(self, n_classes, embedding_size, *, margin=0.2, scale=30.0, ramp_steps=500):
+    def __init__(self, n_classes, embedding_size, n_steps, *, margin=0.2, scale=30.0, ramp=0.3):
         super().__init__()
-        self.margin, self.scale, self.ramp_steps = margin, scale, ramp_steps
+        self.margin, self.scale, self.ramp_steps = margin, scale, ramp * n_steps
         self.register_buffer('n_steps', torch.tensor(0))
 
     def forward(self, cosines, targets, spk_embedding):

@@ -45,20 +45,47 @@ def test_unknown_below_the_threshold(write_vector, capsys):
             % (answer, answer == 'b', thres))
 
 
-def test_centring_by_hand(write_vector, capsys):
+def test_backends_by_hand(write_vector, capsys):
     """Less (0.6, 0), the test's (0.6, 0.8) is (0, 0.8), a's (1, 0) is (0.4, 0), b's (0, 1) is (-0.6, 1)."""
     embeddings = {'a': torch.tensor([[1.0, 0.0]]), 'b': torch.tensor([[0.0, 2.0]])}
-    path, mean = write_vector('feat/b/test.p', 3, 4), torch.tensor([[0.6, 0.0]])
-    score = verification.perform_verification(False, FirstFrame(), embeddings, 'b', path, 100, 0.5, mean=mean)
-    assert score == pytest.approx(1 / np.hypot(0.6, 1))
-    identification.perform_identification(False, FirstFrame(), embeddings, path, 100, ['a', 'b'], mean=mean)
-    assert 'b : 0.8575\na : 0.0000\n' in capsys.readouterr().out
-    model = FirstFrame()
-    assert lab_model.mean_to_subtract(False, model) == 0
-    with pytest.raises(LabError, match='centre = True needs the mean d-vector, which none does not hold'):
-        lab_model.mean_to_subtract(True, model)
-    model.mean = mean
-    assert lab_model.mean_to_subtract(True, model) is mean
+    path, model = write_vector('feat/b/test.p', 3, 4), FirstFrame()
+    with pytest.raises(LabError, match="backend = 'centre': none knows enough for cosine alone.\n.*cp_num = 'best'"):
+        lab_model.create_backend('centre', model)
+    model.backend = {'mean': torch.tensor([[0.6, 0.0]]), 'wccn': torch.tensor([[0.0, 1.0], [2.0, 0.0]])}
+    assert lab_model.available_backends(model) == ['cosine', 'centre', 'wccn']
+    with pytest.raises(LabError, match='unknown backend: plda. Choose one of cosine, centre, lda, wccn.'):
+        lab_model.create_backend('plda', model)
+    expected = {'cosine': (0.8, 0.6), 'centre': (1 / np.hypot(0.6, 1), 0), 'wccn': (2 / np.hypot(2, 0.6), 0)}
+    for backend, (b, a) in expected.items():
+        project = lab_model.create_backend(backend, model)
+        score = verification.perform_verification(False, model, embeddings, 'b', path, 100, 0.5, project=project)
+        assert score == pytest.approx(b)
+        identification.perform_identification(False, model, embeddings, path, 100, ['a', 'b'], project=project)
+        assert 'b : %.4f\na : %.4f\n' % (b, a) in capsys.readouterr().out
+
+
+def test_estimated_backend():
+    """Two directions: speakers differ in the first, one speaker's recordings in the second."""
+    generator = np.random.default_rng(0)
+    speakers = np.repeat(np.arange(30), 20)
+    vectors = np.stack([generator.normal(size=30)[speakers], generator.normal(size=600)], axis=1)
+    vectors = vectors * [0.5, 0.1] + [0.3, 0.2]
+    vectors[:, 0] += 0.01 * generator.normal(size=600)
+    backend = lab_model.estimate_backend(torch.from_numpy(vectors), speakers)
+    np.testing.assert_allclose(backend['mean'], vectors.mean(axis=0, keepdims=True), rtol=1e-5)
+    residual = vectors - np.stack([vectors[speakers == s].mean(axis=0) for s in speakers])
+    within = residual.T @ residual / (600 - 30)
+    within += lab_model.WCCN_SMOOTHING * np.trace(within) / 2 * np.eye(2)
+    wccn, lda = backend['wccn'].numpy(), backend['lda'].numpy()
+    np.testing.assert_allclose(wccn @ wccn.T, np.linalg.inv(within), rtol=1e-4)
+    assert abs(lda[0, 0]) > 10 * abs(lda[1, 0])  # the first axis of LDA is the one that tells speakers apart
+    # LDA against the definition: each axis is an eigenvector of W^-1 B, of falling eigenvalue
+    between = np.cov(np.stack([vectors[speakers == s].mean(axis=0) for s in range(30)]).T, ddof=0)
+    ratios = [(a @ between @ a) / (a @ within @ a) for a in lda.T]
+    np.testing.assert_allclose(sorted(np.linalg.eigvals(np.linalg.inv(within) @ between))[::-1], ratios, rtol=1e-3)
+    # One recording of each, or nothing that varies: still numbers
+    for some in (torch.from_numpy(vectors[::20]), torch.ones(30, 2)):
+        assert all(torch.isfinite(m).all() for m in lab_model.estimate_backend(some, np.arange(30)).values())
 
 
 def test_precision_and_recall_by_hand(capsys):
@@ -146,7 +173,7 @@ def test_six_voices_all_identified(enrolled, monkeypatch, capsys):  # noqa: F811
     assert 'Picture: enroll_embeddings/confusion.png' in out
     assert max(picture_size('enroll_embeddings/confusion.png')) >= 700
     run_copy('identification.py', [ALL, ('piece_seconds = None', 'piece_seconds = [1, 3, None]'),
-                                   ('    centre = False', '    centre = True')])
+                                   ("    backend = 'cosine'", "    backend = 'centre'")])
     out = capsys.readouterr().out
     assert 'pieces of 1 s ===' in out and 'pieces of 3 s ===' in out
     assert picture_size('enroll_embeddings/lengths.png') == (800, 600)
@@ -157,7 +184,7 @@ def test_six_voices_all_verified(enrolled, monkeypatch, capsys, stopped_with):  
     run_copy('verification.py', [ALL, ('thres = 0.95', "thres = 'eer'")])
     out = capsys.readouterr().out
     assert 'Target trials : 6\nImpostor trials : 30\n' in out and 'EER : 0.00 % (no error seen on 6 speakers; ' in out
-    assert 'EER, raw : 0.00 %\nEER, centred : 0.00 %\n' in out and 'False accepts : 0.00 %' in out
+    assert "EER, backend 'cosine' : 0.00 %\nEER, backend 'centre' : 0.00 %\n" in out and 'False accepts : 0.00 %' in out
     assert 'No picture of a DET curve' in out and min(picture_size('enroll_embeddings/scores.png')) >= 600
     os.remove('enroll_embeddings/scores.png')
     assert 'with 30 impostor trials, a false-accept rate must be at least 1 / 30' in stopped_with(

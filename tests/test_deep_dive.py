@@ -36,9 +36,9 @@ def test_additive_margins_by_hand(batch):
     for i, t in enumerate(targets):
         am[i, t] -= 0.3
         aam[i, t] = math.cos(math.acos(cosines[i, t]) + 0.3)
-    loss = AMSoftmaxLoss(N_CLASSES, SIZE, margin=0.3, scale=7.0)
+    loss = AMSoftmaxLoss(N_CLASSES, SIZE, 1, margin=0.3, scale=7.0)
     assert loss(cosines, targets, None).item() == pytest.approx(cross_entropy_by_hand(7 * am, targets))
-    loss = AAMSoftmaxLoss(N_CLASSES, SIZE, margin=0.3, scale=7.0, ramp_steps=4).train()
+    loss = AAMSoftmaxLoss(N_CLASSES, SIZE, 8, margin=0.3, scale=7.0, ramp=0.5).train()
     ramped = []
     for step in range(1, 6):
         ramped.append(loss(cosines, targets, None).item())
@@ -51,7 +51,7 @@ def test_additive_margins_by_hand(batch):
 
 def test_sphereface_by_hand(batch):
     x, _, cosines, targets = batch
-    loss = ASoftmaxLoss(N_CLASSES, SIZE, lambda_max=1000.0, lambda_min=5.0, decay=0.1).train()
+    loss = ASoftmaxLoss(N_CLASSES, SIZE, 1, lambda_max=1000.0, lambda_min=5.0, decay=0.1).train()
     value = loss(cosines, targets, x).item()
     annealing, logits = 1000 / 1.1, torch.zeros(8, N_CLASSES, dtype=torch.float64)
     for i, t in enumerate(targets):
@@ -69,7 +69,7 @@ def test_sphereface_by_hand(batch):
 def test_center_loss_by_hand(batch):
     x, weights, _, targets = batch
     logits = x @ weights.T
-    loss = CenterLoss(N_CLASSES, SIZE, weight=0.1, alpha=0.5).double().train()
+    loss = CenterLoss(N_CLASSES, SIZE, 1, weight=0.1, alpha=0.5).double().train()
     expected = cross_entropy_by_hand(logits, targets) + 0.05 * np.mean([sum(v ** 2 for v in row) for row in x.tolist()])
     assert loss(logits, targets, x).item() == pytest.approx(expected)
     # Centres were at 0: c_1 += 0.5 * (sum of the three of class 1) / (1 + 3)
@@ -82,7 +82,7 @@ def test_center_loss_by_hand(batch):
 @pytest.mark.parametrize('loss_type', LOSSES)
 def test_gradients(batch, loss_type):
     x, weights, _, targets = batch
-    loss = LOSSES[loss_type](N_CLASSES, SIZE).double().eval()
+    loss = LOSSES[loss_type](N_CLASSES, SIZE, 1).double().eval()
 
     def value(x, weights):
         logits = F.normalize(x) @ F.normalize(weights).T if loss.cosine else x @ weights.T

@@ -106,8 +106,8 @@ def test_residual_block_adds_its_input():
 
 
 def test_unknown_backbone_lists_the_known():
-    with pytest.raises(LabError, match='unknown backbone: vgg. Choose one of resnet18, .*, resnet152'):
-        lab_model.background_resnet(128, 10, 'vgg')
+    with pytest.raises(LabError, match='unknown backbone: alexnet. Choose one of resnet18, .*, resnet152, vgg, lstm'):
+        lab_model.background_resnet(128, 10, 'alexnet')
 
 
 def save(name, model, folder='model_saved', **more):
@@ -144,7 +144,7 @@ def test_checkpoint_knows_what_rebuilds_the_model(lab, write_feat, capsys, backb
     save(3, model, backbone=backbone, features=lab_model.feature_settings())
     loaded = lab_model.load_model(False, 'model_saved', 3, None, None)
     assert capsys.readouterr().out == '=> loading checkpoint\n'
-    assert not loaded.training and loaded.backbone == backbone
+    assert not loaded.training and loaded.settings['backbone'] == backbone
     filename = write_feat('s1/a.p')
     before, after = (lab_model.get_embeddings(False, filename, net, 100) for net in (model, loaded))
     assert torch.equal(before, after)
@@ -179,10 +179,10 @@ def test_wrong_checkpoints_are_refused(lab):
     torch.save({'state_dict': [1, 2]}, 'model_saved/checkpoint_7.pth')
     torch.save({'state_dict': {'last.weight': 3}}, 'model_saved/checkpoint_8.pth')
     torch.save({'state_dict': {'last.weight': torch.ones(4, 16)}}, 'model_saved/checkpoint_9.pth')
-    torch.save({'state_dict': model.state_dict(), 'backbone': 'vgg'}, 'model_saved/checkpoint_11.pth')
+    torch.save({'state_dict': model.state_dict(), 'backbone': 'alexnet'}, 'model_saved/checkpoint_11.pth')
     for number, reason in ((3, 'not a checkpoint that can be loaded'), (4, "no 'state_dict'"), (5, 'last.weight'),
                            (6, 'not a checkpoint that can be loaded'), (7, "no 'state_dict'"), (8, 'shape'),
-                           (9, 'Missing key'), (11, 'unknown backbone: vgg')):
+                           (9, 'Missing key'), (11, 'unknown backbone: alexnet')):
         with pytest.raises(LabError, match='checkpoint_%d.pth.*%s' % (number, reason)) as error:
             lab_model.load_model(False, 'model_saved', number, None, None)
         assert len(str(error.value).splitlines()) == 1

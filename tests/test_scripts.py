@@ -109,20 +109,19 @@ def test_training_lines_show_true_accuracies(capsys):
         'Train Epoch:   7 [       4/       5 ( 67%)]\tTime ...\tLoss 3.6001\tAcc 60.0000\n')
 
 
-def test_mean_d_vector_by_hand():
-    """Two windows of lengths 5 and 7 count the same; the third utterance is not asked for; dice stay as they were."""
+def test_window_d_vectors_by_hand():
+    """Windows of lengths 5 and 7 count the same; the third utterance is not asked for; dice stay as they were."""
     class ThreeUtterances:
-        def __getitem__(self, index):
-            torch.rand(1)
-            window = torch.zeros(1, 40, 100)
-            window[0, :2] = torch.tensor([(3.0, 4), (0, 7), (5, 5)][index])[:, None]
-            return window, 0
+        def feature(self, index):
+            feature = np.zeros((150, 40))
+            feature[:, :2] = [(3.0, 4), (0, 7), (5, 5)][index]
+            return feature
 
         def __len__(self):
             return 3
     before = torch.get_rng_state()
-    mean = train.mean_d_vector(ThreeUtterances(), FirstFrame(), False, 2)
-    torch.testing.assert_close(mean, torch.tensor([[0.3, 0.9]]))
+    d_vectors = train.window_d_vectors(ThreeUtterances(), FirstFrame(), False, 2)
+    torch.testing.assert_close(d_vectors, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
     assert torch.equal(torch.get_rng_state(), before)
 
 
