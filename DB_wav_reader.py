@@ -28,7 +28,8 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
-from python_speech_features import fbank  # noqa: E402
+from python_speech_features import delta, fbank, lifter  # noqa: E402
+from scipy.fft import dct  # noqa: E402
 from scipy.io import wavfile  # noqa: E402
 from scipy.ndimage import binary_opening  # noqa: E402
 from scipy.signal import butter, resample_poly, sosfilt  # noqa: E402
@@ -305,17 +306,17 @@ def prepare_speech(audio, filename):
     return framed * 10 ** ((c.LEVEL_DBFS - active_level(levels, is_speech)) / 20)
 
 
-def diagnose(samples, audio, feature, filename):
+def diagnose(samples, audio, log_energies, filename):
     """One line about a recording where something is off, None otherwise.
 
-    samples: (n_samples, n_channels) as in the file; audio: (n_samples,) made mono; feature: (n_frames, FILTER_BANK).
-    Raises LabError where there is no speech.
+    samples: (n_samples, n_channels) as in the file; audio: (n_samples,) made mono; log_energies: (n_frames,
+    FILTER_BANK) as from log_filterbank. Raises LabError where there is no speech.
     """
     levels = frame_levels(audio)
     is_speech = find_speech(levels, filename)
     level, seconds = active_level(levels, is_speech), is_speech.sum() * c.WIN_LENGTH
     clipped = np.mean(np.abs(samples) >= FULL_SCALE)
-    on_floor = np.mean(feature == feature.min(axis=0))  # the lowest there is, for each filter
+    on_floor = np.mean(log_energies == log_energies.min(axis=0))  # the lowest there is, for each filter
     noise = np.percentile(levels, 10)
     advice = [('record with less gain', clipped > MAX_CLIPPED),
               ('record at a higher level', level < MIN_LEVEL),
@@ -332,30 +333,94 @@ def diagnose(samples, audio, feature, filename):
 
 # ---------------------------------------------------------------------------------------------------- features
 
-def extract_features(audio):
-    """Log mel filterbank energies of mono audio (float in [-1, 1], SAMPLE_RATE): (n_frames, FILTER_BANK) float64.
+# What decides what a feature is, as it was for the published feature files
+PUBLISHED_SETTINGS = {'SAMPLE_RATE': 16000, 'WIN_LENGTH': 0.025, 'WIN_STEP': 0.01, 'FILTER_BANK': 40,
+                      'ENERGY_FLOOR': 1e-5, 'USE_MFCC': False, 'N_CEPSTRUM': 20, 'USE_LOGSCALE': True,
+                      'USE_DELTA': False, 'USE_SCALE': False}
+DELTA_FRAMES = 1  # differences are taken from this many frames before to as many after, as in the original lab
+SCALE_FLOOR = 2e-12  # added to the standard deviation: a row may be constant
 
-    The recipe of the published feature files: filterbank energies of 25 ms rectangular windows every 10 ms, floored,
-    in 20*log10, minus their mean over the utterance, per filter. Raises ValueError for integers and several channels.
+
+def feature_settings():
+    """What configure.py says about features: written into feature files and checkpoints, compared on reading them."""
+    settings = {name: getattr(c, name) for name in PUBLISHED_SETTINGS}
+    unused = 'USE_LOGSCALE' if c.USE_MFCC else 'N_CEPSTRUM'  # whatever it says, features are the same
+    settings[unused] = PUBLISHED_SETTINGS[unused]
+    return settings
+
+
+def other_settings(settings):
+    """Where the settings of a file differ from configure.py, in words; '' where they do not.
+
+    What the dict `settings` lacks is as published: the original lab did not write settings down.
+    """
+    there, here = {**PUBLISHED_SETTINGS, **settings}, feature_settings()
+    return ', '.join('%s = %s there, %s in configure.py' % (name, there[name], here.get(name))
+                     for name in there if there[name] != here.get(name))
+
+
+def feature_size():
+    """The number of rows of a feature map, n_dims: the filters or coefficients, three times as many with USE_DELTA."""
+    return (c.N_CEPSTRUM if c.USE_MFCC else c.FILTER_BANK) * (3 if c.USE_DELTA else 1)
+
+
+def extract_features(audio):
+    """The feature of mono audio (float in [-1, 1], SAMPLE_RATE): (n_frames, feature_size()) float64.
+
+    As configure.py stands, by the recipe of the published feature files: filterbank energies of 25 ms rectangular
+    windows every 10 ms, floored, in 20*log10, minus their mean over the utterance, per filter. Raises as log_filterbank
+    and finish_features.
+    """
+    return finish_features(log_filterbank(audio))
+
+
+def log_filterbank(audio):
+    """Floored mel filterbank energies of mono audio in 20*log10: (n_frames, FILTER_BANK) float64.
+
+    Raises ValueError for integers and several channels.
     """
     if audio.ndim != 1 or audio.dtype.kind != 'f':  # the library would take them without a word, and be wrong
         raise ValueError('audio must be one channel of floats in [-1, 1]; read_audio returns that')
     energy, _ = fbank(audio, samplerate=c.SAMPLE_RATE, winlen=c.WIN_LENGTH, winstep=c.WIN_STEP, nfilt=c.FILTER_BANK)
-    feature = 20 * np.log10(np.maximum(energy, c.ENERGY_FLOOR))  # (n_frames, FILTER_BANK)
-    return feature - feature.mean(axis=0)
+    return 20 * np.log10(np.maximum(energy, c.ENERGY_FLOOR))
+
+
+def finish_features(log_energies):
+    """Make the feature that configure.py describes of log energies (n_frames, FILTER_BANK), in 20*log10 and floored.
+
+    Returns (n_frames, feature_size()) float64: filters or cepstral coefficients, then their first differences, then the
+    second ones; each row normalised over the utterance. Raises LabError for too large an N_CEPSTRUM.
+    """
+    if c.USE_MFCC:
+        if c.N_CEPSTRUM > c.FILTER_BANK:
+            raise LabError('N_CEPSTRUM = %s in configure.py: FILTER_BANK = %s filters give no more coefficients than '
+                           'that.\nLower the one or raise the other.' % (c.N_CEPSTRUM, c.FILTER_BANK))
+        natural = log_energies * np.log(10) / 20  # cepstra are of natural logarithms
+        static = lifter(dct(natural, type=2, axis=1, norm='ortho')[:, :c.N_CEPSTRUM])  # as the library's mfcc does
+    else:
+        static = log_energies if c.USE_LOGSCALE else 10 ** (log_energies / 20)
+    blocks = [static]
+    if c.USE_DELTA:
+        blocks.append(delta(static, DELTA_FRAMES))
+        blocks.append(delta(blocks[1], DELTA_FRAMES))
+    feature = np.hstack(blocks)
+    feature = feature - feature.mean(axis=0)
+    return feature / (feature.std(axis=0) + SCALE_FLOOR) if c.USE_SCALE else feature
 
 
 def feature_of_wav(filename):
-    """What the lab makes of a wav file: (feature (n_frames, FILTER_BANK), kind of wav, line of diagnose or None).
+    """What the lab makes of a wav file: (feature (n_frames, feature_size()), kind of wav, line of diagnose or
+    None).
 
     Raises LabError for a file that cannot be used, holds no speech, or too little.
     """
     samples, rate, kind = read_wav(filename)  # (n_samples, n_channels)
     audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
-    feature = extract_features(prepare_speech(audio, filename))
+    log_energies = log_filterbank(prepare_speech(audio, filename))  # (n_frames, FILTER_BANK)
+    feature = finish_features(log_energies)
     trim_silence(feature, filename)  # raises for a recording too short to be used
     channels = {1: 'mono', 2: 'stereo'}.get(samples.shape[1], '%d channels' % samples.shape[1])
-    return feature, '%s, %d Hz, %s' % (kind, rate, channels), diagnose(samples, audio, feature, filename)
+    return feature, '%s, %d Hz, %s' % (kind, rate, channels), diagnose(samples, audio, log_energies, filename)
 
 
 def trim_silence(feature, filename):
@@ -369,8 +434,14 @@ def trim_silence(feature, filename):
 
 
 def write_feature(filename, feature, label):
-    """Write the feature file {'feat': feature (n_frames, FILTER_BANK), 'label': speaker}."""
-    write_pickles(filename, {'feat': feature, 'label': label})
+    """Write the feature file {'feat': feature (n_frames, feature_size()), 'label': speaker}.
+
+    Where configure.py says something else than the published files' settings, they are its third entry, 'settings'.
+    """
+    content = {'feat': feature, 'label': label}
+    if feature_settings() != PUBLISHED_SETTINGS:
+        content['settings'] = feature_settings()
+    write_pickles(filename, content)
 
 
 # ---------------------------------------------------------------------------------- files written whole, read safely

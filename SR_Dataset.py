@@ -17,7 +17,8 @@ from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
 import configure as c
-from DB_wav_reader import LabError, feature_of_wav, is_wav, read_pickles, speaker_of, trim_silence
+from DB_wav_reader import LabError, feature_of_wav, feature_size, is_wav, other_settings, read_pickles, speaker_of
+from DB_wav_reader import trim_silence
 
 MAX_DECIBELS = 1000  # no feature is as large, in units of 20*log10
 
@@ -36,9 +37,9 @@ MASKED_FRAMES, MASKED_ROWS = 20, 8  # 'specaugment': at most, of a window's 100 
 def read_MFB(filename):
     """Read a feature file and drop TRIM_SECONDS of silence at both ends. A wav is made into features first.
 
-    Returns (feature (n_frames, FILTER_BANK), label), the label being the speaker's name.
-    Raises LabError, with the file's name, where the file is not a feature file, has another number of filters, holds
-    NaN or infinity, or is MIN_FRAMES or shorter once trimmed.
+    Returns (feature (n_frames, n_dims), label), the label being the speaker's name.
+    Raises LabError, with the file's name, where the file is not a feature file, was made with other settings than those
+    in configure.py, holds NaN or infinity, or is MIN_FRAMES or shorter once trimmed.
     """
     if is_wav(filename):
         feature, _, remark = feature_of_wav(filename)
@@ -48,12 +49,18 @@ def read_MFB(filename):
     content = read_pickles(filename)[0]
     if not isinstance(content, dict) or not {'feat', 'label'} <= content.keys():
         raise LabError("%s: not a feature file: it must hold a dict with 'feat' and 'label'" % filename)
-    feature, label = content['feat'], content['label']
-    if not isinstance(feature, np.ndarray) or feature.ndim != 2 or not isinstance(label, str):
-        raise LabError("%s: 'feat' must be an array (n_frames, %d) and 'label' a name" % (filename, c.FILTER_BANK))
-    if feature.shape[1] != c.FILTER_BANK:
-        raise LabError('%s: has %d filters a frame, FILTER_BANK in configure.py says %d. Delete it and make it again.'
-                       % (filename, feature.shape[1], c.FILTER_BANK))
+    feature, label, settings = content['feat'], content['label'], content.get('settings', {})
+    if (not isinstance(feature, np.ndarray) or feature.ndim != 2 or not isinstance(label, str)
+            or not isinstance(settings, dict)):
+        raise LabError("%s: 'feat' must be an array (n_frames, %d), 'label' a name and 'settings', if any, a dict"
+                       % (filename, feature_size()))
+    if other_settings(settings):
+        raise LabError('%s: made with other settings: %s.\nSet those of the file in configure.py, or name a folder of '
+                       'other features there, or delete the files and make them again.'
+                       % (filename, other_settings(settings)))
+    if feature.shape[1] != feature_size():
+        raise LabError('%s: has %d rows a frame, configure.py asks for %d. Delete it and make it again.'
+                       % (filename, feature.shape[1], feature_size()))
     if not (np.abs(feature) < MAX_DECIBELS).all():  # false for NaN, too
         raise LabError('%s: holds NaN, infinite or absurd values. Delete it and make it again.' % filename)
     return trim_silence(feature, filename), label

@@ -380,7 +380,8 @@ def synthesise(seed, voice, utterance, seconds):
 # ---------------------------------------------------------------------------------------------- files, in parallel
 
 PROJECT = Path(__file__).resolve().parent
-OWN_FOLDERS = [PROJECT / 'feat_logfbank_nfilt40/train', PROJECT / 'feat_logfbank_nfilt40/test', PROJECT / 'test_wavs']
+FEAT_DIR = PROJECT / Path(c.FEAT_DIR).name  # in the project, wherever the features of configure.py lie
+OWN_FOLDERS = [FEAT_DIR / 'train', FEAT_DIR / 'test', PROJECT / 'test_wavs']
 SEED = 0  # of all demo voices
 N_TRAIN_VOICES, N_TEST_VOICES = 240, 10
 N_UTTERANCES = 7  # of each training voice

@@ -14,7 +14,7 @@ from torch import nn
 
 import configure as c
 import resnet
-from DB_wav_reader import LabError, read_pickles, write_pickles
+from DB_wav_reader import LabError, feature_settings, feature_size, other_settings, read_pickles, write_pickles
 from SR_Dataset import ToTensorTestInput, read_MFB
 from deep_dive import backbones
 
@@ -81,9 +81,9 @@ class background_resnet(nn.Module):
 
 
 def rows_of(backbone):
-    """How many rows the map of a backbone has for FILTER_BANK filters: found by trying."""
+    """How many rows the map of a backbone has for a feature map: found by trying."""
     with torch.no_grad():
-        rows = backbone.eval()(torch.zeros(1, 1, c.FILTER_BANK, c.NUM_WIN_SIZE)).shape[2]
+        rows = backbone.eval()(torch.zeros(1, 1, feature_size(), c.NUM_WIN_SIZE)).shape[2]
     backbone.train()
     return rows
 
@@ -125,12 +125,6 @@ def has_compiler(device):
     return shutil.which(os.environ.get('CXX', 'cl' if os.name == 'nt' else 'g++')) is not None
 
 
-def feature_settings():
-    """What a network must know of its features: written into checkpoints, compared when one is loaded."""
-    return {'SAMPLE_RATE': c.SAMPLE_RATE, 'WIN_LENGTH': c.WIN_LENGTH, 'WIN_STEP': c.WIN_STEP,
-            'FILTER_BANK': c.FILTER_BANK, 'ENERGY_FLOOR': c.ENERGY_FLOOR}
-
-
 def find_checkpoint(log_dir, cp_num):
     """The file LOG_DIR/checkpoint_<cp_num>.pth. Raises LabError, with those that exist, where there is none."""
     filename = os.path.join(log_dir, 'checkpoint_%s.pth' % cp_num)
@@ -154,10 +148,10 @@ def read_checkpoint(filename):
         raise LabError('%s: not a checkpoint that can be loaded (%s)' % (filename, in_one_line(error))) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
         raise LabError("%s: not a checkpoint of this lab: it has no 'state_dict'" % filename)
-    settings = checkpoint.get('features', feature_settings())  # the original lab did not write them down
-    if settings != feature_settings():
-        raise LabError('%s was trained on other features than configure.py describes:\n%s there, %s here'
-                       % (filename, settings, feature_settings()))
+    difference = other_settings(checkpoint.get('features', {}))
+    if difference:
+        raise LabError('%s was trained on other features: %s.\nSet those in configure.py, or choose another checkpoint.'
+                       % (filename, difference))
     return checkpoint
 
 

@@ -9,7 +9,7 @@ One more backbone, or pooling, takes one class here and one entry in BACKBONES, 
 import torch
 from torch import nn
 
-import configure as c
+from DB_wav_reader import feature_size
 
 
 class VGG(nn.Sequential):
@@ -37,7 +37,7 @@ class LSTM(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.lstm = nn.LSTM(c.FILTER_BANK, self.out_channels, num_layers=3, batch_first=True)
+        self.lstm = nn.LSTM(feature_size(), self.out_channels, num_layers=3, batch_first=True)
 
     def forward(self, x):  # (batch, 1, n_dims, T)
         out, _ = self.lstm(x.squeeze(1).transpose(1, 2))  # (batch, T, 256)
@@ -55,7 +55,7 @@ class CNNLSTM(nn.Module):
             layers += [nn.Conv2d(in_channels, channels, kernel_size=3, stride=2, padding=1, bias=False),
                        nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
         self.convolutions = nn.Sequential(*layers)
-        rows = -(-c.FILTER_BANK // 4)  # halved twice, rounded up
+        rows = -(-feature_size() // 4)  # halved twice, rounded up
         self.lstm = nn.LSTM(32 * rows, self.out_channels, num_layers=2, batch_first=True)
 
     def forward(self, x):  # (batch, 1, n_dims, T)

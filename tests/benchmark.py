@@ -32,7 +32,7 @@ import configure as c  # noqa: E402
 import demo_voices  # noqa: E402
 import model as lab_model  # noqa: E402
 import train  # noqa: E402
-from DB_wav_reader import LabError, find_feats, run_script, write_feature  # noqa: E402
+from DB_wav_reader import LabError, feature_size, find_feats, run_script, write_feature  # noqa: E402
 from SR_Dataset import DvectorDataset, ToTensorInput, TruncatedInputfromMFB, collate_fn_feat_padded  # noqa: E402
 from SR_Dataset import read_MFB  # noqa: E402
 from scoring import cosine_scores  # noqa: E402
@@ -167,7 +167,7 @@ def compare_training(n_pairs, n_utterances, batch_size, valid_batch_size):
 def compare_enrolment(n_pairs, n_speakers, n_frames, test_frames):
     device = lab_model.get_device(True)
     rng = np.random.default_rng(0)
-    features = [rng.normal(size=(n_frames, c.FILTER_BANK)) for _ in range(n_speakers)]
+    features = [rng.normal(size=(n_frames, feature_size())) for _ in range(n_speakers)]
     model = lab_model.background_resnet(128, 240).to(device).eval()
     fast = lab_model.background_resnet(128, 240).to(device, memory_format=torch.channels_last).eval()
     fast.load_state_dict(model.state_dict())
@@ -184,7 +184,7 @@ def dataset_of(folder, n_files, n_frames, cache_gb):
     rng = np.random.default_rng(0)
     filenames = [str(Path(folder) / ('s%d' % n_frames) / ('%d.p' % i)) for i in range(n_files)]
     for filename in filenames:
-        feature = rng.normal(size=(n_frames + 100, c.FILTER_BANK))
+        feature = rng.normal(size=(n_frames + 100, feature_size()))
         write_feature(filename, feature, 's%d' % n_frames)
     DB = pd.DataFrame({'filename': filenames, 'speaker_id': 's%d' % n_frames})
     return DvectorDataset(DB, read_MFB, [TruncatedInputfromMFB(), ToTensorInput()], {'s%d' % n_frames: 0},
@@ -198,7 +198,7 @@ def peak_mb():
 
 def measure_reading(folder, cache_gb, batch_size):
     """An epoch over a corpus of the budget's size and over one ten times as large; samples of short and long files."""
-    frame_bytes = 4 * c.FILTER_BANK
+    frame_bytes = 4 * feature_size()
     for factor in (1, 10):
         n_frames = 1000 + factor  # another name for the folder
         data = dataset_of(folder, int(factor * cache_gb * 1e9 / (n_frames * frame_bytes)), n_frames, cache_gb)
@@ -222,7 +222,7 @@ def steps_of_process(rank, n_processes, store, n_steps, batch_size, timings):
     if n_processes > 1:
         dist.init_process_group('gloo', init_method='file://' + store, rank=rank, world_size=n_processes)
     n_share = batch_size // n_processes
-    data = list(zip(torch.randn(batch_size * n_steps // n_processes, 1, c.FILTER_BANK, 100), [0, 1] * 10 ** 6))
+    data = list(zip(torch.randn(batch_size * n_steps // n_processes, 1, feature_size(), 100), [0, 1] * 10 ** 6))
     device = torch.device('cpu')
     model = lab_model.background_resnet(128, 240).to(memory_format=torch.channels_last)
     network = train.network_to_train(model, device, False, False)

@@ -66,8 +66,8 @@ def stopped_with(capsys):
 @pytest.fixture
 def write_feat():
     """Writes a feature file of random numbers, after the recipe's format; returns its name."""
-    def write(filename, n_frames=200, n_dims=c.FILTER_BANK, label=None, seed=0):
-        feature = np.random.default_rng(seed).normal(size=(n_frames, n_dims))
+    def write(filename, n_frames=200, label=None, seed=0):
+        feature = np.random.default_rng(seed).normal(size=(n_frames, DB_wav_reader.feature_size()))
         DB_wav_reader.write_feature(filename, feature, label or Path(filename).parent.name)
         return str(filename)
     return write
