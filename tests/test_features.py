@@ -8,11 +8,16 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import PROJECT
+import torch
+from conftest import PROJECT, changed_source, run_copy
+from python_speech_features import mfcc
 from scipy.io import wavfile
 
 import configure as c
 import DB_wav_reader as reader
+import demo_voices
+import model as lab_model
+import other_features
 from DB_wav_reader import LabError
 from SR_Dataset import read_MFB
 
@@ -30,8 +35,8 @@ def speech(seconds=3.0, silence=0.7, amplitude=0.01):
     return audio + 1e-3 * amplitude * np.random.default_rng(0).standard_normal(len(audio))
 
 
-def filterbank_by_hand(audio):
-    """The recipe of LAB's feature files written out once more, with a DFT matrix and loops instead of the library."""
+def log_energies_by_hand(audio):
+    """The recipe of the feature files written out once more, with a DFT matrix and loops instead of the library."""
     emphasised = [audio[0]] + [audio[n] - 0.97 * audio[n - 1] for n in range(1, len(audio))]
     n_frames = 1 + int(np.ceil((len(audio) - 400) / 160))
     padded = np.concatenate([emphasised, np.zeros((n_frames - 1) * 160 + 400 - len(audio))])
@@ -39,7 +44,7 @@ def filterbank_by_hand(audio):
 
     mel = np.linspace(0, 2595 * np.log10(1 + 8000 / 700), 42)  # the edges of 40 triangles, equally far apart in mel
     edge = np.floor(513 * 700 * (10 ** (mel / 2595) - 1) / 16000)
-    feature = np.zeros((n_frames, 40))
+    log_energies = np.zeros((n_frames, 40))
     for frame in range(n_frames):
         power = np.abs(padded[160 * frame:160 * frame + 400] @ dft) ** 2 / 512
         for j in range(40):
@@ -50,15 +55,16 @@ def filterbank_by_hand(audio):
                     energy += power[k] * (k - left) / (centre - left)
                 elif centre <= k < right:
                     energy += power[k] * (right - k) / (right - centre)
-            feature[frame, j] = 20 * np.log10(max(energy, 1e-5))
-    return feature - feature.mean(axis=0)
+            log_energies[frame, j] = 20 * np.log10(max(energy, 1e-5))
+    return log_energies
 
 
 def test_features_equal_the_filterbank_computed_by_hand():
     audio = chirp(0.3)
     feature = reader.extract_features(audio)
     assert feature.shape == (29, 40) and feature.dtype == np.float64
-    np.testing.assert_allclose(feature, filterbank_by_hand(audio), atol=1e-9)
+    by_hand = log_energies_by_hand(audio)
+    np.testing.assert_allclose(feature, by_hand - by_hand.mean(axis=0), atol=1e-9)
 
 
 def test_features_equal_frozen_numbers():
@@ -202,6 +208,169 @@ def test_converter_does_what_is_missing_or_old_and_names_what_it_cannot_use(lab,
     assert '3 wav file(s) skipped' in message
     made = {path.name for path in (lab / 'feat_logfbank_nfilt40').rglob('*') if path.is_file()}
     assert made == {'enroll.p', 'test.p', 'clipped.p'}
+
+
+# ------------------------------------------------------------------------------------------- other features
+
+def change(monkeypatch, settings):
+    for name, value in settings.items():
+        monkeypatch.setattr(c, name, value)
+
+
+def cepstrum_by_hand(log_energies, n_coefficients):
+    """Orthonormal DCT of the natural logarithms, lifted: the library's loops written out."""
+    n_frames, n_filters = log_energies.shape
+    cepstrum = np.zeros((n_frames, n_coefficients))
+    for frame in range(n_frames):
+        for k in range(n_coefficients):
+            total = 0
+            for j in range(n_filters):
+                energy = 10 ** (log_energies[frame, j] / 20)
+                total += np.log(energy) * np.cos(np.pi * k * (2 * j + 1) / (2 * n_filters))
+            total *= np.sqrt((1 if k == 0 else 2) / n_filters)
+            cepstrum[frame, k] = (1 + 11 * np.sin(np.pi * k / 22)) * total
+    return cepstrum
+
+
+def differences_by_hand(feature):
+    """Half of what lies between the frame before and the frame after; the ends are repeated."""
+    last = len(feature) - 1
+    return np.array([(feature[min(t + 1, last)] - feature[max(t - 1, 0)]) / 2 for t in range(len(feature))])
+
+
+SETTINGS = [{'USE_LOGSCALE': False}, {'USE_DELTA': True}, {'USE_SCALE': True}, {'USE_MFCC': True},
+            {'USE_MFCC': True, 'N_CEPSTRUM': 13, 'USE_DELTA': True, 'USE_SCALE': True}]
+
+
+@pytest.mark.parametrize('settings', SETTINGS, ids=str)
+def test_other_features_equal_those_computed_by_hand(monkeypatch, settings):
+    change(monkeypatch, settings)
+    log_energies = log_energies_by_hand(chirp(0.3))
+    static = log_energies if c.USE_LOGSCALE else 10 ** (log_energies / 20)
+    if c.USE_MFCC:
+        static = cepstrum_by_hand(log_energies, c.N_CEPSTRUM)
+    blocks = [static]
+    if c.USE_DELTA:
+        blocks += [differences_by_hand(static), differences_by_hand(differences_by_hand(static))]
+    expected = np.concatenate([block - block.mean(axis=0) for block in blocks], axis=1)
+    if c.USE_SCALE:
+        expected = expected / (expected.std(axis=0) + 2e-12)
+    feature = reader.extract_features(chirp(0.3))
+    assert feature.shape == (29, reader.feature_size())
+    np.testing.assert_allclose(feature, expected, atol=1e-9)
+
+
+def test_a_cepstrum_is_that_of_the_library_where_nothing_is_on_the_floor(monkeypatch):
+    change(monkeypatch, {'USE_MFCC': True, 'USE_LOGSCALE': False, 'ENERGY_FLOOR': 1e-12})
+    audio = np.random.default_rng(0).standard_normal(16000)
+    cepstrum = mfcc(audio, 16000, numcep=20, nfilt=40, appendEnergy=False)
+    np.testing.assert_allclose(reader.extract_features(audio), cepstrum - cepstrum.mean(axis=0), atol=1e-9)
+    change(monkeypatch, {'N_CEPSTRUM': 41})
+    with pytest.raises(LabError, match='N_CEPSTRUM = 41 .* FILTER_BANK = 40 filters give no more'):
+        reader.extract_features(audio)
+
+
+@pytest.mark.parametrize('settings, folder', [
+    ({}, 'feat_logfbank_nfilt40'), ({'USE_LOGSCALE': False, 'FILTER_BANK': 23}, 'feat_fbank_nfilt23'),
+    ({'USE_MFCC': True, 'USE_DELTA': True, 'USE_SCALE': True}, 'feat_mfcc_nfilt40_delta_scale')])
+def test_the_folder_is_named_after_the_settings(settings, folder):
+    namespace = {}
+    exec(changed_source('configure.py', [('\n%s = %s ' % (name, getattr(c, name)), '\n%s = %s ' % (name, value))
+                                         for name, value in settings.items()]), namespace)
+    assert namespace['FEAT_DIR'] == folder and namespace['TRAIN_FEAT_DIR'] == folder + '/train'
+
+
+def test_features_made_with_other_settings_are_refused(lab, write_feat, monkeypatch):
+    assert reader.feature_settings() == reader.PUBLISHED_SETTINGS
+    assert reader.read_pickles(write_feat('s1/published.p'))[0].keys() == {'feat', 'label'}
+    change(monkeypatch, {'N_CEPSTRUM': 13})  # decides nothing, without USE_MFCC
+    assert reader.read_pickles(write_feat('s1/published.p'))[0].keys() == {'feat', 'label'}
+    change(monkeypatch, {'USE_MFCC': True, 'USE_SCALE': True})
+    content = reader.read_pickles(write_feat('s1/mfcc.p'))[0]
+    assert content['settings'] == {**reader.PUBLISHED_SETTINGS, 'USE_MFCC': True, 'N_CEPSTRUM': 13, 'USE_SCALE': True}
+    assert read_MFB('s1/mfcc.p')[0].shape == (100, 13)
+    with pytest.raises(LabError, match='published.p: .*: USE_MFCC = False there, True in configure.py, N_CEPSTRUM'):
+        read_MFB('s1/published.p')
+    change(monkeypatch, {'USE_SCALE': False})
+    with pytest.raises(LabError, match=r'(?s)mfcc.p: .*: USE_SCALE = True there, False in .* make them again'):
+        read_MFB('s1/mfcc.p')
+
+
+@pytest.mark.parametrize('settings', SETTINGS + [{'FILTER_BANK': 23}, {'FILTER_BANK': 64}], ids=str)
+def test_a_network_trains_on_other_features(lab, capsys, monkeypatch, settings):
+    change(monkeypatch, settings)
+    for voice in range(1, 5):
+        for utterance in range(3):
+            demo_voices.make_train_utterance((c.TRAIN_FEAT_DIR, 0, voice, utterance))
+    run_copy('train.py', [('n_epochs = 30', 'n_epochs = 1'), ('plot = True', 'plot = False'),
+                          ('num_workers = 2', 'num_workers = 0'),
+                          ('cache_gb = 4.0', 'cache_gb = 4e-4')])  # some in memory, some in their files
+    assert 'Validation: Loss' in capsys.readouterr().out
+    model = lab_model.load_model(False, 'model_saved', 1, 128, 4)
+    filename = reader.find_feats(c.TRAIN_FEAT_DIR)[0]
+    assert lab_model.get_embeddings(False, filename, model, 100).norm().item() == pytest.approx(1, abs=1e-5)
+    change(monkeypatch, {name: reader.PUBLISHED_SETTINGS[name] for name in settings})
+    with pytest.raises(LabError, match='checkpoint_1.pth was trained on other features: [A-Z_]+ = .* there'):
+        lab_model.load_model(False, 'model_saved', 1, None, None)
+
+
+def test_a_checkpoint_that_lacks_the_newer_settings_is_of_published_features(lab, monkeypatch):
+    older = {name: reader.PUBLISHED_SETTINGS[name] for name in list(reader.PUBLISHED_SETTINGS)[:5]}
+    assert 'USE_MFCC' not in older
+    torch.save({'state_dict': {}, 'features': older}, 'a.pth')
+    torch.save({'state_dict': {}}, 'b.pth')
+    assert lab_model.read_checkpoint('a.pth')['features'] == older and lab_model.read_checkpoint('b.pth')
+    change(monkeypatch, {'USE_DELTA': True})
+    for filename in ('a.pth', 'b.pth'):
+        with pytest.raises(LabError, match=filename + ' was .*: USE_DELTA = False there, True in configure.py'):
+            lab_model.read_checkpoint(filename)
+
+
+@pytest.mark.parametrize('settings', SETTINGS, ids=str)
+def test_features_from_feature_files_are_those_from_wavs(lab, monkeypatch, settings):
+    reader.write_feature('old.p', reader.extract_features(speech()), 's1')
+    change(monkeypatch, settings)
+    other_features.convert_feature(('old.p', 'new.p'))
+    content = reader.read_pickles('new.p')[0]
+    np.testing.assert_allclose(content['feat'], reader.extract_features(speech()), atol=1e-9)
+    assert content['label'] == 's1' and content['settings'] == reader.feature_settings()
+    with pytest.raises(LabError, match='new.p: not a published log filterbank file'):
+        other_features.convert_feature(('new.p', 'newer.p'))
+
+
+ASK_FOR = [('USE_MFCC = False', 'USE_MFCC = True'), ('USE_DELTA = False', 'USE_DELTA = True')]
+FEW_VOICES = [('N_TRAIN_VOICES, N_TEST_VOICES = 240, 10', 'N_TRAIN_VOICES, N_TEST_VOICES = 3, 1')]
+IN_CLONE = """import sys, demo_voices
+demo_voices.provide_train_features(), demo_voices.provide_test_features()
+sys.path.insert(0, 'tests')
+import other_features
+other_features.main()"""
+
+
+def test_a_clone_with_other_features(lab, monkeypatch, stopped_with):
+    """Demo voices go to the folder of the settings; what is made from log filterbank files is the same."""
+    for voice in range(1, 4):
+        for utterance in range(demo_voices.N_UTTERANCES):
+            demo_voices.make_train_utterance((lab / 'old', 0, voice, utterance))
+    for script, lines in {'configure.py': ASK_FOR, 'demo_voices.py': FEW_VOICES, 'DB_wav_reader.py': [],
+                          'tests/other_features.py': []}.items():
+        (lab / script).parent.mkdir(exist_ok=True)
+        (lab / script).write_text(changed_source(script, lines))
+    done = subprocess.run([sys.executable, '-c', IN_CLONE, 'old', 'new'], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith('new: 21 feature files\n'), done.stderr
+    made, derived = (reader.find_feats(folder) for folder in ('feat_mfcc_nfilt40_delta/train', 'new'))
+    assert len(made) == len(derived) == 21 and len(reader.find_feats('feat_mfcc_nfilt40_delta/test')) == 2
+    for made_file, derived_file in zip(made, derived):
+        contents = [reader.read_pickles(name)[0] for name in (made_file, derived_file)]
+        assert contents[0]['settings'] == contents[1]['settings'] and contents[0]['feat'].shape[1] == 60
+        np.testing.assert_allclose(contents[0]['feat'], contents[1]['feat'], atol=1e-9)
+
+    for folders, complaint in ((['old'], 'Give two folders'), (['nowhere', 'x'], 'nowhere holds no feature files'),
+                               (['old', 'new'], 'new exists already: remove it')):
+        monkeypatch.setattr(sys, 'argv', ['other_features.py', *folders])
+        assert complaint in stopped_with(other_features.main)
+    change(monkeypatch, {'FILTER_BANK': 64})
+    assert 'FILTER_BANK = 64 in configure.py takes recordings; the files have 40' in stopped_with(other_features.main)
 
 
 # ------------------------------------------------------------------------------------- recordings of any origin
