@@ -74,9 +74,14 @@ def find_feats(directory, pattern='**/*.p'):
     return sorted(glob(os.path.join(escape(str(directory)), pattern), recursive=True))
 
 
+def path_parts(filename):
+    """The folders of a file, from the root on, and its name; of Windows paths, too."""
+    return os.path.abspath(filename).replace('\\', '/').split('/')
+
+
 def speaker_of(filename):
-    """The speaker of a file: the name of the folder it lies in, on Windows paths too."""
-    return os.path.abspath(filename).replace('\\', '/').split('/')[-2]
+    """The speaker of a file: the name of the folder it lies in, or of one further up (SPEAKER_LEVEL)."""
+    return path_parts(filename)[-1 - c.SPEAKER_LEVEL]
 
 
 def sex_of(speaker):
@@ -85,13 +90,15 @@ def sex_of(speaker):
 
 
 def check_speaker_folder(filename, directory):
-    """Raise LabError for a file that lies in `directory` itself rather than in a speaker's folder below it."""
-    if Path(filename).parent == Path(directory):
-        raise LabError('%s: lies in no speaker folder. Move it to %s/<speaker>/.' % (filename, directory))
+    """Raise LabError for a file that lies in no speaker's folder below `directory`: not deep enough."""
+    if len(Path(filename).relative_to(directory).parts) <= c.SPEAKER_LEVEL:
+        place = '%s/<speaker>/' % directory + '<video>/' * (c.SPEAKER_LEVEL - 1)
+        raise LabError('%s: lies in no speaker folder. Move it to %s, or see SPEAKER_LEVEL in configure.py.'
+                       % (filename, place))
 
 
 def make_DB(filenames, directory, kind, advice):
-    """DataFrame with a row per file: filename, speaker_id (its folder), dataset_id (the folder above that).
+    """DataFrame with a row per file: filename, speaker_id (speaker_of), dataset_id (the folder above that).
 
     Raises LabError, with the advice, where there are no files of this kind, and where one is in no speaker's folder.
     """
@@ -103,7 +110,7 @@ def make_DB(filenames, directory, kind, advice):
     DB = pd.DataFrame({'filename': filenames}, dtype=object)
     DB['filename'] = [name.replace('\\', '/') for name in DB['filename']]  # Windows paths
     DB['speaker_id'] = [speaker_of(name) for name in DB['filename']]
-    DB['dataset_id'] = [os.path.abspath(name).replace('\\', '/').split('/')[-3] for name in DB['filename']]
+    DB['dataset_id'] = [path_parts(name)[-2 - c.SPEAKER_LEVEL] for name in DB['filename']]
     return DB
 
 
@@ -291,7 +298,8 @@ def prepare_speech(audio, filename):
     """Bring the speech in audio (n_samples,) to LEVEL_DBFS, with exactly TRIM_SECONDS of silence before and after it.
 
     Features depend on the level, and read_MFB drops TRIM_SECONDS at both ends: the recordings of the slides' corpus are
-    alike in both, those of the rest of the world are not. Where the recording has less silence, zeros take its place.
+    alike in both, those of the rest of the world are not. Where the recording has less silence, zeros take its place:
+    nothing is lost of VoxCeleb's, which are cut in the middle of speech.
     Where LEVEL_DBFS is None, audio is returned as it is. Raises LabError where there is no speech.
     """
     if c.LEVEL_DBFS is None:

@@ -7,6 +7,7 @@ rate, threshold, ...) stand in that script's main().
 # Folders of wav files, DIR/<speaker>/<utterance>.wav
 TRAIN_WAV_DIR = 'train_wavs'  # your own training recordings, if you have any
 TEST_WAV_DIR = 'test_wavs'  # DIR/<speaker>/enroll.wav and DIR/<speaker>/test.wav
+SPEAKER_LEVEL = 1  # folders from a file up to its speaker's; VoxCeleb's <speaker>/<video>/<utterance>.wav takes 2
 
 # Feature extraction (DB_wav_reader.py). Change one, and features and checkpoints made before are refused
 SAMPLE_RATE = 16000  # Hz; wavs of another rate are resampled to it

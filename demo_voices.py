@@ -441,10 +441,10 @@ def marked_unfinished(feat_dir):
 
 
 def may_fill(*directories):
-    """Whether these are folders that the project came with, and hold nothing but demo voices."""
+    """Whether these are folders of the project itself, with <speaker>/<utterance>, and hold nothing but demo voices."""
     demo_names = {draw_voice(SEED, index).name for index in range(1, N_TRAIN_VOICES + N_TEST_VOICES + 1)}
     files = [filename for directory in directories for filename in find_wavs(directory) + find_feats(directory)]
-    return (all(Path(directory).resolve() in OWN_FOLDERS for directory in directories)
+    return (c.SPEAKER_LEVEL == 1 and all(Path(directory).resolve() in OWN_FOLDERS for directory in directories)
             and all(speaker_of(filename) in demo_names for filename in files))
 
 

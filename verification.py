@@ -75,13 +75,24 @@ def trials_of_pairs(use_cuda, model, DB, test_frames):
     return vectors, speakers, first, second, speakers[first] == speakers[second]
 
 
+def file_of_trial(path, test_dir):
+    """The file in test_dir of a path in a trial list: this one, or the features that were made of this wav."""
+    filename = os.path.join(test_dir, path)
+    feat_file = os.path.splitext(filename)[0] + '.p'
+    if not os.path.isfile(filename) and not os.path.isfile(feat_file):
+        raise LabError('%s: there is no such file, nor its features. Set test_dir, or take its trials out of the list.'
+                       % filename)
+    return filename if os.path.isfile(filename) else feat_file
+
+
 def trials_of_list(use_cuda, model, filename, test_dir, test_frames):
-    """The trials of a list, whose paths begin in test_dir. Returns what trials_with_enrolled does."""
+    """The trials of a list, whose paths begin in test_dir (file_of_trial). Returns what trials_with_enrolled does."""
     is_target, left, right = read_trials(filename)
     paths = sorted(set(left) | set(right))
     row = {path: i for i, path in enumerate(paths)}
-    vectors = torch.cat([get_embeddings(use_cuda, os.path.join(test_dir, path), model, test_frames) for path in paths])
-    speakers = np.array([path.split('/')[0] for path in paths])  # VoxCeleb: <speaker>/<video>/<utterance>.wav
+    files = [file_of_trial(path, test_dir) for path in paths]
+    vectors = torch.cat([get_embeddings(use_cuda, filename, model, test_frames) for filename in files])
+    speakers = np.array([speaker_of(filename) for filename in files])
     first, second = np.array([row[path] for path in left]), np.array([row[path] for path in right])
     return vectors, speakers, first, second, is_target
 

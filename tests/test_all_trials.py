@@ -141,12 +141,13 @@ def test_all_kinds_of_trials_by_hand(write_vector, lab):
     np.testing.assert_allclose(scoring.trial_scores(vectors.numpy(), first, second), [0.96, 0.6, 0.8], atol=1e-6)
     assert is_target.tolist() == [True, False, False]
 
-    write_vector('t/a/deeper/test.p', 3, 4)
-    (lab / 'trials.txt').write_text('1 a/deeper/test.p a/enroll.p\n0 b/test.p a/test.p\n')
+    (lab / 'trials.txt').write_text('1 a/test.wav a/enroll.p\n0 b/test.p a/test.wav\n')  # a wav's features will do
     vectors, speakers, first, second, is_target = verification.trials_of_list(False, model, 'trials.txt', 't', 100)
     np.testing.assert_allclose(scoring.trial_scores(vectors.numpy(), first, second), [0.96, 0.8], atol=1e-6)
     assert list(speakers[first]) == ['a', 'b'] and list(speakers[second]) == ['a', 'a']
     assert is_target.tolist() == [True, False]
+    with pytest.raises(LabError, match='t/c/test.wav: there is no such file, nor its features'):
+        verification.file_of_trial('c/test.wav', 't')
 
 
 def test_error_rates_that_are_printed(capsys):
