@@ -9,7 +9,8 @@ TRAIN_WAV_DIR = 'train_wavs'  # your own training recordings, if you have any
 TEST_WAV_DIR = 'test_wavs'  # DIR/<speaker>/enroll.wav and DIR/<speaker>/test.wav
 SPEAKER_LEVEL = 1  # folders from a file up to its speaker's; VoxCeleb's <speaker>/<video>/<utterance>.wav takes 2
 
-# Feature extraction (DB_wav_reader.py). Change one, and features and checkpoints made before are refused
+# Feature extraction (DB_wav_reader.py). Feature files and checkpoints made with other values are refused, except of
+# LEVEL_DBFS, which is about wavs
 SAMPLE_RATE = 16000  # Hz; wavs of another rate are resampled to it
 WIN_LENGTH = 0.025  # seconds of one analysis window
 WIN_STEP = 0.01  # seconds from one window to the next: 100 frames a second
