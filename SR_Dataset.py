@@ -121,7 +121,7 @@ class AttenuatedInput:
 
     def __call__(self, frames_features):
         floor = frames_features.min(axis=0)
-        quieter = np.maximum(frames_features - MAX_ATTENUATION * float(torch.rand(())), floor)
+        quieter = np.maximum(frames_features - MAX_ATTENUATION * float(torch.rand(1)), floor)
         return quieter - mean_with_silence(quieter, floor)
 
 
@@ -175,6 +175,9 @@ def training_transforms(augment):
     if not isinstance(augment, list) or not set(augment) <= set(AUGMENTATIONS):
         raise LabError('augment = %r: it must be a list of some of %s, such as %s.'
                        % (augment, ', '.join(AUGMENTATIONS), AUGMENTATIONS[:2]))
+    if set(augment) - {'specaugment'} and (c.USE_MFCC or c.USE_DELTA or c.USE_SCALE or not c.USE_LOGSCALE):
+        raise LabError("augment = %r: all but 'specaugment' work on log filterbank energies, not on the features that "
+                       "configure.py\nasks for. Set augment = [] or ['specaugment']." % augment)
     transforms = [AttenuatedInput()] if 'level' in augment else []
     transforms += [NoisyInput()] if 'noise' in augment else []
     transforms += [TruncatedInputfromMFB()]

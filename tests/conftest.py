@@ -1,5 +1,6 @@
 """What several tests need: the lab's modules on the path, a lab of six voices, short ways to make files."""
 import contextlib
+import re
 import sys
 from pathlib import Path
 
@@ -22,6 +23,13 @@ def changed_source(script, replacements):
         assert source.count(old) == 1, old
         source = source.replace(old, new)
     return source
+
+
+def lines_of_main(script, values):
+    """The replacements that give settings in main() of a script other values: {name: value}."""
+    source = (PROJECT / script).read_text()
+    return [(re.search(r'^    %s = .*$' % name, source, re.MULTILINE).group(), '    %s = %r' % (name, value))
+            for name, value in values.items()]
 
 
 def run_copy(script, replacements):

@@ -1,15 +1,22 @@
 """The deep dive: each loss against a literal computation and by its gradients, each network on any length."""
 import math
+import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from conftest import run_copy
+from python_speech_features import fbank
+from scipy.signal import lfilter, resample_poly
 
 import configure as c
 import model as lab_model
 import train
+from DB_wav_reader import LabError, extract_features, trim_silence
+from SR_Dataset import AUGMENTATIONS, SPEEDS, AttenuatedInput, DvectorDataset, MaskedInput, NoisyInput, change_speed
+from SR_Dataset import read_MFB, training_transforms
 from deep_dive.backbones import BACKBONES, POOLINGS, AttentivePooling, StatisticsPooling
 from deep_dive.losses import LOSSES, AAMSoftmaxLoss, AMSoftmaxLoss, ASoftmaxLoss, CenterLoss
 
@@ -118,16 +125,158 @@ def test_any_length(backbone, pooling, monkeypatch):
             assert embedding.shape == (2, 128) and logits.shape == (2, 7)
 
 
-VALUES = ([('loss_type', name) for name in LOSSES] + [('backbone', name) for name in BACKBONES]
-          + [('pooling', name) for name in POOLINGS] + [('scheduler_type', 'cosine'), ('optimizer_type', 'adamw')])
+@pytest.fixture
+def few_utterances(six_voices, lab):
+    """A folder to train in: ten utterances of each of three of the six voices."""
+    for folder in sorted((six_voices / c.TRAIN_FEAT_DIR).iterdir())[:3]:
+        (lab / c.TRAIN_FEAT_DIR / folder.name).mkdir(parents=True)
+        for filename in sorted(folder.iterdir())[:10]:
+            (lab / c.TRAIN_FEAT_DIR / folder.name / filename.name).symlink_to(filename)
+
+
+ONE_EPOCH = [('n_epochs = 30', 'n_epochs = 1'), ('plot = True', 'plot = False')]
+DEFAULTS = {'loss_type': 'softmax', 'backbone': 'resnet18', 'pooling': 'average', 'optimizer_type': 'sgd',
+            'scheduler_type': 'plateau', 'augment': []}
+VALUES = ([('loss_type', name) for name in LOSSES] + [('backbone', name) for name in lab_model.BACKBONES]
+          + [('pooling', name) for name in lab_model.POOLINGS] + [('optimizer_type', name) for name in train.OPTIMIZERS]
+          + [('scheduler_type', name) for name in train.SCHEDULERS] + [('augment', [name]) for name in AUGMENTATIONS])
 
 
 @pytest.mark.parametrize('setting, value', VALUES)
-def test_every_value_trains(six_voices_features, lab, capsys, setting, value):
-    default = {'loss_type': 'softmax', 'backbone': 'resnet18', 'pooling': 'average', 'scheduler_type': 'plateau',
-               'optimizer_type': 'sgd'}[setting]
-    run_copy('train.py', [('n_epochs = 30', 'n_epochs = 1'), ('plot = True', 'plot = False'),
-                          ("    %s = '%s'" % (setting, default), "    %s = '%s'" % (setting, value))])
+def test_every_value_trains(few_utterances, capsys, setting, value):
+    run_copy('train.py', ONE_EPOCH + [('    %s = %r' % (setting, DEFAULTS[setting]), '    %s = %r' % (setting, value))])
     assert 'Validation: Loss' in capsys.readouterr().out
-    model = lab_model.load_model(False, 'model_saved', 1, 128, 6)
-    assert lab_model.embed_feature(False, np.zeros((150, 40)), model, 100).norm().item() == pytest.approx(1, abs=1e-5)
+    model = lab_model.load_model(False, 'model_saved', 'best', 128, None)
+    assert lab_model.available_backends(model) == lab_model.BACKENDS
+    for segments in (100, None):
+        d_vector = lab_model.embed_feature(False, np.random.default_rng(0).normal(size=(150, 40)), model, segments)
+        assert d_vector.norm().item() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize('setting, some', [('loss_type', 'softmax, center, asoftmax, amsoftmax, aamsoftmax'),
+                                           ('backbone', 'resnet18, resnet34, .*, vgg, lstm, cnn_lstm'),
+                                           ('pooling', 'average, statistics, attentive'),
+                                           ('optimizer_type', 'sgd, adam, adamw, adagrad'),
+                                           ('scheduler_type', 'plateau, cosine, onecycle')])
+def test_a_misspelt_value_lists_the_known(few_utterances, stopped_with, setting, some):
+    line = '    %s = %r' % (setting, DEFAULTS[setting])
+    message = stopped_with(lambda: run_copy('train.py', ONE_EPOCH + [(line, "    %s = 'resent'" % setting)]))
+    assert re.search('unknown %s: resent. Choose one of %s' % (setting, some), message)
+
+
+def test_misspelt_augment_lists_the_known(few_utterances, stopped_with, monkeypatch):
+    for value in ("['sped']", "'speed'"):
+        line = ('    augment = []', '    augment = %s' % value)
+        assert 'must be a list of some of speed, level, noise, specaugment' in stopped_with(
+            lambda: run_copy('train.py', ONE_EPOCH + [line]))
+    monkeypatch.setattr(c, 'USE_MFCC', True)
+    with pytest.raises(LabError, match="all but 'specaugment' work on log filterbank energies"):
+        training_transforms(['level'])
+    training_transforms(['specaugment'])
+
+
+def test_transfer(six_voices, few_utterances, stopped_with, capsys):
+    """Frozen, nothing but the last layer moves, not even BatchNorm's statistics; fine-tuned, everything does."""
+    checkpoint = str(six_voices / 'model_saved/checkpoint_best.pth')
+    before = torch.load(checkpoint)['state_dict']
+    transfer = ('    init_from = None', '    init_from = %r' % checkpoint)
+    freeze = ('    freeze_backbone = False', '    freeze_backbone = True')
+    for lines, is_kept in (([transfer, freeze], True), ([transfer], False)):
+        run_copy('train.py', ONE_EPOCH + lines + [("log_dir = 'model_saved'", "log_dir = 'kept_%s'" % is_kept)])
+        after = torch.load('kept_%s/checkpoint_1.pth' % is_kept)['state_dict']
+        assert after['last.weight'].shape == (3, 128)
+        assert is_kept == all(torch.equal(before[name], after[name]) for name in before if not name.startswith('last.'))
+    accuracies = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines() if 'Validation: Loss' in line]
+    assert min(accuracies) > 60  # of three voices, of which a network from scratch knows nothing after one step
+
+    for lines, message in (([freeze], 'freeze_backbone = True without init_from'),
+                           ([('    init_from = None', "    init_from = 'nowhere.pth'")], 'no such checkpoint'),
+                           ([transfer, ('embedding_size = 128', 'embedding_size = 64')], 'holds another network'),
+                           ([transfer, ("backbone = 'resnet18'", "backbone = 'vgg'")], 'holds another network')):
+        assert message in stopped_with(lambda: run_copy('train.py', ONE_EPOCH + lines))
+
+
+# ------------------------------------------------------------------------------------------------- augmentation
+
+@pytest.fixture
+def recording():
+    """Noise of two colours in bursts, and digital silence: at the ends, and between the bursts."""
+    generator = np.random.default_rng(0)
+    audio = np.zeros(3 * c.SAMPLE_RATE)
+    for start, level in ((9000, 0.02), (18000, 0.004), (27000, 0.01)):
+        audio[start:start + 6000] = level * lfilter([1], [1, -0.9 * (start != 18000)], generator.normal(size=6000))
+    return audio
+
+
+def trimmed(audio):
+    return trim_silence(extract_features(audio), 'a recording').astype(np.float32)
+
+
+@pytest.mark.parametrize('share', [0, 0.3, 1])
+def test_attenuation_is_exact(recording, monkeypatch, share):
+    monkeypatch.setattr(torch, 'rand', lambda size: torch.full((size,), float(share)))
+    quieter = recording * 10 ** (-share * 10 / 20)  # features are 20*log10 of energies: 20 are 10 dB
+    np.testing.assert_allclose(AttenuatedInput()(trimmed(recording)), trimmed(quieter), atol=2e-4)
+
+
+def test_noise_is_that_of_the_waveform_on_average(recording, monkeypatch):
+    snr = 15  # dB of the energies in the filters, summed over those frames that are kept
+    transform, feature = NoisyInput(), trimmed(recording)
+    monkeypatch.setattr(torch, 'rand', lambda size: torch.tensor([0.0, (snr - 5) / 25, 0.0, 0.3]))
+    energy = 10 ** ((feature - feature.min(axis=0) - 100) / 20)
+    noise = np.random.default_rng(1).normal(size=len(recording))
+    noise_energy = trim_silence(fbank(noise, nfilt=40)[0], 'noise')
+    noise *= np.sqrt(energy.sum() / noise_energy.sum() / 10 ** (snr / 10))
+    noisy, expected = transform(feature), trimmed(recording + noise)
+    error, without = (np.mean((one - expected) ** 2) for one in (noisy, feature))
+    assert error < without / 4  # what is left is that the noise is another
+    monkeypatch.setattr(torch, 'rand', lambda size: torch.tensor([0.9, 0.5, 0.0, 0.3]))
+    assert transform(feature) is feature  # half of the samples stay clean
+    assert NoisyInput()(np.tile(feature, (20, 1))).shape == (20 * len(feature), 40)  # longer than the noise
+
+
+def test_masks(monkeypatch):
+    torch.manual_seed(0)
+    window = np.ones((1, 100, 40), np.float32)
+    widths = []
+    for _ in range(300):
+        masked = MaskedInput()(window)[0]
+        frames, rows = (masked == 0).all(axis=1), (masked == 0).all(axis=0)
+        assert (masked[~frames][:, ~rows] == 1).all()
+        for mask in (frames, rows):
+            assert not mask.any() or np.ptp(np.flatnonzero(mask)) == mask.sum() - 1  # in one piece
+        widths.append((frames.sum(), rows.sum()))
+    assert np.min(widths, axis=0).tolist() == [0, 0] and np.max(widths, axis=0).tolist() == [20, 8]
+    assert (window == 1).all()
+
+
+def test_speed_by_hand_and_against_the_waveform():
+    ramp = np.tile(np.arange(50.0)[:, None], (1, 40)).astype(np.float32)
+    np.testing.assert_allclose(change_speed(ramp, 1.1), np.tile(np.arange(0, 49, 1.1)[:, None], (1, 40)), rtol=1e-5)
+    np.testing.assert_allclose(change_speed(ramp, 0.5)[:4, 0], [0, 0.5, 1, 1.5])
+    # A chirp that is played faster, every second sample of 10 left out, against the feature made faster
+    t = np.arange(3 * c.SAMPLE_RATE) / c.SAMPLE_RATE
+    audio = 0.1 * np.sin(2 * np.pi * (500 * t + 400 * t ** 2)) + 1e-4 * np.random.default_rng(0).normal(size=len(t))
+    feature, faster = extract_features(audio), extract_features(resample_poly(audio, 10, 11))
+    warped = change_speed(feature.astype(np.float32), 1.1)
+    n = min(len(warped), len(faster))
+
+    def likeness(one, other):
+        return np.corrcoef(one[:n].ravel(), other[:n].ravel())[0, 1]
+    assert likeness(warped, faster) > 0.9 > 0.6 > likeness(feature, faster)
+
+
+def test_speeds_are_further_speakers_and_dice_fall_alike_in_every_process(lab, write_feat):
+    files = [write_feat('%s/a.p' % speaker, seed=i) for i, speaker in enumerate('abc')]
+    DB = pd.DataFrame({'filename': files, 'speaker_id': list('abc')})
+    dataset = DvectorDataset(DB, read_MFB, training_transforms(list(AUGMENTATIONS)), {'a': 0, 'b': 1, 'c': 2},
+                             speeds=SPEEDS)
+    torch.manual_seed(0)
+    samples = [dataset[i % 3] for i in range(60)]
+    assert {label for _, label in samples} == set(range(9)) and all(label % 3 == i % 3 for i, (_, label)
+                                                                    in enumerate(samples))
+    assert all(feature.shape == (1, 40, 100) and feature.dtype == torch.float32 for feature, _ in samples)
+    torch.manual_seed(0)
+    share = [dataset[None if i % 2 else i % 3] for i in range(60)]
+    assert all(sample is None for sample in share[1::2])
+    assert all(torch.equal(mine[0], alone[0]) for mine, alone in zip(share[::2], samples[::2]))

@@ -1,0 +1,161 @@
+"""Train the deep dive's variants for the same few steps, test each on people never heard: the table in the README.
+
+    python tests/compare.py <folder that hold_out.py made> <folder for the results> [number of seeds] [variant ...]
+
+Each variant is train.py with the lines of main() and configure.py that VARIANTS gives. Without names, all are trained
+for one epoch that have not been yet, and the table is printed; a variant takes three to twenty minutes on one core.
+"""
+import contextlib
+import copy
+import io
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import configure as c  # noqa: E402
+import train  # noqa: E402
+from DB_wav_reader import LabError, feature_size, find_feats, make_DB, run_script, sex_of  # noqa: E402
+from conftest import lines_of_main, run_copy  # noqa: E402
+from model import available_backends, background_resnet, create_backend, embed_pieces, load_model  # noqa: E402
+from scoring import all_pairs, cosine_scores, equal_error_rate, min_dcf, trial_scores  # noqa: E402
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
+
+# The lines of train.py's main() that all variants change
+COMMON = {'n_epochs': 1, 'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False}
+ADAM = {'optimizer_type': 'adam', 'lr': 1e-3, 'wd': 0.0}  # a network without BatchNorm does not learn at lr = 0.1
+VARIANTS = {
+    'softmax': {},  # everything else as it stands: ResNet-18, average pooling, log filterbank
+    **{loss: {'loss_type': loss} for loss in ('center', 'asoftmax', 'amsoftmax', 'aamsoftmax')},
+    'statistics': {'pooling': 'statistics'},
+    'attentive': {'pooling': 'attentive'},
+    **{name: {'backbone': name} for name in ('resnet34', 'resnet50', 'resnet101', 'resnet152', 'vgg')},
+    **{name: {'backbone': name, **ADAM} for name in ('lstm', 'cnn_lstm')},
+    **{name: {'augment': [name]} for name in ('speed', 'level', 'noise', 'specaugment')},
+    'aam + statistics': {'loss_type': 'aamsoftmax', 'pooling': 'statistics'},
+    'aam + statistics + speed': {'loss_type': 'aamsoftmax', 'pooling': 'statistics', 'augment': ['speed']},
+    'mfcc': {'USE_MFCC': True},  # features of tests/other_features.py, in <folder of hold_out.py>_<name>
+    'delta': {'USE_DELTA': True},
+    'scale': {'USE_SCALE': True},
+    'energies': {'USE_LOGSCALE': False},
+}
+
+
+def train_variant(lines, log_dir, seed):
+    """train.py with some lines of main() changed; what it prints goes to LOG_DIR.log."""
+    values = {**COMMON, **lines, 'seed': seed, 'log_dir': str(log_dir)}
+    with open('%s.log' % log_dir, 'w') as log, contextlib.redirect_stdout(log):
+        run_copy('train.py', lines_of_main('train.py', values))
+
+
+def test_variant(log_dir, feat_dir, n_files):
+    """The figures of a trained model on the first n_files utterances of each speaker below feat_dir, as a dict."""
+    filenames = [name for folder in sorted(Path(feat_dir).glob('*')) for name in find_feats(folder)[:n_files]]
+    model = load_model(False, str(log_dir), 'best', None, None)
+    vectors, speakers = embed_pieces(False, make_DB(filenames, feat_dir, '', ''), model, 100, None)
+    speakers, sexes = np.array(speakers), np.array([sex_of(spk) for spk in speakers])
+    first, second = all_pairs(len(speakers))
+    is_target, same_sex = speakers[first] == speakers[second], sexes[first] == sexes[second]
+    figures = {'parameters': sum(parameter.numel() for parameter in model.parameters()),
+               'targets': int(is_target.sum()), 'impostors': int((~is_target).sum())}
+    for backend in available_backends(model):
+        projected = create_backend(backend, model)(vectors).numpy()
+        scores = trial_scores(projected, first, second)
+        figures[backend] = {
+            'EER': equal_error_rate(scores[is_target], scores[~is_target]),
+            'same-sex EER': equal_error_rate(scores[is_target & same_sex], scores[~is_target & same_sex]),
+            'minDCF': min_dcf(scores[is_target], scores[~is_target]),
+            'identified': identified_from(5, projected, speakers)}
+    return figures
+
+
+def identified_from(n_enrol, vectors, speakers):
+    """Percentage identified, the first n_enrol utterances of each speaker being enrolled and the others tested."""
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    names = sorted(set(speakers))
+    gallery = np.stack([units[speakers == name][:n_enrol].sum(axis=0) for name in names])
+    tested = np.concatenate([np.flatnonzero(speakers == name)[n_enrol:] for name in names])
+    answers = np.array(names)[cosine_scores(units[tested], gallery).argmax(axis=1)]
+    return 100 * np.mean(answers == speakers[tested])
+
+
+def step_ratio(lines, n_pairs=5):
+    """How long a training step of a variant takes, in steps of ResNet-18 with softmax: the median of pairs in turn."""
+    loops = []
+    for these, n_rows in (({}, 40), (lines, feature_size())):
+        criterion = train.create_criterion(these.get('loss_type', 'softmax'), 200, 128, 300)
+        model = background_resnet(128, 200, these.get('backbone', 'resnet18'), pooling=these.get('pooling', 'average'),
+                                  cosine=getattr(criterion, 'cosine', False))
+        optimizer = train.create_optimizer('sgd', model, 1e-3, 0.0)
+        loader = DataLoader([(torch.randn(1, n_rows, c.NUM_WIN_SIZE), i) for i in range(128)], batch_size=64)
+        model = model.to(memory_format=torch.channels_last)
+        loops.append((loader, model, criterion, optimizer))
+    ratios = []
+    for _ in range(1 + n_pairs):  # the first pair warms up
+        seconds = []
+        for loader, model, criterion, optimizer in loops:
+            begin = time.perf_counter()
+            with contextlib.redirect_stdout(io.StringIO()):
+                train.train(loader, model, criterion, optimizer, False, 1, 200)
+            seconds.append(time.perf_counter() - begin)
+        ratios.append(seconds[1] / seconds[0])
+    return statistics.median(ratios[1:])
+
+
+def print_table(out_dir):
+    """A row per variant, the mean over its seeds; in brackets the smallest and the largest."""
+    print('| variant | seeds | parameters | step | EER raw | centred | WCCN | same-sex raw | minDCF raw | identified |')
+    print('|---|---|---|---|---|---|---|---|---|---|')
+    for name in VARIANTS:
+        runs = [json.loads(path.read_text()) for path in sorted(out_dir.glob('%s_[0-9].json' % name))]
+        if not runs:
+            continue
+        row = []
+        for backend, key in (('cosine', 'EER'), ('centre', 'EER'), ('wccn', 'EER'), ('cosine', 'same-sex EER'),
+                             ('cosine', 'minDCF'), ('cosine', 'identified')):
+            values = [run[backend][key] for run in runs]
+            digits = 2 if key == 'minDCF' else 1
+            row.append('%.*f' % (digits, statistics.mean(values)))
+            if len(values) > 1:
+                row[-1] += ' (%.*f to %.*f)' % (digits, min(values), digits, max(values))
+        print('| %s | %d | %.2f M | %.1f | %s |' % (name, len(runs), runs[0]['parameters'] / 1e6,
+                                                  statistics.median(run['step'] for run in runs), ' | '.join(row)))
+
+
+def main():
+    if len(sys.argv) < 3:
+        raise LabError('Give two folders: the one that hold_out.py made, and one for the results.')
+    data_dir, out_dir = sys.argv[1], Path(sys.argv[2])
+    n_seeds = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+    names = sys.argv[4:] or list(VARIANTS)
+    n_files = 25  # of each of the 40 speakers: 12,000 target and 487,500 impostor trials
+
+    out_dir.mkdir(parents=True, exist_ok=True)
+    defaults = copy.copy(vars(c))
+    for seed in range(n_seeds):
+        for name in names:
+            log_dir, result = out_dir / ('%s_%d' % (name, seed)), out_dir / ('%s_%d.json' % (name, seed))
+            if result.exists():
+                continue
+            features = {key: value for key, value in VARIANTS[name].items() if hasattr(c, key)}
+            for key, value in features.items():
+                setattr(c, key, value)
+            feat_dir = '%s_%s' % (data_dir, name) if features else data_dir
+            c.TRAIN_FEAT_DIR = os.path.join(feat_dir, 'train')
+            lines = {key: value for key, value in VARIANTS[name].items() if key not in features}
+            train_variant(lines, log_dir, seed)
+            figures = test_variant(log_dir, os.path.join(feat_dir, 'unseen'), n_files)
+            result.write_text(json.dumps({**figures, 'step': step_ratio(lines)}, indent=1))
+            vars(c).update(defaults)
+    print_table(out_dir)
+
+
+if __name__ == '__main__':
+    run_script(main)

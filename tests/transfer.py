@@ -1,0 +1,92 @@
+"""Learn 20 new speakers from 10 files each: from scratch, with a trained network frozen, with one fine-tuned.
+
+    python tests/transfer.py <folder that hold_out.py made> <checkpoint trained on its train/> <new folder for results>
+
+Trains three times with train.py, its main() changed as APPROACHES says, on speakers the checkpoint has never heard;
+tests every epoch on 40 other files of each. Prints accuracy and time of each epoch and draws transfer.png into the
+folder for the results. Takes some minutes on two cores.
+"""
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import configure as c  # noqa: E402
+import train  # noqa: E402
+from DB_wav_reader import LabError, read_feats_structure, run_script, save_picture  # noqa: E402
+from SR_Dataset import DvectorDataset, ToTensorDevInput, collate_fn_feat_padded, read_MFB  # noqa: E402
+from conftest import lines_of_main, run_copy  # noqa: E402
+from model import load_model  # noqa: E402
+from subset import link_subset  # noqa: E402
+
+import matplotlib.pyplot as plt  # noqa: E402
+import torch  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
+
+N_SPEAKERS, N_FILES, N_TEST_FILES = 20, 10, 40
+# The lines of train.py's main(): 180 utterances are 11 steps of 16
+COMMON = {'n_epochs': 20, 'batch_size': 16, 'lr': 1e-2, 'wd': 5e-4, 'scheduler_type': 'onecycle', 'plot': False}
+APPROACHES = {
+    'from scratch': {'lr': 3e-2},
+    'frozen': {'init_from': None, 'freeze_backbone': True, 'lr': 1e-1},
+    'fine-tuned': {'init_from': None},
+}
+
+
+def run_approach(lines, log_dir):
+    """train.py with some lines of main() changed; what it prints goes to LOG_DIR.log."""
+    values = {**COMMON, **lines, 'log_dir': str(log_dir)}
+    with open('%s.log' % log_dir, 'w') as log, contextlib.redirect_stdout(log):
+        run_copy('train.py', lines_of_main('train.py', values))
+
+
+def accuracies_of(log_dir, test_loader):
+    """The accuracy on the test files after each epoch, in percent, and the seconds of training until then."""
+    epochs = json.loads((log_dir / train.RUN_FILE).read_text())['epochs']
+    accuracies, seconds = [], []
+    for number, entry in enumerate(epochs, 1):
+        with contextlib.redirect_stdout(None):
+            model = load_model(False, str(log_dir), number, None, None)
+        meter = train.AverageMeter()
+        with torch.inference_mode():
+            for inputs, targets in test_loader:
+                meter.update(train.accuracy(model(inputs)[1], targets), len(targets))
+        accuracies.append(meter.avg)
+        seconds.append(entry['seconds'] + (seconds[-1] if seconds else 0))
+    return accuracies, seconds
+
+
+def main():
+    if len(sys.argv) != 4:
+        raise LabError('Give the folder that hold_out.py made, a checkpoint, and a new folder for the results.')
+    unseen_dir, checkpoint, out_dir = Path(sys.argv[1]) / 'unseen', sys.argv[2], Path(sys.argv[3])
+
+    # 20 of the speakers that the checkpoint has never heard: 10 files to learn from, 40 others to test on
+    link_subset(unseen_dir, out_dir / 'train', N_SPEAKERS, slice(N_FILES))
+    link_subset(unseen_dir, out_dir / 'test', N_SPEAKERS, slice(N_FILES, N_FILES + N_TEST_FILES))
+    c.TRAIN_FEAT_DIR = str(out_dir / 'train')
+    test_DB = read_feats_structure(out_dir / 'test')
+    spk_to_idx = {spk: i for i, spk in enumerate(sorted(set(test_DB['speaker_id'])))}
+    test_loader = DataLoader(DvectorDataset(test_DB, read_MFB, [ToTensorDevInput()], spk_to_idx), batch_size=16,
+                             collate_fn=collate_fn_feat_padded)
+
+    fig, ax = plt.subplots()
+    for (name, lines), marker in zip(APPROACHES.items(), 'os^'):
+        if 'init_from' in lines:
+            lines = {**lines, 'init_from': checkpoint}
+        run_approach(lines, out_dir / name.replace(' ', '_'))
+        accuracies, seconds = accuracies_of(out_dir / name.replace(' ', '_'), test_loader)
+        for number, (accuracy, second) in enumerate(zip(accuracies, seconds), 1):
+            print('%-12s  epoch %2d, %5.1f s of training: %5.2f %% of %d test files'
+                  % (name, number, second, accuracy, len(test_DB)), flush=True)
+        ax.plot(seconds, accuracies, marker + '-', label='%s: %.1f %%' % (name, accuracies[-1]), clip_on=False)
+    ax.set(xlabel='seconds of training', ylabel='accuracy (%)', xlim=(0, None), ylim=(0, 100),
+           title='%d new speakers from %d files each, tested on %d others' % (N_SPEAKERS, N_FILES, N_TEST_FILES))
+    ax.legend(loc='lower right')
+    save_picture(fig, out_dir / 'transfer.png')
+
+
+if __name__ == '__main__':
+    run_script(main)
