@@ -117,10 +117,11 @@ def sums_of_components(frames, gmm):
 
 
 def em_step(frames, gmm, variance_floor):
-    """One step of expectation-maximisation (Dempster, Laird & Rubin 1977): (a likelier GMM, mean log likelihood before).
+    """One step of expectation-maximisation (Dempster, Laird & Rubin 1977) on frames (n_frames, n_dims).
 
     Each component takes the share, mean and variance of the frames it got. variance_floor: (n_dims,), without which a
-    component could shrink around one frame.
+    component could shrink around one frame. Returns (GMM, mean log likelihood of a frame under the one before): what
+    the next step returns is never lower.
     """
     counts, sums, squares, mean_log_likelihood = sums_of_components(frames, gmm)
     counts = np.maximum(counts, 1e-10)  # a component that no frame is near
@@ -130,9 +131,9 @@ def em_step(frames, gmm, variance_floor):
 
 
 def train_ubm(frames, n_components, n_iterations, *, seed=0):
-    """The GMM of frames (n_frames, n_dims), from components around random frames by n_iterations steps of EM.
+    """The GMM of frames (n_frames, n_dims): components around random frames, then n_iterations steps of EM.
 
-    Prints the mean log likelihood after each. Raises LabError for more components than frames.
+    Prints the mean log likelihood of a frame before each: it never falls. Raises LabError for more components than frames.
     """
     if not 1 <= n_components <= len(frames):
         raise LabError('n_components = %s: it must be between 1 and the %d frames there are to train on.'

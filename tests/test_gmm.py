@@ -1,0 +1,188 @@
+"""The Gaussian mixtures: against scipy and literal loops, adaptation by hand, speakers told apart, mistakes named."""
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import run_copy
+from scipy.fft import dct
+from scipy.stats import multivariate_normal
+
+import configure as c
+import DB_wav_reader
+import demo_voices
+from DB_wav_reader import LabError
+from SR_Dataset import read_MFB
+from deep_dive import gmm
+from deep_dive.gmm import GMM
+
+SCRIPT = 'deep_dive/gmm.py'
+
+
+@pytest.fixture
+def mixture():
+    """Three components in two dimensions, and 50 frames."""
+    rng = np.random.default_rng(0)
+    components = GMM(np.array([0.5, 0.3, 0.2]), rng.normal(size=(3, 2)), rng.uniform(0.2, 2, (3, 2)))
+    return components, rng.normal(size=(50, 2))
+
+
+def literal_densities(frames, mixture):
+    """weight * density, one frame and component after another: (n_frames, n_components)."""
+    return np.array([[w * multivariate_normal.pdf(x, m, np.diag(v)) for w, m, v in zip(*mixture)] for x in frames])
+
+
+def test_log_likelihood_against_scipy(mixture, monkeypatch):
+    mixture, frames = mixture
+    densities = literal_densities(frames, mixture)
+    assert np.allclose(gmm.component_log_likelihoods(frames, mixture), np.log(densities))
+    assert np.allclose(gmm.log_likelihood(frames, mixture), np.log(densities.sum(axis=1)))
+    monkeypatch.setattr(gmm, 'BLOCK', 7)  # blocks change nothing, the last of them shorter
+    assert np.allclose(gmm.log_likelihood(frames, mixture), np.log(densities.sum(axis=1)))
+    far = gmm.log_likelihood(frames + 1000, mixture)  # where every density is 0 in double precision
+    assert np.isfinite(far).all() and (far < -1e5).all()
+
+
+def test_em_step_against_a_literal_loop(mixture, monkeypatch):
+    mixture, frames = mixture
+    monkeypatch.setattr(gmm, 'BLOCK', 7)
+    floor = np.array([0.3, 0.01])
+    new, mean_log_likelihood = gmm.em_step(frames, mixture, floor)
+    densities = literal_densities(frames, mixture)
+    shares = densities / densities.sum(axis=1, keepdims=True)
+    for k in range(3):
+        count = sum(shares[:, k])
+        mean = sum(s * x for s, x in zip(shares[:, k], frames)) / count
+        variance = sum(s * (x - mean) ** 2 for s, x in zip(shares[:, k], frames)) / count
+        assert new.weights[k] == pytest.approx(count / len(frames))
+        assert np.allclose(new.means[k], mean) and np.allclose(new.variances[k], np.maximum(variance, floor))
+    assert mean_log_likelihood == pytest.approx(np.mean(np.log(densities.sum(axis=1))))
+
+
+def test_em_never_lowers_the_likelihood_and_finds_the_mixture(capsys):
+    rng = np.random.default_rng(1)
+    frames = np.concatenate([rng.normal(-3, 1, (600, 2)), rng.normal(3, 0.5, (200, 2))])
+    ubm = gmm.train_ubm(frames, 2, 30)
+    values = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
+    assert len(values) == 30 and (np.diff(values) >= -1e-4).all() and values[-1] > values[0] + 0.5
+    order = np.argsort(ubm.weights)
+    assert np.allclose(ubm.weights[order], [0.25, 0.75], atol=0.01)
+    assert np.allclose(ubm.means[order], [[3, 3], [-3, -3]], atol=0.2)
+    assert np.allclose(ubm.variances[order], [[0.25, 0.25], [1, 1]], atol=0.2)
+    again = gmm.train_ubm(frames, 2, 30)
+    assert all(np.array_equal(a, b) for a, b in zip(ubm, again))  # seeded
+
+
+def test_a_component_without_frames_does_no_harm():
+    frames = np.random.default_rng(2).normal(size=(100, 2))
+    start = GMM(np.array([0.5, 0.5]), np.array([[0.0, 0.0], [1e4, 1e4]]), np.ones((2, 2)))
+    for _ in range(3):
+        start, mean_log_likelihood = gmm.em_step(frames, start, np.full(2, 0.01))
+    assert np.isfinite(mean_log_likelihood) and all(np.isfinite(part).all() for part in start)
+
+
+def test_adaptation_by_hand():
+    ubm = GMM(np.array([0.5, 0.5]), np.array([[0.0], [100.0]]), np.ones((2, 1)))
+    adapted = gmm.adapt(ubm, np.full((4, 1), 2.0), 16)  # four frames, all of the first component's
+    assert np.allclose(adapted.means, [[4 / (4 + 16) * 2.0], [100.0]])  # the other one got none, and stays
+    assert np.array_equal(adapted.weights, ubm.weights) and np.array_equal(adapted.variances, ubm.variances)
+    many = gmm.adapt(ubm, np.full((10 ** 6, 1), 2.0), 16)
+    assert many.means[0, 0] == pytest.approx(2.0, abs=1e-4)
+    assert gmm.adapt(ubm, np.full((4, 1), 2.0), 1e9).means[0, 0] == pytest.approx(0, abs=1e-7)
+
+
+def test_frames_are_cepstra_of_what_is_not_silent(lab):
+    feature = np.random.default_rng(0).uniform(1, 60, (300, 40))
+    feature[100:150] = 0  # on the floor
+    DB_wav_reader.write_feature('a/u.p', feature - feature.mean(axis=0), 'a')
+    frames = gmm.frames_of('a/u.p')
+    assert frames.shape == (300 - 2 * 50 - 50, gmm.N_CEPSTRA)
+    assert np.allclose(frames, dct(np.delete(feature[50:250], np.s_[50:100], 0), norm='ortho')[:, :gmm.N_CEPSTRA])
+    DB_wav_reader.write_feature('a/silent.p', np.zeros((300, 40)), 'a')
+    with pytest.raises(LabError, match='silent.p: all frames are silent'):
+        gmm.frames_of('a/silent.p')
+
+
+@pytest.fixture
+def two_speakers(lab):
+    """Four utterances of each of two speakers, who differ in their filters' mean and nothing else; their UBM."""
+    rng = np.random.default_rng(3)
+    tilts = {'ann': np.linspace(0, 3, 40), 'bob': np.linspace(3, 0, 40)}
+    for speaker, tilt in tilts.items():
+        for i in range(4):
+            feature = rng.normal(0, 3, (160 + 10 * i, 40)) + tilt
+            feature[80] = -30  # a floor that all filters have in common
+            DB_wav_reader.write_feature('unseen/%s/%d.p' % (speaker, i), feature, speaker)
+    DB = DB_wav_reader.read_feats_structure('unseen')
+    return DB, gmm.train_ubm(np.concatenate(gmm.read_frames(DB)), 4, 5)
+
+
+def test_two_speakers_are_told_apart(two_speakers, capsys):
+    DB, ubm = two_speakers
+    enroll_DB, test_DB = gmm.split_first(DB, 2, 4)
+    assert list(enroll_DB['filename'].str[-3:]) == ['0.p', '1.p'] * 2
+    assert list(test_DB['filename'].str[-3:]) == ['2.p', '3.p'] * 2
+    capsys.readouterr()
+    scores, spk_list = gmm.identify(enroll_DB, test_DB, ubm, 16)
+    assert spk_list == ['ann', 'bob'] and scores.shape == (4, 2)
+    assert (scores.argmax(axis=1) == [0, 0, 1, 1]).all()
+    assert 'Accuracy : 100.00 % of 4 utterances' in capsys.readouterr().out
+
+
+def test_all_pairs_against_one_pair_after_another(two_speakers, monkeypatch):
+    DB, ubm = two_speakers
+    monkeypatch.setattr(gmm, 'UTTERANCES_AT_ONCE', 3)
+    scores, first, second = gmm.score_pairs(DB, ubm, 16)
+    assert len(scores) == 8 * 7 // 2
+    frames = gmm.read_frames(DB)
+    for score, i, j in zip(scores, first, second):
+        model = gmm.adapt(ubm, frames[i], 16)
+        ratio = gmm.log_likelihood(frames[j], model) - gmm.log_likelihood(frames[j], ubm)
+        assert i < j and score == pytest.approx(ratio.mean())
+    same = np.array(DB['speaker_id'])[first] == np.array(DB['speaker_id'])[second]
+    assert scores[same].min() > scores[~same].max()
+
+
+def test_main_on_demo_voices(lab, capsys):
+    demo_voices.make_train_features(c.TRAIN_FEAT_DIR, n_voices=40, n_utterances=3)
+    demo_voices.make_test_features(c.TEST_WAV_DIR, c.TEST_FEAT_DIR)
+    capsys.readouterr()
+    run_copy(SCRIPT, [('n_components = 64', 'n_components = 32'), ('n_iterations = 20', 'n_iterations = 8'),
+                      ('unseen_dir = None', 'unseen_dir = c.TRAIN_FEAT_DIR'), ('n_each = 25', 'n_each = 3'),
+                      ('n_enroll = 5', 'n_enroll = 2')])
+    out = capsys.readouterr().out
+    assert out.startswith('Background model: 32 Gaussians, 120 utterances, ')
+    accuracies = [float(line.split()[2]) for line in out.splitlines() if line.startswith('Accuracy : ')]
+    eers = [float(line.split()[2]) for line in out.splitlines() if line.startswith('EER : ')]
+    assert accuracies[0] >= 90 and accuracies[1] >= 50  # of 10 voices, and of 40 by 2 short utterances of each
+    assert eers[0] <= 10 and eers[1] <= 30
+    for line in ('=== Speaker identification: whole files ===', 'Target trials : 10', 'Impostor trials : 90',
+                 '=== Speaker identification: 40 speakers, 2 utterances of each enrolled ===',
+                 'Target trials : 120', 'Impostor trials : %d' % (120 * 119 // 2 - 120)):
+        assert line in out.splitlines()
+
+
+def test_mistakes_are_named(lab, write_feat, stopped_with):
+    def stopped(*replacements):
+        return stopped_with(lambda: run_copy(SCRIPT, [('n_components = 64', 'n_components = 2'), *replacements]))
+
+    for name in ('enroll', 'test'):
+        for speaker in ('ann', 'bob'):
+            write_feat('%s/%s/%s.p' % (c.TEST_FEAT_DIR, speaker, name))
+    assert 'does not exist' in stopped()  # this folder is not the project's: no demo voices are made in it
+    for i in range(3):
+        write_feat('%s/eve/%d.p' % (c.TRAIN_FEAT_DIR, i), seed=i)
+    assert 'n_components = 1000: it must be between 1 and the 300 frames' in stopped(
+        ('n_components = 2', 'n_components = 1000'))
+    assert 'n_components = 0' in stopped(('n_components = 2', 'n_components = 0'))
+    assert 'n_utterances = 0' in stopped(('n_utterances = 1000', 'n_utterances = 0'))
+    assert 'relevance = 0: it must be a positive number' in stopped(('relevance = 16', 'relevance = 0'))
+    assert 'n_enroll = 5, n_each = 25: of the 3 utterances of eve' in stopped(
+        ('unseen_dir = None', 'unseen_dir = c.TRAIN_FEAT_DIR'))
+    assert 'nowhere does not exist' in stopped(('unseen_dir = None', "unseen_dir = 'nowhere'"))
+
+
+def test_first_utterances_need_some_to_test_with():
+    DB = pd.DataFrame({'filename': ['a/1', 'a/2', 'b/1'], 'speaker_id': ['a', 'a', 'b']})
+    with pytest.raises(LabError, match='of the 1 utterances of b none would be left'):
+        gmm.split_first(DB, 1, 25)
+    with pytest.raises(LabError, match='n_enroll = 0'):
+        gmm.split_first(DB, 0, 25)
