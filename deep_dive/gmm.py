@@ -133,7 +133,8 @@ def em_step(frames, gmm, variance_floor):
 def train_ubm(frames, n_components, n_iterations, *, seed=0):
     """The GMM of frames (n_frames, n_dims): components around random frames, then n_iterations steps of EM.
 
-    Prints the mean log likelihood of a frame before each: it never falls. Raises LabError for more components than frames.
+    Prints the mean log likelihood of a frame before each: it never falls. Raises LabError for more components than
+    frames.
     """
     if not 1 <= n_components <= len(frames):
         raise LabError('n_components = %s: it must be between 1 and the %d frames there are to train on.'
@@ -226,7 +227,7 @@ def main():
 
     # The background model
     n_utterances = 1000  # it hears so many, drawn at random: 40 minutes. More are slower and change little
-    n_components = 64  # Gaussians; try 16, 128, 256. Long recordings fill more of them
+    n_components = 64  # Gaussians; try 16, 128, 256: utterances of a few seconds do not fill so many
     n_iterations = 20  # of EM
     seed = 0  # of both draws: utterances, and frames to start from
 
