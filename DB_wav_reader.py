@@ -367,6 +367,13 @@ def other_settings(settings):
                      for name in there if there[name] != here.get(name))
 
 
+def require_log_filterbank(what):
+    """Raise LabError, naming what asks for it, where configure.py describes other features than log filterbanks."""
+    if c.USE_MFCC or c.USE_DELTA or c.USE_SCALE or not c.USE_LOGSCALE:
+        raise LabError('%s works on log filterbank energies: in configure.py, set USE_LOGSCALE = True,\n'
+                       'and USE_MFCC, USE_DELTA and USE_SCALE to False.' % what)
+
+
 def feature_size():
     """The number of rows of a feature map, n_dims: the filters or coefficients, three times as many with USE_DELTA."""
     return (c.N_CEPSTRUM if c.USE_MFCC else c.FILTER_BANK) * (3 if c.USE_DELTA else 1)

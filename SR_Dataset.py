@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import configure as c
 from DB_wav_reader import LabError, feature_of_wav, feature_size, is_wav, other_settings, read_pickles, speaker_of
-from DB_wav_reader import trim_silence
+from DB_wav_reader import require_log_filterbank, trim_silence
 
 MAX_DECIBELS = 1000  # no feature is as large, in units of 20*log10
 
@@ -175,9 +175,8 @@ def training_transforms(augment):
     if not isinstance(augment, list) or not set(augment) <= set(AUGMENTATIONS):
         raise LabError('augment = %r: it must be a list of some of %s, such as %s.'
                        % (augment, ', '.join(AUGMENTATIONS), AUGMENTATIONS[:2]))
-    if set(augment) - {'specaugment'} and (c.USE_MFCC or c.USE_DELTA or c.USE_SCALE or not c.USE_LOGSCALE):
-        raise LabError("augment = %r: all but 'specaugment' work on log filterbank energies, not on the features that "
-                       "configure.py\nasks for. Set augment = [] or ['specaugment']." % augment)
+    if set(augment) - {'specaugment'}:
+        require_log_filterbank('augment = %r' % augment)
     transforms = [AttenuatedInput()] if 'level' in augment else []
     transforms += [NoisyInput()] if 'noise' in augment else []
     transforms += [TruncatedInputfromMFB()]

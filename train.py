@@ -39,7 +39,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 from tqdm import tqdm
 
-TEXT_SETTINGS = ['backbone', 'pooling', 'loss_type', 'init_from', 'optimizer_type', 'scheduler_type', 'log_dir']
+TEXT_SETTINGS = ['backbone', 'pooling', 'loss_type', 'augment', 'init_from', 'optimizer_type', 'scheduler_type',
+                 'log_dir']
 RUN_FILE = 'run.json'  # beside the checkpoints: the settings and losses of the run that wrote them
 BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss
 TRAINING_ONLY = ['optimizer', 'scheduler', 'random', 'criterion']  # what that file leaves out

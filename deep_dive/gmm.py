@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 # The lab's own first, as in demo_voices.py
 import configure as c  # noqa: E402
-from DB_wav_reader import LabError, read_feats_structure, run_script, split_enroll_and_test  # noqa: E402
+from DB_wav_reader import LabError, read_feats_structure, require_log_filterbank, run_script  # noqa: E402
+from DB_wav_reader import split_enroll_and_test  # noqa: E402
 from SR_Dataset import read_MFB  # noqa: E402
 from demo_voices import provide_test_features, provide_train_features  # noqa: E402
 from identification import answers, print_precision_and_recall  # noqa: E402
@@ -241,6 +242,7 @@ def main():
     n_enroll = 5  # of these enrol the speaker, for identification
 
     # Draw the utterances for the background model, and train it
+    require_log_filterbank('deep_dive/gmm.py')
     provide_train_features()
     train_DB = read_feats_structure(train_dir)
     if not 1 <= n_utterances:

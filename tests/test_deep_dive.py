@@ -170,7 +170,7 @@ def test_misspelt_augment_lists_the_known(few_utterances, stopped_with, monkeypa
         assert 'must be a list of some of speed, level, noise, specaugment' in stopped_with(
             lambda: run_copy('train.py', ONE_EPOCH + [line]))
     monkeypatch.setattr(c, 'USE_MFCC', True)
-    with pytest.raises(LabError, match="all but 'specaugment' work on log filterbank energies"):
+    with pytest.raises(LabError, match='works on log filterbank energies'):
         training_transforms(['level'])
     training_transforms(['specaugment'])
 
@@ -186,7 +186,8 @@ def test_transfer(six_voices, few_utterances, stopped_with, capsys):
         after = torch.load('kept_%s/checkpoint_1.pth' % is_kept)['state_dict']
         assert after['last.weight'].shape == (3, 128)
         assert is_kept == all(torch.equal(before[name], after[name]) for name in before if not name.startswith('last.'))
-    accuracies = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines() if 'Validation: Loss' in line]
+    lines = capsys.readouterr().out.splitlines()
+    accuracies = [float(line.split()[-1]) for line in lines if 'Validation: Loss' in line]
     assert min(accuracies) > 60  # of three voices, of which a network from scratch knows nothing after one step
 
     for lines, message in (([freeze], 'freeze_backbone = True without init_from'),
@@ -263,7 +264,7 @@ def test_speed_by_hand_and_against_the_waveform():
 
     def likeness(one, other):
         return np.corrcoef(one[:n].ravel(), other[:n].ravel())[0, 1]
-    assert likeness(warped, faster) > 0.9 > 0.6 > likeness(feature, faster)
+    assert likeness(warped, faster) > 0.9 > 0.7 > likeness(feature, faster)
 
 
 def test_speeds_are_further_speakers_and_dice_fall_alike_in_every_process(lab, write_feat):
