@@ -19,11 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configure as c  # noqa: E402
 import train  # noqa: E402
-from DB_wav_reader import LabError, feature_size, find_feats, make_DB, run_script, sex_of  # noqa: E402
+from DB_wav_reader import BLACK, LabError, feature_size, find_feats, make_DB, run_script, save_picture  # noqa: E402
+from DB_wav_reader import sex_of  # noqa: E402
 from conftest import lines_of_main, run_copy  # noqa: E402
 from model import available_backends, background_resnet, create_backend, embed_pieces, load_model  # noqa: E402
 from scoring import all_pairs, cosine_scores, equal_error_rate, min_dcf, trial_scores  # noqa: E402
 
+import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
@@ -109,23 +111,45 @@ def step_ratio(lines, n_pairs=5):
     return statistics.median(ratios[1:])
 
 
-def print_table(out_dir):
+def results_of(out_dir):
+    """Dict variant -> list of the figures of its seeds, of those that have been trained."""
+    runs = {name: [json.loads(path.read_text()) for path in sorted(out_dir.glob('%s_[0-9].json' % name))]
+            for name in VARIANTS}
+    return {name: figures for name, figures in runs.items() if figures}
+
+
+def draw_results(results, filename):
+    """The equal error rate of each variant, raw and centred; a line from the best to the worst of its seeds."""
+    fig, ax = plt.subplots(figsize=(8, 0.4 * len(results) + 1.5))
+    for backend, label, marker, offset in (('cosine', 'raw', 'o', 0.12), ('centre', 'centred', 's', -0.12)):
+        rates = [[run[backend]['EER'] for run in runs] for runs in results.values()]
+        rows = len(results) - np.arange(len(results)) + offset  # the first variant on top
+        means = np.array([statistics.mean(values) for values in rates])
+        spread = [means - [min(values) for values in rates], [max(values) for values in rates] - means]
+        ax.errorbar(means, rows, xerr=spread, fmt=marker, label=label, capsize=3)
+    first = results['softmax']
+    ax.axvline(statistics.mean(run['cosine']['EER'] for run in first), linestyle=':', color=BLACK)
+    ax.set(yticks=len(results) - np.arange(len(results)), yticklabels=list(results), xlabel='equal error rate (%)',
+           title='One epoch each, tested on 40 people never heard:\nleft of the dotted line is better than the slides')
+    ax.legend()
+    save_picture(fig, filename)
+
+
+def print_table(results):
     """A row per variant, the mean over its seeds; in brackets the smallest and the largest."""
-    print('| variant | seeds | parameters | step | EER raw | centred | WCCN | same-sex raw | minDCF raw | identified |')
+    print("| lines | seeds | parameters | step | EER raw | centred | WCCN | same sex: raw, centred | minDCF | found |")
     print('|---|---|---|---|---|---|---|---|---|---|')
-    for name in VARIANTS:
-        runs = [json.loads(path.read_text()) for path in sorted(out_dir.glob('%s_[0-9].json' % name))]
-        if not runs:
-            continue
+    for name, runs in results.items():
         row = []
         for backend, key in (('cosine', 'EER'), ('centre', 'EER'), ('wccn', 'EER'), ('cosine', 'same-sex EER'),
-                             ('cosine', 'minDCF'), ('cosine', 'identified')):
+                             ('centre', 'same-sex EER'), ('cosine', 'minDCF'), ('cosine', 'identified')):
             values = [run[backend][key] for run in runs]
-            digits = 2 if key == 'minDCF' else 1
-            row.append('%.*f' % (digits, statistics.mean(values)))
-            if len(values) > 1:
-                row[-1] += ' (%.*f to %.*f)' % (digits, min(values), digits, max(values))
-        print('| %s | %d | %.2f M | %.1f | %s |' % (name, len(runs), runs[0]['parameters'] / 1e6,
+            row.append('%.*f' % (2 if key == 'minDCF' else 1, statistics.mean(values)))
+            if len(values) > 1 and key == 'EER':
+                row[-1] += ' (%.1f to %.1f)' % (min(values), max(values))
+        row[3:5] = [', '.join(row[3:5])]
+        lines = ', '.join('`%s = %r`' % line for line in VARIANTS[name].items()) or 'as it stands'
+        print('| %s | %d | %.2f M | %.1f | %s |' % (lines, len(runs), runs[0]['parameters'] / 1e6,
                                                   statistics.median(run['step'] for run in runs), ' | '.join(row)))
 
 
@@ -154,7 +178,8 @@ def main():
             figures = test_variant(log_dir, os.path.join(feat_dir, 'unseen'), n_files)
             result.write_text(json.dumps({**figures, 'step': step_ratio(lines)}, indent=1))
             vars(c).update(defaults)
-    print_table(out_dir)
+    print_table(results_of(out_dir))
+    draw_results(results_of(out_dir), out_dir / 'compare.png')
 
 
 if __name__ == '__main__':
