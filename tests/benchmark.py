@@ -4,10 +4,12 @@
 
 Times both in one run, in turn, on the machine at hand: training epochs (data included), epochs with validation, and the
 enrolment of ten speakers. Prints the ratios' median, smallest and largest. Besides: memory and time of samples that are
-read from their files, and training steps of one and of two processes with one thread each. Without a folder of feature
-files it makes demo voices in a temporary one; writes nothing else. Takes about ten minutes on two cores.
+read from their files, what augmentation costs, and training steps of one and of two processes with one thread each.
+Without a folder of feature files it makes demo voices in a temporary one; writes nothing else. Takes about ten minutes
+on two cores.
 """
 import contextlib
+import copy
 import io
 import math
 import pickle
@@ -33,8 +35,8 @@ import demo_voices  # noqa: E402
 import model as lab_model  # noqa: E402
 import train  # noqa: E402
 from DB_wav_reader import LabError, feature_size, find_feats, run_script, write_feature  # noqa: E402
-from SR_Dataset import DvectorDataset, ToTensorInput, TruncatedInputfromMFB, collate_fn_feat_padded  # noqa: E402
-from SR_Dataset import read_MFB  # noqa: E402
+from SR_Dataset import AUGMENTATIONS, SPEEDS, DvectorDataset, ToTensorInput, TruncatedInputfromMFB  # noqa: E402
+from SR_Dataset import collate_fn_feat_padded, read_MFB, training_transforms  # noqa: E402
 from scoring import cosine_scores  # noqa: E402
 
 
@@ -164,6 +166,28 @@ def compare_training(n_pairs, n_utterances, batch_size, valid_batch_size):
     lab_model.has_bfloat16 = has_bfloat16
 
 
+def measure_augmentation(n_pairs, batch_size):
+    """What each augmentation adds to a training step, data included: of a step, in percent."""
+    train_data, _, n_classes = quietly(train.load_dataset, 10)
+    batch = [torch.stack(column) for column in zip(*((train_data[i][0], torch.tensor(train_data[i][1]))
+                                                     for i in range(batch_size)))]
+    loader = DataLoader(list(zip(*batch)), batch_size)  # one step, its samples at hand
+    model = lab_model.background_resnet(128, n_classes).to(lab_model.get_device(True),
+                                                           memory_format=torch.channels_last)
+    optimizer = train.create_optimizer('sgd', model, 0.01, 1e-4)
+    for augment in [[name] for name in AUGMENTATIONS] + [AUGMENTATIONS]:
+        augmented = copy.copy(train_data)
+        augmented.transforms = training_transforms(augment)
+        augmented.speeds = SPEEDS if 'speed' in augment else SPEEDS[:1]
+        shares = []
+        for _ in range(1 + n_pairs):  # the first warms up
+            step = seconds(quietly, train.train, loader, model, nn.CrossEntropyLoss(), optimizer, True, 1, n_classes)
+            plain, more = (seconds(lambda: [data[i] for i in range(batch_size)]) for data in (train_data, augmented))
+            shares.append(100 * (more - plain) / (step + plain))
+        print('augment = %s: %.1f %% of a training step more (%.1f to %.1f)'
+              % (augment, np.median(shares[1:]), min(shares[1:]), max(shares[1:])), flush=True)
+
+
 def compare_enrolment(n_pairs, n_speakers, n_frames, test_frames):
     device = lab_model.get_device(True)
     rng = np.random.default_rng(0)
@@ -278,6 +302,7 @@ def main():
         if len(sys.argv) == 1:
             demo_voices.make_train_features(c.TRAIN_FEAT_DIR)
         compare_training(n_pairs, n_utterances, batch_size, valid_batch_size)
+        measure_augmentation(n_pairs, batch_size)
     compare_enrolment(n_pairs, n_speakers, n_frames, test_frames)
     measure_scoring(n_enrolled, embedding_size)
 
