@@ -3,7 +3,7 @@
     python tests/transfer.py <folder that hold_out.py made> <checkpoint trained on its train/> <new folder for results>
 
 Trains three times with train.py, its main() changed as APPROACHES says, on speakers the checkpoint has never heard;
-tests every epoch on 40 other files of each. Prints accuracy and time of each epoch and draws transfer.png into the
+tests every epoch on 20 other files of each. Prints accuracy and time of each epoch and draws transfer.png into the
 folder for the results. Takes some minutes on two cores.
 """
 import contextlib
@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import torch  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-N_SPEAKERS, N_FILES, N_TEST_FILES = 20, 10, 40
+N_SPEAKERS, N_FILES, N_TEST_FILES = 20, 10, 20
 # The lines of train.py's main(): 180 utterances are 11 steps of 16
 COMMON = {'n_epochs': 20, 'batch_size': 16, 'lr': 1e-2, 'wd': 5e-4, 'scheduler_type': 'onecycle', 'plot': False}
 APPROACHES = {
