@@ -84,8 +84,8 @@ class TruncatedInputfromMFB:
 def change_speed(feature, speed):
     """As if played `speed` times as fast: (n_frames, FILTER_BANK) -> (n_frames / speed, FILTER_BANK).
 
-    Time is divided and frequency multiplied by it, both by linear interpolation; the voice becomes another one. As
-    "3-way speed perturbation with new speakers" in Yamamoto et al. 2019, on the filterbank in place of the waveform.
+    Time is divided and frequency multiplied by it, both by linear interpolation; the voice becomes another one. After
+    Yamamoto et al. 2019 (speed perturbation that makes new speakers), on the filterbank in place of the waveform.
     """
     times = np.arange(int((len(feature) - 1) / speed) + 1) * speed  # in frames of the original
     frame = np.minimum(times.astype(int), len(feature) - 2)
@@ -94,12 +94,16 @@ def change_speed(feature, speed):
     return slower @ filter_warp(speed, feature.shape[1])
 
 
+def filter_centres(n_filters):
+    """The frequencies at which the mel filters of python_speech_features are highest: (n_filters,) in Hz."""
+    return mel2hz(hz2mel(c.SAMPLE_RATE / 2) * np.arange(1, n_filters + 1) / (n_filters + 1))
+
+
 @functools.cache
 def filter_warp(speed, n_filters):
     """(n_filters, n_filters) matrix: log energies times it are those of a voice of `speed` times the frequencies."""
-    top = hz2mel(c.SAMPLE_RATE / 2)
-    centres = mel2hz(top * np.arange(1, n_filters + 1) / (n_filters + 1))  # Hz
-    place = np.clip(hz2mel(centres / speed) / top * (n_filters + 1) - 1, 0, n_filters - 1)  # in filters, from 0
+    mel = hz2mel(filter_centres(n_filters) / speed)
+    place = np.clip(mel / hz2mel(c.SAMPLE_RATE / 2) * (n_filters + 1) - 1, 0, n_filters - 1)  # in filters, from 0
     return np.maximum(0, 1 - np.abs(np.arange(n_filters)[:, None] - place)).astype(np.float32)
 
 
@@ -134,7 +138,7 @@ class NoisyInput:
     def __init__(self):
         noise = np.random.default_rng(0).normal(size=NOISE_SECONDS * c.SAMPLE_RATE)
         self.noise = fbank(noise, c.SAMPLE_RATE, c.WIN_LENGTH, c.WIN_STEP, c.FILTER_BANK)[0].astype(np.float32)
-        self.filters = np.arange(1, c.FILTER_BANK + 1, dtype=np.float32)
+        self.frequency = (filter_centres(c.FILTER_BANK) / 1000).astype(np.float32)  # kHz
 
     def __call__(self, frames_features):
         is_noisy, snr, slope, start = torch.rand(4).tolist()
@@ -142,11 +146,12 @@ class NoisyInput:
             return frames_features
         above_floor = frames_features - frames_features.min(axis=0)
         energy = c.ENERGY_FLOOR * np.exp(above_floor / PER_NEPER)  # (n_frames, FILTER_BANK)
+        energy[above_floor == 0] = 0  # what is on the floor has no more than that
         frames = (int(start * len(self.noise)) + np.arange(len(energy))) % len(self.noise)
-        noise = self.noise[frames] * self.filters ** (-MAX_SLOPE * slope)
+        noise = self.noise[frames] * self.frequency ** (-MAX_SLOPE * slope)
         noise *= energy.sum() / noise.sum() * 10 ** (-(MIN_SNR + (MAX_SNR - MIN_SNR) * snr) / 10)
-        noisy = PER_NEPER * np.log(energy + noise)
-        silence = PER_NEPER * np.log(c.ENERGY_FLOOR + noise[:50]).mean(axis=0)
+        noisy = PER_NEPER * np.log(np.maximum(energy + noise, c.ENERGY_FLOOR))
+        silence = PER_NEPER * np.log(np.maximum(noise[:50], c.ENERGY_FLOOR)).mean(axis=0)
         return noisy - mean_with_silence(noisy, silence)
 
 
@@ -227,8 +232,8 @@ class DvectorDataset(Dataset):
     loader: file -> (feature, label); transforms: called one after another on a feature; spk_to_idx: speaker -> index.
     speeds: each time, an utterance comes at one of them; at the k-th, it is by speaker index + k * n_speakers.
     Every file is read and checked once. Features stay in memory as float32 up to cache_gb (10^9 bytes); of the others,
-    each sample reads from its file just the frames it needs. Raises LabError for a file that cannot be used: here,
-    before the first epoch, rather than in the middle of it.
+    each sample reads from its file just the frames it needs, or all of them for another speed, level or noise. Raises
+    LabError for a file that cannot be used: here, before the first epoch, rather than in the middle of it.
     """
 
     def __init__(self, DB, loader, transforms, spk_to_idx, *, cache_gb=4.0, speeds=(1.0,)):

@@ -18,13 +18,14 @@ import configure as c
 from DB_wav_reader import ORANGE, LabError, run_script, save_picture, speaker_of, split_enroll_and_test, test_file_of
 from demo_voices import provide_test_features
 from model import check_enrolled, create_backend, embed_pieces, get_embeddings, load_enroll_embeddings, load_model
+from model import unchanged
 from scoring import cosine_scores, equal_error_rate, is_number
 
 UNKNOWN = 'unknown'  # the answer where nobody is near enough
 
 
 def perform_identification(use_cuda, model, embeddings, test_filename, test_frames, spk_list, *, thres=None,
-                           project=lambda d_vectors: d_vectors):
+                           project=unchanged):
     """Print who of spk_list speaks in test_filename, and the cosine similarity of each. Returns the best speaker's
     name, or 'unknown' where no score is above thres (None: the nearest is always the answer).
 
@@ -85,7 +86,7 @@ def draw_confusion(true_spks, predicted_spks, filename):
     save_picture(fig, filename)
 
 
-def score_matrix(pieces, embeddings, spk_list, project):
+def score_matrix(pieces, embeddings, spk_list, project=unchanged):
     """Cosine similarity of every piece (n, embedding_size) with every speaker of spk_list: (n, n_speakers) array."""
     gallery = F.normalize(torch.cat([embeddings[spk] for spk in spk_list]))  # (n_speakers, embedding_size)
     return cosine_scores(project(pieces).numpy(), project(gallery).numpy())

@@ -41,34 +41,33 @@ class background_resnet(nn.Module):
     """Speaker classifier on a ResNet; the layer before the classifier is the speaker embedding, the d-vector.
 
     A feature map (batch, 1, n_dims, n_frames) of any length goes in; spk_embedding (batch, embedding_size) and logits
-    (batch, num_classes) come out. d-vectors: Variani et al. 2014. cosine: as the losses with an angular margin want it
-    (deep_dive/losses.py), the embedding is normalised by BatchNorm, and in place of logits come the cosines of its
-    angle to the weights of each class. Raises LabError for an unknown backbone or pooling.
+    (batch, num_classes) come out. d-vectors: Variani et al. 2014. head: 'slides'; 'normalised': the embedding is that
+    after BatchNorm; 'cosine': and in place of logits come the cosines of its angle to the weights of each class, as
+    losses with an angular margin want it (deep_dive/losses.py). Raises LabError for an unknown backbone or pooling.
     """
 
-    def __init__(self, embedding_size, num_classes, backbone='resnet18', *, pooling='average', cosine=False):
+    def __init__(self, embedding_size, num_classes, backbone='resnet18', *, pooling='average', head='slides'):
         super().__init__()
         for name, value, known in (('backbone', backbone, BACKBONES), ('pooling', pooling, POOLINGS)):
             if value not in known:
                 raise LabError('unknown %s: %s. Choose one of %s.' % (name, value, ', '.join(known)))
-        self.settings = {'backbone': backbone, 'pooling': pooling, 'cosine': cosine}  # what rebuilds it
+        self.settings = {'backbone': backbone, 'pooling': pooling, 'head': head}  # what rebuilds it
         self.pretrained = BACKBONES[backbone]()
         self.pooling = POOLINGS[pooling](self.pretrained.out_channels, rows_of(self.pretrained))
         self.fc0 = nn.Linear(self.pooling.out_size, embedding_size)
         self.bn0 = nn.BatchNorm1d(embedding_size)
-        self.last = nn.Linear(embedding_size, num_classes, bias=not cosine)
+        self.last = nn.Linear(embedding_size, num_classes, bias=head != 'cosine')
         self.is_frozen = False
 
     def forward(self, x):  # (batch, 1, 40, n_frames)
         out = self.pretrained(x)  # (batch, 128, 5, n_frames / 8)
         out = self.pooling(out)  # (batch, 128)
         spk_embedding = self.fc0(out)  # (batch, embedding_size)
-        if self.settings['cosine']:
-            spk_embedding = self.bn0(spk_embedding)
-            return spk_embedding, cosines(spk_embedding, self.last.weight)
-        out = F.relu(self.bn0(spk_embedding))
-        return spk_embedding, self.last(out)  # logits: (batch, num_classes)
-
+        normalised = self.bn0(spk_embedding)
+        if self.settings['head'] == 'cosine':
+            return normalised, cosines(normalised, self.last.weight)
+        logits = self.last(F.relu(normalised))  # (batch, num_classes)
+        return (spk_embedding if self.settings['head'] == 'slides' else normalised), logits
 
     def freeze_backbone(self):
         """From now on only the last layer learns; BatchNorm keeps its statistics, too."""
@@ -175,7 +174,7 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
         state_dict = {name: value for name, value in checkpoint['state_dict'].items() if 'pretrained.fc.' not in name}
         saved_classes, saved_size = state_dict['last.weight'].shape
         model = background_resnet(saved_size, saved_classes, checkpoint.get('backbone', 'resnet18'),
-                                  pooling=checkpoint.get('pooling', 'average'), cosine=checkpoint.get('cosine', False))
+                                  pooling=checkpoint.get('pooling', 'average'), head=checkpoint.get('head', 'slides'))
         model.load_state_dict(state_dict)
     except (LabError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise LabError('%s: no checkpoint of the network in model.py (%s)' % (filename, in_one_line(error))) from error
@@ -258,7 +257,7 @@ def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
 
 
 BACKENDS = ['cosine', 'centre', 'lda', 'wccn']
-LDA_SIZE = 100  # dimensions that LDA keeps
+LDA_SIZE = 100  # dimensions that LDA keeps; one fewer than speakers, where these are fewer
 WCCN_SMOOTHING = 0.1  # share of the mean variance that is added to the within-speaker covariance
 
 
@@ -266,8 +265,9 @@ def estimate_backend(d_vectors, labels):
     """What `backend` needs to know of the training set: dict of tensors 'mean', 'lda' and 'wccn', each of float32.
 
     d_vectors: (n, embedding_size) tensor of unit length; labels: (n,) speakers. With W the covariance within speakers
-    and B that of the speakers' means: LDA maximises a'Ba / a'Wa (Dehak et al. 2011, equation 14); WCCN is the Cholesky
-    factor of W^-1 (Hatch et al. 2006), W smoothed as in that paper's equation 12, so that few recordings will do.
+    and B that of the speakers' means: LDA is the axes a of the largest a'Ba / a'Wa (Dehak et al. 2011), each of
+    variance a'Wa = 1; WCCN is the Cholesky factor of W^-1 (Hatch et al. 2006). W is smoothed, as there, so that few
+    recordings will do. With as many axes as the embedding has, both would give the same cosines.
     """
     vectors, labels = d_vectors.double().numpy(), np.asarray(labels)
     mean = vectors.mean(axis=0, keepdims=True)
@@ -278,10 +278,16 @@ def estimate_backend(d_vectors, labels):
     within = (vectors - means[number]).T @ (vectors - means[number]) / max(1, len(vectors) - len(speakers))
     within += WCCN_SMOOTHING * max(np.trace(within) / len(within), 1e-9) * np.eye(len(within))
     between = np.cov(means.T, aweights=counts, ddof=0)
-    lda = eigh(between, within)[1][:, ::-1][:, :LDA_SIZE]  # the largest last, as eigh sorts them
+    n_axes = min(LDA_SIZE, len(speakers) - 1)
+    lda = eigh(between, within)[1][:, ::-1][:, :n_axes]  # eigh sorts the largest last
     wccn = np.linalg.cholesky(np.linalg.inv(within))
     return {name: torch.from_numpy(np.ascontiguousarray(value, np.float32))
             for name, value in (('mean', mean), ('lda', lda), ('wccn', wccn))}
+
+
+def unchanged(d_vectors):
+    """The backend of the slides: d-vectors are compared as they are."""
+    return d_vectors
 
 
 def available_backends(model):
@@ -303,7 +309,7 @@ def create_backend(backend, model):
                        "all; set it here and in enroll.py."
                        % (backend, model.checkpoint['file'], ' and '.join(available_backends(model))))
     if backend == 'cosine':
-        return lambda d_vectors: d_vectors
+        return unchanged
     mean, matrix = model.backend['mean'], model.backend.get(backend)
     return lambda d_vectors: d_vectors - mean if matrix is None else (d_vectors - mean) @ matrix
 

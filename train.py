@@ -55,14 +55,16 @@ CLUSTER_STYLES = [(BLUE, 'o'), (ORANGE, 's'), (GREEN, '^'), (PURPLE, 'D'),  # of
                   (BLACK, 'x'), (BLUE, '+'), (ORANGE, 'v'), (GREEN, '*')]
 
 
-def load_dataset(val_ratio, *, seed=0, cache_gb=4.0, augment=()):
-    """The utterances of TRAIN_FEAT_DIR as datasets: (train_dataset, valid_dataset, number of speakers).
+def load_dataset(val_ratio, *, seed=0, cache_gb=4.0, augment=None):
+    """The utterances of TRAIN_FEAT_DIR as datasets: (train_dataset, valid_dataset, number of classes).
 
     val_ratio: percentage of the utterances kept for validation; cache_gb: memory for the features of both, in 10^9
-    bytes; augment: names as in training_transforms; 'speed' makes each speaker three. Raises LabError where they cannot
-    be trained on.
+    bytes; augment: names as in training_transforms, or None; 'speed' makes each speaker several classes. Raises
+    LabError where they cannot be trained on.
     """
-    transforms, speeds = training_transforms(list(augment)), SPEEDS if 'speed' in augment else SPEEDS[:1]
+    augment = [] if augment is None else augment
+    transforms = training_transforms(augment)
+    speeds = SPEEDS if 'speed' in augment else SPEEDS[:1]
     train_DB, valid_DB = split_train_dev(c.TRAIN_FEAT_DIR, val_ratio, seed=seed)
     speaker_list = sorted(set(train_DB['speaker_id']) | set(valid_DB['speaker_id']))
     if len(speaker_list) < 2:
@@ -171,9 +173,9 @@ def create_criterion(loss_type, n_classes, embedding_size, n_steps):
 
 def loss_of(criterion, logits, targets, spk_embedding):
     """The loss of a batch, in float32. Those of deep_dive/ look at the embeddings, too."""
-    if isinstance(criterion, nn.CrossEntropyLoss):
-        return criterion(logits.float(), targets)
-    return criterion(logits.float(), targets, spk_embedding.float())
+    if isinstance(criterion, tuple(LOSSES.values())):
+        return criterion(logits.float(), targets, spk_embedding.float())
+    return criterion(logits.float(), targets)
 
 
 def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes, *, log_interval=84, scheduler=None):
@@ -184,7 +186,8 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
     """
     device = get_device(use_cuda)
     batch_time, losses, train_acc = AverageMeter(), AverageMeter(), AverageMeter()
-    model.train(), criterion.train()
+    model.train()
+    criterion.train()
 
     end = time.perf_counter()
     for batch_idx, (inputs, targets) in enumerate(tqdm(train_loader, disable=None, leave=False)):
@@ -227,7 +230,8 @@ def validate(valid_loader, model, criterion, use_cuda, epoch):
     """Loss and accuracy on the validation utterances, which are printed. Returns the average loss."""
     device = get_device(use_cuda)
     losses, valid_acc = AverageMeter(), AverageMeter()
-    model.eval(), criterion.eval()
+    model.eval()
+    criterion.eval()
 
     with torch.inference_mode():
         for inputs, targets in valid_loader:  # (batch, 1, 40, n_frames) and (batch,)
@@ -290,7 +294,7 @@ def weight_of_share(n_samples, device):
 
 
 def follow_first_process(model):
-    """Give every process the BatchNorm statistics of the first, which saves them."""
+    """Give every process the BatchNorm statistics, or the centres of a loss, of the first, which saves them."""
     if dist.is_initialized():
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
@@ -399,7 +403,7 @@ def visualize_the_losses(train_losses, valid_losses, *, filename='loss_plot.png'
     ax.plot(epochs, train_losses, label='Training Loss')
     ax.plot(epochs, valid_losses, label='Validation Loss')
     ax.axvline(lowest, linestyle='--', color=BLACK, label='Lowest validation loss (epoch %d)' % lowest)
-    ax.set(xlabel='epochs', ylabel='loss (cross-entropy, nats)', xlim=(0, len(train_losses) + 1), ylim=(0, None),
+    ax.set(xlabel='epochs', ylabel='loss', xlim=(0, len(train_losses) + 1), ylim=(0, None),
            title='The validation loss was lowest, %.3f, at epoch %d of %d' % (min(valid_losses), lowest, len(epochs)))
     ax.legend()
     save_picture(fig, filename)
@@ -448,10 +452,10 @@ def main():
     seed = 0  # of the split, the first weights and the random windows; try a few: how much do the results move?
     val_ratio = 10  # percentage of the utterances kept for validation
     embedding_size = 128  # length of a d-vector; try 32 to 512
-    backbone = 'resnet18'  # or resnet34, resnet50, resnet101, resnet152: slower; better? or 'vgg', 'lstm', 'cnn_lstm'
+    backbone = 'resnet18'  # or resnet34, 50, 101, 152: slower; better? or 'vgg', or, with adam, 'lstm', 'cnn_lstm'
     pooling = 'average'  # what becomes of the frames: 'average', 'statistics' or 'attentive'
     loss_type = 'softmax'  # or 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax': deep_dive/losses.py
-    augment = []  # or some of ['speed', 'level', 'noise', 'specaugment']: SR_Dataset.py
+    augment = []  # or some of ['speed', 'level', 'noise', 'specaugment'], more speakers, distance, noise, gaps
     init_from = None  # transfer: begin with the network of a checkpoint, such as 'model_saved/checkpoint_best.pth'
     freeze_backbone = False  # with init_from: True learns a new last layer alone, False all of the network
     start = 1  # first epoch; k continues from checkpoint k - 1, with everything as it was
@@ -474,7 +478,7 @@ def main():
     cache_gb = 4.0  # memory for features, in 10^9 bytes; those beyond are read from their files, sample by sample
     num_workers = 2  # processes that read them; none is started where all features are in memory
     n_mean = 100  # training utterances whose mean d-vector goes into every checkpoint: backend = 'centre'
-    n_backend = 2000  # training utterances that the best checkpoint's LDA and WCCN are estimated on
+    n_backend = 2000  # training utterances that the best checkpoint's mean, LDA and WCCN are estimated on
     log_dir = 'model_saved'  # where the checkpoints go
     log_interval = 84  # batches from one printed line to the next
     plot = True  # draw loss_plot.png and clusters.png
@@ -485,8 +489,12 @@ def main():
             raise LabError('%s = %r: write it without quotes.' % (name, value))
     if freeze_backbone and init_from is None:
         raise LabError('freeze_backbone = True without init_from would keep a network that has learnt nothing.')
-    if n_epochs < 1 or start < 1:
-        raise LabError('start = %s, n_epochs = %s: both must be at least 1' % (start, n_epochs))
+    if init_from is not None and Path(init_from).resolve().parent == Path(log_dir).resolve():
+        raise LabError("init_from lies in log_dir = '%s', whose checkpoints are replaced. Set another log_dir."
+                       % log_dir)
+    if min(n_epochs, start, n_mean, n_backend) < 1:
+        raise LabError('start = %s, n_epochs = %s, n_mean = %s, n_backend = %s: each must be at least 1'
+                       % (start, n_epochs, n_mean, n_backend))
 
     # Choose the device; under torchrun, this is one of several processes
     rank, n_processes = join_processes(use_cuda)
@@ -520,9 +528,9 @@ def main():
     n_steps = (start - 1 + n_epochs) * len(train_loader)
     criterion = create_criterion(loss_type, n_classes, embedding_size, n_steps).to(device)
     new_model = functools.partial(background_resnet, embedding_size, n_classes, backbone, pooling=pooling,
-                                  cosine=getattr(criterion, 'cosine', False))
+                                  head=getattr(criterion, 'head', 'slides'))
     model = new_model().to(device, memory_format=torch.channels_last)  # the faster layout
-    if init_from is not None:
+    if init_from is not None and start == 1:
         load_backbone(model, init_from)
     if freeze_backbone:
         model.freeze_backbone()
@@ -534,7 +542,8 @@ def main():
                                  n_steps=n_steps)
 
     # Begin a run in log_dir, or go on with the one that is there
-    run = {'corpus': c.TRAIN_FEAT_DIR, 'utterances': len(train_dataset) + len(valid_dataset), 'speakers': n_classes,
+    run = {'corpus': c.TRAIN_FEAT_DIR, 'utterances': len(train_dataset) + len(valid_dataset),
+           'speakers': train_dataset.n_speakers,
            'backbone': backbone, 'pooling': pooling, 'loss_type': loss_type, 'embedding_size': embedding_size,
            'settings': settings, 'epochs': []}
     if rank == 0:
@@ -551,6 +560,7 @@ def main():
             train_loss = train(train_loader, network, criterion, optimizer, use_cuda, epoch, n_classes,
                                log_interval=log_interval, scheduler=None if scheduler_type == 'plateau' else scheduler)
             follow_first_process(model)
+            follow_first_process(criterion)
             valid_loss = validate(valid_loader, model, criterion, use_cuda, epoch)
             seconds = round(time.perf_counter() - begin, 1)
             print('  * Epoch {}: learning rate {:g}, {} s'.format(epoch, lr_now, seconds), flush=True)
@@ -567,7 +577,7 @@ def main():
                 'epoch': epoch + 1, 'state_dict': model.state_dict(), 'optimizer': optimizer.state_dict(),
                 'scheduler': scheduler.state_dict(), 'random': random_state(), **model.settings,
                 'criterion': criterion.state_dict(),
-                'features': feature_settings(), 'n_speakers': n_classes,
+                'features': feature_settings(), 'n_speakers': train_dataset.n_speakers,
                 'mean': window_d_vectors(train_dataset, model, use_cuda, n_mean).mean(dim=0, keepdim=True)})
             write_run(log_dir, run)
     except KeyboardInterrupt:
@@ -598,6 +608,8 @@ def main():
         visualize_the_losses(avg_train_losses, avg_valid_losses)
         torch.manual_seed(seed)  # the first weights once more
         models = {'before training': new_model().to(device)}
+        if init_from is not None:
+            load_backbone(models['before training'], init_from)
         kept = [number for number in (1, minposs) if os.path.isfile('%s/checkpoint_%d.pth' % (log_dir, number))]
         for number in kept:
             model = new_model().to(device)

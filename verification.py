@@ -20,7 +20,7 @@ from DB_wav_reader import BLACK, ORANGE, LabError, read_feats_and_wavs, run_scri
 from DB_wav_reader import split_enroll_and_test, test_file_of
 from demo_voices import provide_test_features
 from model import available_backends, check_enrolled, create_backend, embed_pieces, get_embeddings
-from model import load_enroll_embeddings, load_model
+from model import load_enroll_embeddings, load_model, unchanged
 from scoring import all_pairs, bootstrap_interval, choose_threshold, equal_error_rate, error_rates, min_dcf, rates_at
 from scoring import is_number, read_trials, trial_scores
 
@@ -29,7 +29,7 @@ N_BINS = 40  # of the histograms
 
 
 def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres, *,
-                         project=lambda d_vectors: d_vectors):
+                         project=unchanged):
     """Print whether test_filename is accepted as enroll_speaker: whether their cosine similarity is above thres.
 
     embeddings: dict speaker -> (1, embedding_size); project: as from create_backend. Returns the score. Raises LabError

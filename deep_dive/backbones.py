@@ -29,9 +29,9 @@ class VGG(nn.Sequential):
 
 
 class LSTM(nn.Module):
-    """Three layers of LSTM over the frames (Heigold et al. 2016; Wan et al. 2018: 768 cells, projected to 256).
+    """Three layers of 256 LSTM cells over the frames, after the d-vectors of Heigold et al. 2016 and Wan et al. 2018.
 
-    They take the output at the last frame; here the pooling takes those of all, so that long utterances count more.
+    Theirs are larger, and take the output at the last frame; here the pooling gets the outputs at all frames.
     """
     out_channels = 256
 

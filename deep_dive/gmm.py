@@ -57,7 +57,7 @@ def frames_of(filename):
     every filter is on the floor are silence and left out. Raises LabError where no others are.
     """
     feature, _ = read_MFB(filename)  # (n_frames, FILTER_BANK)
-    height = feature - feature.min(axis=0)  # dB above the floor: the mean subtracted in the recipe cancels out
+    height = feature - feature.min(axis=0)  # above the floor: the mean subtracted in the recipe cancels out
     height = height[(height > 0).any(axis=1)]
     if not len(height):
         raise LabError('%s: all frames are silent. Record it again, louder.' % filename)

@@ -94,7 +94,7 @@ def step_ratio(lines, n_pairs=5):
     for these, n_rows in (({}, 40), (lines, feature_size())):
         criterion = train.create_criterion(these.get('loss_type', 'softmax'), 200, 128, 300)
         model = background_resnet(128, 200, these.get('backbone', 'resnet18'), pooling=these.get('pooling', 'average'),
-                                  cosine=getattr(criterion, 'cosine', False))
+                                  head=getattr(criterion, 'head', 'slides'))
         optimizer = train.create_optimizer('sgd', model, 1e-3, 0.0)
         loader = DataLoader([(torch.randn(1, n_rows, c.NUM_WIN_SIZE), i) for i in range(128)], batch_size=64)
         model = model.to(memory_format=torch.channels_last)
@@ -127,10 +127,10 @@ def draw_results(results, filename):
         means = np.array([statistics.mean(values) for values in rates])
         spread = [means - [min(values) for values in rates], [max(values) for values in rates] - means]
         ax.errorbar(means, rows, xerr=spread, fmt=marker, label=label, capsize=3)
-    first = results['softmax']
-    ax.axvline(statistics.mean(run['cosine']['EER'] for run in first), linestyle=':', color=BLACK)
+    for run in results.get('softmax', []):
+        ax.axvline(run['cosine']['EER'], linestyle=':', color=BLACK)
     ax.set(yticks=len(results) - np.arange(len(results)), yticklabels=list(results), xlabel='equal error rate (%)',
-           title='One epoch each, tested on 40 people never heard:\nleft of the dotted line is better than the slides')
+           title='One epoch each, tested on 40 people never heard:\nleft of the dotted line, better than the slides')
     ax.legend()
     save_picture(fig, filename)
 
@@ -159,6 +159,9 @@ def main():
     data_dir, out_dir = sys.argv[1], Path(sys.argv[2])
     n_seeds = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     names = sys.argv[4:] or list(VARIANTS)
+    for name in names:
+        if name not in VARIANTS:
+            raise LabError('unknown variant: %s. Choose some of %s.' % (name, ', '.join(VARIANTS)))
     n_files = 25  # of each of the 40 speakers: 12,000 target and 487,500 impostor trials
 
     out_dir.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ def real_speakers(model, test_dir):
                   for speaker, filename in zip(speakers, enroll_DB['filename'])}
     for seconds in (None, 1, 2, 3):
         pieces, true_speakers = embed_pieces(True, test_DB, model, TEST_FRAMES, seconds)
-        scores = score_matrix(pieces, embeddings, speakers, 0)  # (n_pieces, n_speakers)
+        scores = score_matrix(pieces, embeddings, speakers)  # (n_pieces, n_speakers)
         is_own = np.array(true_speakers)[:, None] == np.array(speakers)
         own, others, n_hits = scores[is_own], scores[~is_own], np.sum(answers(scores, speakers, None) == true_speakers)
         print('%d real speakers, %s: %d of %d identified (%.1f %%), EER %.1f %%, own scores %.4f and above, '

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import run_copy
-from python_speech_features import fbank
+from python_speech_features import fbank, get_filterbanks
 from scipy.signal import lfilter, resample_poly
 
 import configure as c
@@ -51,6 +51,8 @@ def test_additive_margins_by_hand(batch):
         ramped.append(loss(cosines, targets, None).item())
     assert ramped[3] == ramped[4] == pytest.approx(cross_entropy_by_hand(7 * aam, targets))
     assert ramped[0] < ramped[1] < ramped[2] < ramped[3]  # the margin grows
+    loss.n_steps.zero_()
+    assert loss.eval()(cosines, targets, None).item() == ramped[3]  # in validation it is the full one
     own = torch.tensor([[-1.0, 0.5]])  # at pi, beyond the margin: no easier than just before
     before = torch.tensor([[-0.99, 0.5]])
     assert loss(own, torch.tensor([0]), None) > loss(before, torch.tensor([0]), None)
@@ -70,7 +72,10 @@ def test_sphereface_by_hand(batch):
         logits[i, t] = x[i].norm() * (annealing * math.cos(theta) + psi) / (1 + annealing)
     assert value == pytest.approx(cross_entropy_by_hand(logits, targets))
     loss.n_steps += 10 ** 6
-    assert loss(cosines, targets, x) > value  # the margin is at its hardest
+    hardest = loss(cosines, targets, x)
+    assert hardest > value
+    loss.n_steps.zero_()
+    assert loss.eval()(cosines, targets, x) == hardest  # in validation, from the first epoch on
 
 
 def test_center_loss_by_hand(batch):
@@ -92,7 +97,7 @@ def test_gradients(batch, loss_type):
     loss = LOSSES[loss_type](N_CLASSES, SIZE, 1).double().eval()
 
     def value(x, weights):
-        logits = F.normalize(x) @ F.normalize(weights).T if loss.cosine else x @ weights.T
+        logits = F.normalize(x) @ F.normalize(weights).T if loss.head == 'cosine' else x @ weights.T
         return loss(logits, targets, x)
     assert torch.autograd.gradcheck(value, (x.requires_grad_(), weights.requires_grad_()))
 
@@ -100,12 +105,13 @@ def test_gradients(batch, loss_type):
 def test_poolings_by_hand():
     x = torch.tensor([[[[1.0, 3.0]], [[0.0, 4.0]]]])  # (1, 2 channels, 1 row, 2 columns)
     torch.testing.assert_close(StatisticsPooling(2, 1)(x), torch.tensor([[2.0, 2.0, 1.0, 2.0]]))
+    rows = x.reshape(1, 1, 2, 2)  # the same as one channel of two rows: rows are kept apart
+    torch.testing.assert_close(StatisticsPooling(1, 2)(rows), torch.tensor([[2.0, 2.0, 1.0, 2.0]]))
     attentive = AttentivePooling(2, 1)
     for parameter in attentive.parameters():
         torch.nn.init.zeros_(parameter)
     torch.testing.assert_close(attentive(x), torch.tensor([[2.0, 2.0, 1.0, 2.0]]))  # equal weights
-    attentive.attention[0].weight.data[:] = torch.tensor([10.0, 0.0])
-    attentive.attention[2].weight.data[:] = 1.0  # 64 * (tanh(30) - tanh(10)): none
+    attentive.attention[2].weight.data[:] = 1.0
     attentive.attention[0].weight.data[:] = torch.tensor([0.1, 0.0])
     e = 64 * torch.tanh(0.1 * torch.tensor([1.0, 3.0]))
     share = torch.softmax(e, dim=0)[1].item()
@@ -147,7 +153,12 @@ def test_every_value_trains(few_utterances, capsys, setting, value):
     run_copy('train.py', ONE_EPOCH + [('    %s = %r' % (setting, DEFAULTS[setting]), '    %s = %r' % (setting, value))])
     assert 'Validation: Loss' in capsys.readouterr().out
     model = lab_model.load_model(False, 'model_saved', 'best', 128, None)
+    head = LOSSES[value].head if value in LOSSES else 'slides'
+    assert model.settings == {'backbone': value if setting == 'backbone' else 'resnet18', 'head': head,
+                              'pooling': value if setting == 'pooling' else 'average'}
+    assert len(model.last.weight) == (9 if value == ['speed'] else 3)
     assert lab_model.available_backends(model) == lab_model.BACKENDS
+    assert model.backend['lda'].shape == (128, 2)  # three speakers differ in a plane
     for segments in (100, None):
         d_vector = lab_model.embed_feature(False, np.random.default_rng(0).normal(size=(150, 40)), model, segments)
         assert d_vector.norm().item() == pytest.approx(1, abs=1e-5)
@@ -193,7 +204,9 @@ def test_transfer(six_voices, few_utterances, stopped_with, capsys):
     for lines, message in (([freeze], 'freeze_backbone = True without init_from'),
                            ([('    init_from = None', "    init_from = 'nowhere.pth'")], 'no such checkpoint'),
                            ([transfer, ('embedding_size = 128', 'embedding_size = 64')], 'holds another network'),
-                           ([transfer, ("backbone = 'resnet18'", "backbone = 'vgg'")], 'holds another network')):
+                           ([transfer, ("backbone = 'resnet18'", "backbone = 'vgg'")], 'holds another network'),
+                           ([('    init_from = None', "    init_from = 'model_saved/checkpoint_1.pth'")],
+                            "init_from lies in log_dir = 'model_saved'")):
         assert message in stopped_with(lambda: run_copy('train.py', ONE_EPOCH + lines))
 
 
@@ -224,7 +237,8 @@ def test_noise_is_that_of_the_waveform_on_average(recording, monkeypatch):
     snr = 15  # dB of the energies in the filters, summed over those frames that are kept
     transform, feature = NoisyInput(), trimmed(recording)
     monkeypatch.setattr(torch, 'rand', lambda size: torch.tensor([0.0, (snr - 5) / 25, 0.0, 0.3]))
-    energy = 10 ** ((feature - feature.min(axis=0) - 100) / 20)
+    height = feature - feature.min(axis=0)
+    energy = np.where(height > 0, 10 ** ((height - 100) / 20), 0)
     noise = np.random.default_rng(1).normal(size=len(recording))
     noise_energy = trim_silence(fbank(noise, nfilt=40)[0], 'noise')
     noise *= np.sqrt(energy.sum() / noise_energy.sum() / 10 ** (snr / 10))
@@ -236,7 +250,12 @@ def test_noise_is_that_of_the_waveform_on_average(recording, monkeypatch):
     assert NoisyInput()(np.tile(feature, (20, 1))).shape == (20 * len(feature), 40)  # longer than the noise
 
 
-def test_masks(monkeypatch):
+def test_noise_may_fall_with_frequency():
+    peaks = get_filterbanks(40, nfft=4096).argmax(axis=1) * c.SAMPLE_RATE / 4096  # Hz
+    np.testing.assert_allclose(1000 * NoisyInput().frequency, peaks, atol=c.SAMPLE_RATE / 4096)
+
+
+def test_masks():
     torch.manual_seed(0)
     window = np.ones((1, 100, 40), np.float32)
     widths = []
