@@ -13,6 +13,8 @@ from scipy.io import wavfile
 from scipy.stats import norm
 from test_scripts import SIX, enrolled  # noqa: F401  (a fixture)
 
+import configure as c
+import demo_quality
 import demo_voices
 import enroll
 import identification
@@ -178,6 +180,12 @@ def test_six_voices_all_identified(enrolled, monkeypatch, capsys):  # noqa: F811
     out = capsys.readouterr().out
     assert 'pieces of 1 s ===' in out and 'pieces of 3 s ===' in out
     assert picture_size('enroll_embeddings/lengths.png') == (800, 600)
+
+
+def test_six_voices_by_the_script_that_measures(enrolled, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.chdir(enrolled)
+    demo_quality.real_speakers(lab_model.load_model(False, 'model_saved', 'best', None, None), c.TEST_FEAT_DIR)
+    assert '6 real speakers, whole files: 6 of 6 identified (100.0 %), EER 0.0 %' in capsys.readouterr().out
 
 
 def test_six_voices_all_verified(enrolled, monkeypatch, capsys, stopped_with):  # noqa: F811

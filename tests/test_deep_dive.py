@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import run_copy
+from conftest import lines_of_main, run_copy
 from python_speech_features import fbank, get_filterbanks
 from scipy.signal import lfilter, resample_poly
 
@@ -17,6 +17,7 @@ import train
 from DB_wav_reader import LabError, extract_features, trim_silence
 from SR_Dataset import AUGMENTATIONS, SPEEDS, AttenuatedInput, DvectorDataset, MaskedInput, NoisyInput, change_speed
 from SR_Dataset import read_MFB, training_transforms
+from subset import link_subset
 from deep_dive.backbones import BACKBONES, POOLINGS, AttentivePooling, StatisticsPooling
 from deep_dive.losses import LOSSES, AAMSoftmaxLoss, AMSoftmaxLoss, ASoftmaxLoss, CenterLoss
 
@@ -134,15 +135,10 @@ def test_any_length(backbone, pooling, monkeypatch):
 @pytest.fixture
 def few_utterances(six_voices, lab):
     """A folder to train in: ten utterances of each of three of the six voices."""
-    for folder in sorted((six_voices / c.TRAIN_FEAT_DIR).iterdir())[:3]:
-        (lab / c.TRAIN_FEAT_DIR / folder.name).mkdir(parents=True)
-        for filename in sorted(folder.iterdir())[:10]:
-            (lab / c.TRAIN_FEAT_DIR / folder.name / filename.name).symlink_to(filename)
+    link_subset(six_voices / c.TRAIN_FEAT_DIR, lab / c.TRAIN_FEAT_DIR, 3, slice(10))
 
 
 ONE_EPOCH = [('n_epochs = 30', 'n_epochs = 1'), ('plot = True', 'plot = False')]
-DEFAULTS = {'loss_type': 'softmax', 'backbone': 'resnet18', 'pooling': 'average', 'optimizer_type': 'sgd',
-            'scheduler_type': 'plateau', 'augment': []}
 VALUES = ([('loss_type', name) for name in LOSSES] + [('backbone', name) for name in lab_model.BACKBONES]
           + [('pooling', name) for name in lab_model.POOLINGS] + [('optimizer_type', name) for name in train.OPTIMIZERS]
           + [('scheduler_type', name) for name in train.SCHEDULERS] + [('augment', [name]) for name in AUGMENTATIONS])
@@ -150,10 +146,10 @@ VALUES = ([('loss_type', name) for name in LOSSES] + [('backbone', name) for nam
 
 @pytest.mark.parametrize('setting, value', VALUES)
 def test_every_value_trains(few_utterances, capsys, setting, value):
-    run_copy('train.py', ONE_EPOCH + [('    %s = %r' % (setting, DEFAULTS[setting]), '    %s = %r' % (setting, value))])
+    run_copy('train.py', ONE_EPOCH + lines_of_main('train.py', {setting: value}))
     assert 'Validation: Loss' in capsys.readouterr().out
     model = lab_model.load_model(False, 'model_saved', 'best', 128, None)
-    head = LOSSES[value].head if value in LOSSES else 'slides'
+    head = LOSSES[value].head if setting == 'loss_type' else 'slides'
     assert model.settings == {'backbone': value if setting == 'backbone' else 'resnet18', 'head': head,
                               'pooling': value if setting == 'pooling' else 'average'}
     assert len(model.last.weight) == (9 if value == ['speed'] else 3)
@@ -164,22 +160,33 @@ def test_every_value_trains(few_utterances, capsys, setting, value):
         assert d_vector.norm().item() == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize('values', [{'loss_type': 'asoftmax', 'augment': ['speed', 'noise']}, {'loss_type': 'center'}])
+def test_two_epochs_and_one_more_equal_three(few_utterances, values):
+    """What a loss has learnt, and where the dice of the augmentation stand, go on, too."""
+    for log_dir, start, n_epochs in (('three', 1, 3), ('parts', 1, 2), ('parts', 3, 1)):
+        run_copy('train.py', lines_of_main('train.py', {**values, 'log_dir': log_dir, 'start': start, 'plot': False,
+                                                        'n_epochs': n_epochs, 'optimizer_type': 'adamw', 'lr': 1e-3}))
+    whole, continued = (torch.load('%s/checkpoint_3.pth' % folder) for folder in ('three', 'parts'))
+    for part in ('state_dict', 'criterion'):
+        assert whole[part] and all(torch.equal(whole[part][name], continued[part][name]) for name in whole[part])
+
+
 @pytest.mark.parametrize('setting, some', [('loss_type', 'softmax, center, asoftmax, amsoftmax, aamsoftmax'),
                                            ('backbone', 'resnet18, resnet34, .*, vgg, lstm, cnn_lstm'),
                                            ('pooling', 'average, statistics, attentive'),
                                            ('optimizer_type', 'sgd, adam, adamw, adagrad'),
                                            ('scheduler_type', 'plateau, cosine, onecycle')])
 def test_a_misspelt_value_lists_the_known(few_utterances, stopped_with, setting, some):
-    line = '    %s = %r' % (setting, DEFAULTS[setting])
-    message = stopped_with(lambda: run_copy('train.py', ONE_EPOCH + [(line, "    %s = 'resent'" % setting)]))
+    message = stopped_with(lambda: run_copy('train.py', ONE_EPOCH + lines_of_main('train.py', {setting: 'resent'})))
     assert re.search('unknown %s: resent. Choose one of %s' % (setting, some), message)
 
 
 def test_misspelt_augment_lists_the_known(few_utterances, stopped_with, monkeypatch):
-    for value in ("['sped']", "'speed'"):
-        line = ('    augment = []', '    augment = %s' % value)
-        assert 'must be a list of some of speed, level, noise, specaugment' in stopped_with(
-            lambda: run_copy('train.py', ONE_EPOCH + [line]))
+    for value in (['sped'], 'speed', None):
+        with pytest.raises(LabError, match='must be a list of some of speed, level, noise, specaugment'):
+            training_transforms(value)
+    assert "augment = 'speed': it must be a list" in stopped_with(
+        lambda: run_copy('train.py', ONE_EPOCH + lines_of_main('train.py', {'augment': 'speed'})))
     monkeypatch.setattr(c, 'USE_MFCC', True)
     with pytest.raises(LabError, match='works on log filterbank energies'):
         training_transforms(['level'])

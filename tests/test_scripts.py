@@ -273,6 +273,9 @@ def test_six_voices_what_training_writes(six_voices):
     expected = torch.load(six_voices / ('model_saved/checkpoint_%d.pth' % number))
     assert best['epoch'] == number + 1 and 'optimizer' not in best and best['n_speakers'] == 6
     assert all(torch.equal(best['state_dict'][name], expected['state_dict'][name]) for name in expected['state_dict'])
+    # d-vectors vary less within speakers than altogether, by 1 - |mean|^2, as they have unit length
+    within = torch.linalg.inv(best['wccn'].double() @ best['wccn'].double().T)
+    assert within.trace() / (1 + lab_model.WCCN_SMOOTHING) < 0.5 * (1 - best['mean'].norm() ** 2)
     settings = torch.load(six_voices / 'model_saved/checkpoint_1.pth')['optimizer']['param_groups'][0]
     assert (settings['lr'], settings['momentum'], settings['weight_decay']) == (0.1, 0.9, 1e-4)
 
@@ -383,7 +386,7 @@ def test_a_run_continued_in_the_middle_drops_what_came_after(six_voices_features
 def test_a_cycle_that_was_stopped_ends_where_it_was_to_end(six_voices_features, lab, stopped_with):
     cycle = [("scheduler_type = 'plateau'", "scheduler_type = 'onecycle'")]
     run_copy('train.py', cycle + [('n_epochs = 30', 'n_epochs = 2')])
-    assert 'ends with epoch 2 after 12 training steps, not after 18:\nset n_epochs = 1' in stopped_with(
+    assert 'ends with epoch 2 after 4 training steps, not after 6:\nset n_epochs = 1' in stopped_with(
         lambda: run_copy('train.py', cycle + [('n_epochs = 30', 'n_epochs = 2'), ('    start = 1', '    start = 2')]))
     rates = [epoch['lr'] for epoch in json.loads((lab / 'model_saved/run.json').read_text())['epochs']]
     run_copy('train.py', cycle + [('n_epochs = 30', 'n_epochs = 1'), ('    start = 1', '    start = 2')])
@@ -405,15 +408,15 @@ def test_ctrl_c_says_how_to_go_on(six_voices_features, lab, stopped_with, monkey
 
 
 @pytest.mark.parametrize('old, new, complaint', [
-    ('n_epochs = 30', 'n_epochs = 0', 'start = 1, n_epochs = 0: both must be at least 1'),
-    ('start = 1', 'start = 0', 'start = 0, n_epochs = 30: both must be at least 1'),
-    ('batch_size = 64', 'batch_size = 1', 'batch_size = 1, 378 utterances, processes: 1. BatchNorm needs at least two'),
+    ('n_epochs = 30', 'n_epochs = 0', 'start = 1, n_epochs = 0, n_mean = 100, n_backend = 2000: each must'),
+    ('start = 1', 'start = 0', 'start = 0, n_epochs = 30, n_mean = 100, n_backend = 2000: each must'),
+    ('batch_size = 64', 'batch_size = 1', 'batch_size = 1, 87 utterances, processes: 1. BatchNorm needs at least two'),
     ("optimizer_type = 'sgd'", "optimizer_type = 'sdg'", 'unknown optimizer_type: sdg'),
     ('lr = 1e-1', "lr = '1e-1'", "lr = '1e-1': write it without quotes."),
     ('warm_up = 0.3', 'warm_up = 30', 'warm_up = 30: it is a share of the training'),
     ("scheduler_type = 'plateau'", "scheduler_type = 'plato'", 'unknown scheduler_type: plato. Choose one of plateau'),
     ("backbone = 'resnet18'", "backbone = 'resnet'", 'unknown backbone: resnet. Choose one of resnet18'),
-    ('val_ratio = 10', 'val_ratio = 0', 'val_ratio = 0 leaves 420 for training and 0 for validation'),
+    ('val_ratio = 10', 'val_ratio = 0', 'val_ratio = 0 leaves 96 for training and 0 for validation'),
 ])
 def test_impossible_settings_are_named(six_voices_features, lab, old, new, complaint, stopped_with):
     assert complaint in stopped_with(lambda: run_copy('train.py', [('    ' + old, '    ' + new)]))
@@ -422,8 +425,8 @@ def test_impossible_settings_are_named(six_voices_features, lab, old, new, compl
 
 def test_a_last_batch_of_one_joins_the_one_before(six_voices_features, lab, capsys):
     run_copy('train.py', [('n_epochs = 30', 'n_epochs = 1'), ('log_interval = 84', 'log_interval = 1'),
-                          ('    batch_size = 64', '    batch_size = 29')])  # 378 = 13 * 29 + 1
-    assert capsys.readouterr().out.count('Train Epoch') == 13
+                          ('    batch_size = 64', '    batch_size = 43')])  # 87 = 2 * 43 + 1
+    assert capsys.readouterr().out.count('Train Epoch') == 2
 
 
 def test_one_cycle_rises_to_lr_and_falls_to_nothing():
@@ -445,7 +448,7 @@ def test_one_cycle_spans_the_epochs_of_all_parts(six_voices_features, lab, capsy
     run_copy('train.py', [('n_epochs = 30', 'n_epochs = 3'), one_cycle])
     whole = torch.load('model_saved/checkpoint_3.pth')
     rates = [epoch['lr'] for epoch in json.loads((lab / 'model_saved/run.json').read_text())['epochs']]
-    assert rates[0] == pytest.approx(0.004) and rates[1] > 0.09 > rates[2]  # at the beginning of each epoch
+    assert rates[0] == pytest.approx(0.004) and rates[1] > 0.07 > rates[2]  # at the beginning of each epoch
     (lab / 'model_saved/checkpoint_3.pth').unlink()
     run_copy('train.py', [('n_epochs = 30', 'n_epochs = 1'), ('    start = 1', '    start = 3'), one_cycle])
     again = torch.load('model_saved/checkpoint_3.pth')
