@@ -38,6 +38,7 @@ VARIANTS = {
     **{loss: {'loss_type': loss} for loss in ('center', 'asoftmax', 'amsoftmax', 'aamsoftmax')},
     'statistics': {'pooling': 'statistics'},
     'attentive': {'pooling': 'attentive'},
+    'adam': ADAM,
     **{name: {'backbone': name} for name in ('resnet34', 'resnet50', 'resnet101', 'resnet152', 'vgg')},
     **{name: {'backbone': name, **ADAM} for name in ('lstm', 'cnn_lstm')},
     **{name: {'augment': [name]} for name in ('speed', 'level', 'noise', 'specaugment')},
