@@ -77,10 +77,10 @@ def run_copy(folder, replacements, n_processes):
     """Run a copy of train.py with changed lines, in float32, under torchrun or alone; its output and its history."""
     settings = [('n_epochs = 30', 'n_epochs = 2'), ('log_interval = 84', 'log_interval = 2'),
                 ('    batch_size = 64', '    batch_size = 17'), ("log_dir = 'model_saved'", "log_dir = '%s'" % folder),
-                ('        with mixed_precision(device):\n            _, logits = model(inputs)  #',
-                 '        if True:\n            _, logits = model(inputs)  #'),
-                ('            with mixed_precision(device):\n                _',
-                 '            if True:\n                _')]
+                ('        with mixed_precision(device):\n            spk_embedding, logits = model(inputs)  #',
+                 '        if True:\n            spk_embedding, logits = model(inputs)  #'),
+                ('            with mixed_precision(device):\n                spk',
+                 '            if True:\n                spk')]
     replacements = dict(settings) | dict(replacements)
     with open('train_copy.py', 'w') as f:
         f.write(changed_source('train.py', replacements.items()))
@@ -100,8 +100,9 @@ FIXED_BATCHNORM = [('model.train()', 'model.eval()'), ('lr = 1e-1', 'lr = 1e-3')
 
 def test_two_processes_train_what_one_does(four_speakers):
     """In shares of 9 and 8. One process prints and saves; one process alone can go on from there."""
-    one = run_copy('one', [('n_epochs = 30', 'n_epochs = 3')] + FIXED_BATCHNORM, 0)
-    two = run_copy('two', FIXED_BATCHNORM, 2)
+    augmented = FIXED_BATCHNORM + [('    augment = []  #', "    augment = ['speed', 'specaugment']  #")]
+    one = run_copy('one', [('n_epochs = 30', 'n_epochs = 3')] + augmented, 0)
+    two = run_copy('two', augmented, 2)
     assert one.returncode == two.returncode == 0, two.stderr
     logs = [re.sub(r'Time \S+ \S+|, \S+ s$', '', log.stdout, flags=re.M).split('Train Epoch:   3')[0].split('Lowest')[0]
             for log in (one, two)]
@@ -116,7 +117,7 @@ def test_two_processes_train_what_one_does(four_speakers):
         assert change > 1e-5 and (a[name] - b[name]).abs().max() < 0.01 * change
 
     go_on = [('    start = 1', '    start = 3'), ('n_epochs = 30', 'n_epochs = 1')]
-    assert run_copy('two', go_on + FIXED_BATCHNORM, 0).returncode == 0
+    assert run_copy('two', go_on + augmented, 0).returncode == 0
     losses = [[epoch[name] for epoch in history(folder) for name in ('train_loss', 'valid_loss')]
               for folder in ('one', 'two')]
     assert len(losses[0]) == 6 and losses[1] == pytest.approx(losses[0], rel=1e-4)

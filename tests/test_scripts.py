@@ -166,10 +166,11 @@ def test_optimizers():
     model = nn.Linear(2, 2)
     sgd = train.create_optimizer('sgd', model, 0.1, 1e-4).param_groups[0]
     assert (sgd['lr'], sgd['momentum'], sgd['weight_decay']) == (0.1, 0.9, 1e-4)
-    for name, kind in (('adam', torch.optim.Adam), ('adagrad', torch.optim.Adagrad)):
+    for name, kind in (('adam', torch.optim.Adam), ('adamw', torch.optim.AdamW),
+                       ('adagrad', torch.optim.Adagrad)):
         optimizer = train.create_optimizer(name, model, 0.01, 1e-3)
         assert isinstance(optimizer, kind) and optimizer.param_groups[0]['weight_decay'] == 1e-3
-    with pytest.raises(LabError, match='unknown optimizer_type: sdg. Choose one of sgd, adam, adagrad.'):
+    with pytest.raises(LabError, match='unknown optimizer_type: sdg. Choose one of sgd, adam, adamw, adagrad.'):
         train.create_optimizer('sdg', model, 0.1, 0)
     with pytest.raises(LabError, match='lr = -1, wd = 0: '):
         train.create_optimizer('sgd', model, -1, 0)
