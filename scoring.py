@@ -147,15 +147,20 @@ def read_trials(filename):
         raise LabError("trials = %r: there is no such trial list. Write 'enrolled', 'pairs', or the name of a file."
                        % str(filename))
     is_target, first, second = [], [], []
-    for i, line in enumerate(Path(filename).read_text(encoding='utf-8').splitlines(), 1):
-        fields = line.split()
-        if not fields:
-            continue
-        if len(fields) != 3 or fields[0] not in ('0', '1'):
-            raise LabError('%s, line %d: not a trial `1 path path` or `0 path path`: %.60s' % (filename, i, line))
-        is_target.append(fields[0] == '1')
-        first.append(fields[1])
-        second.append(fields[2])
+    try:
+        with open(filename, encoding='utf-8') as f:
+            for i, line in enumerate(f, 1):
+                fields = line.split(None, 3)
+                if not fields:
+                    continue
+                if len(fields) != 3 or fields[0] not in ('0', '1'):
+                    raise LabError('%s, line %d: not a trial `1 path path` or `0 path path`: %s'
+                                   % (filename, i, line[:60].strip()))
+                is_target.append(fields[0] == '1')
+                first.append(fields[1])
+                second.append(fields[2])
+    except UnicodeDecodeError as error:
+        raise LabError('%s: not a text file in UTF-8. A trial list has a trial a line: 1 path path' % filename) from error
     if len(set(is_target)) < 2:
         raise LabError('%s: needs trials of both kinds, 1 and 0' % filename)
     return np.array(is_target), first, second
