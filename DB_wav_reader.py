@@ -162,6 +162,12 @@ def split_enroll_and_test(dataroot_dir):
     names = [os.path.basename(filename).lower() for filename in DB_all['filename']]
     enroll_DB = DB_all[[name.startswith('enroll') for name in names]].reset_index(drop=True)
     test_DB = DB_all[[name.startswith('test') for name in names]].reset_index(drop=True)
+    folders = {}
+    for filename, speaker in zip(DB_all['filename'], DB_all['speaker_id']):
+        folder = '/'.join(path_parts(filename)[:-c.SPEAKER_LEVEL])
+        if folders.setdefault(speaker, folder) != folder:
+            raise LabError('%s and %s are both a folder of speaker %s, who can be enrolled once.\nRename one, or move '
+                           'its files into the other.' % (folders[speaker], folder, speaker))
     if enroll_DB.empty or test_DB.empty:
         raise LabError('%s has %d enrolment and %d test files. Each speaker needs a folder there with\n'
                        'enroll.wav and test.wav, or with enroll.p and test.p.'
@@ -239,7 +245,7 @@ def to_mono_at_rate(samples, rate, sample_rate, filename):
         return audio
     common = gcd(rate, sample_rate)
     if rate // common > MAX_ODD_RATE:
-        raise LabError('%s: sampled at %d Hz, which no recorder does; resample it to %d' % (filename, rate, sample_rate))
+        raise LabError('%s: sampled at %d Hz, an odd rate; resample it to %d' % (filename, rate, sample_rate))
     return resample_poly(audio, sample_rate // common, rate // common)
 
 
@@ -516,8 +522,8 @@ def save_picture(fig, filename):
     print('Picture: %s' % filename)
 
 
-# What write_pickles, numpy and Python 3 need for plain data and arrays: no opcode that imports or calls otherwise, copies
-# the top of the stack, or reads numbers as text
+# What Python 3 and numpy write for plain data and arrays. Missing are those that call in other ways, and numbers and
+# strings as text
 OPCODES = set('''PROTO FRAME STOP MARK MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD
     NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINFLOAT SHORT_BINUNICODE BINUNICODE SHORT_BINBYTES BINBYTES BINBYTES8
     BYTEARRAY8 EMPTY_DICT SETITEM SETITEMS EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3'''.split())
