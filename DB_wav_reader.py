@@ -227,7 +227,10 @@ def read_wav(filename):
     if samples.dtype == np.int32:  # scipy puts 24-bit samples into the upper three bytes
         return samples / 2.0**31, rate, '32-bit PCM' if np.any(samples & 0xFF) else '24-bit PCM'
     if samples.dtype in (np.float32, np.float64):
-        return samples.astype(np.float64), rate, '%d-bit float' % (8 * samples.itemsize)
+        n_bits = 8 * samples.itemsize
+        with np.errstate(invalid='ignore'):  # NaN is for to_mono_at_rate to refuse
+            samples = samples.astype(np.float64)
+        return samples, rate, '%d-bit float' % n_bits
     raise LabError('%s: samples of type %s are not supported; save it as 16-bit PCM' % (filename, samples.dtype))
 
 

@@ -1,6 +1,7 @@
 """The speaker classifier, and what one does with it once it is trained: load it, get d-vectors, keep them."""
 import hashlib
 import importlib.util
+import io
 import os
 import shutil
 import zipfile
@@ -151,20 +152,21 @@ PICKLES_BEFORE_2020 = 5  # a checkpoint of PyTorch before 1.6 is so many pickles
 def check_checkpoint(filename):
     """Raise ValueError or UnpicklingError where a checkpoint file would unpack to more than it holds."""
     size = os.path.getsize(filename)
+    names, opcodes = [], OPCODES | {'BINPERSID', 'LONG1'}
     with open(filename, 'rb') as f:
-        names = []
-        if zipfile.is_zipfile(f):
+        is_zip = f.read(4) == b'PK\x03\x04'  # as PyTorch tells: a file may be both
+        f.seek(0)
+        if is_zip:
             with zipfile.ZipFile(f) as archive:
                 entries = archive.infolist()
                 if sum(entry.file_size for entry in entries) > size:
                     raise ValueError('it would unpack to more than the file itself: PyTorch does not compress')
                 for entry in entries:
-                    if entry.filename.endswith('.pkl'):
-                        with archive.open(entry) as stream:
-                            names += skim_pickle(stream, size, OPCODES | {'BINPERSID', 'LONG1'})
+                    if entry.filename.lower().endswith('.pkl'):  # PyTorch takes DATA.PKL, too
+                        names += skim_pickle(io.BytesIO(archive.read(entry)), size, opcodes)
         else:
             for _ in range(PICKLES_BEFORE_2020):
-                names += skim_pickle(f, size, OPCODES | {'BINPERSID', 'LONG1'})
+                names += skim_pickle(f, size, opcodes)
     if set(names) - IN_CHECKPOINTS:
         raise ValueError('%s is not allowed in it' % ', '.join(sorted(set(names) - IN_CHECKPOINTS)))
 
@@ -211,8 +213,10 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
         state_dict = {name: value for name, value in checkpoint['state_dict'].items() if 'pretrained.fc.' not in name}
         saved_classes, saved_size = state_dict['last.weight'].shape
         settings = {name: checkpoint[name] for name in ('backbone', 'pooling', 'head') if name in checkpoint}
-        with torch.device('meta'):  # first without memory: the network of a small file may be large
-            background_resnet(saved_size, saved_classes, **settings).load_state_dict(state_dict, assign=True)
+        small = background_resnet(1, 1, **settings)  # first, to see that the real one is no larger than the file
+        missing = sorted(small.state_dict().keys() - state_dict.keys())
+        if missing or state_dict['fc0.weight'].shape != (saved_size, small.fc0.in_features):
+            raise ValueError('Missing key %s' % missing[0] if missing else "'fc0.weight' has another shape")
         model = background_resnet(saved_size, saved_classes, **settings)
         model.load_state_dict(state_dict)
         model.backend = {name: checkpoint[name] for name in ('mean', 'lda', 'wccn') if name in checkpoint}
@@ -413,10 +417,13 @@ def load_enroll_embeddings(embedding_dir, *, model=None):
 
 def is_enrolment(embeddings):
     """Whether this is a dict speaker -> (1, embedding_size) array of floats with a direction, with somebody in it."""
-    return isinstance(embeddings, dict) and len(embeddings) > 0 and all(
-        isinstance(speaker, str) and isinstance(e, np.ndarray) and e.ndim == 2 and len(e) == 1 and e.dtype.kind == 'f'
-        and has_direction(e.astype(np.float32)) for speaker, e in embeddings.items()
-    ) and len({e.shape for e in embeddings.values()}) == 1
+    if not isinstance(embeddings, dict) or not all(
+            isinstance(speaker, str) and isinstance(e, np.ndarray) and e.ndim == 2 and len(e) == 1
+            and e.dtype.kind == 'f' for speaker, e in embeddings.items()):
+        return False
+    with np.errstate(over='ignore', invalid='ignore'):  # what no float32 can hold is infinite
+        all_of_use = all(has_direction(embedding.astype(np.float32)) for embedding in embeddings.values())
+    return all_of_use and len({embedding.shape for embedding in embeddings.values()}) == 1  # 0 of nobody
 
 
 def has_direction(embedding):

@@ -26,8 +26,8 @@ def cosine_scores(embeddings, others):
 def numbers(scores):
     """The scores themselves. Raises LabError where one is not a number: it would count as rejected, or as anything."""
     if not np.isfinite(scores).all():
-        raise LabError('%d of %d scores are not numbers: a d-vector is zero or NaN. Run python enroll.py again, or choose\n'
-                       'another checkpoint or backend.' % (np.sum(~np.isfinite(scores)), np.size(scores)))
+        raise LabError('%d of %d scores are not numbers: a d-vector is zero or NaN.\nRun python enroll.py again, or '
+                       'choose another checkpoint or backend.' % (np.sum(~np.isfinite(scores)), np.size(scores)))
     return scores
 
 
@@ -41,8 +41,8 @@ def trial_scores(vectors, first, second):
     with np.errstate(invalid='ignore', divide='ignore'):
         unit = vectors / lengths_of(vectors)[:, None]
     starts = range(0, len(first), TRIALS_AT_ONCE)
-    return numbers(np.concatenate([np.sum(unit[first[i:i + TRIALS_AT_ONCE]] * unit[second[i:i + TRIALS_AT_ONCE]], axis=1)
-                                   for i in starts]).astype(np.float64))
+    parts = [np.sum(unit[first[i:i + TRIALS_AT_ONCE]] * unit[second[i:i + TRIALS_AT_ONCE]], axis=1) for i in starts]
+    return numbers(np.concatenate(parts).astype(np.float64))
 
 
 def error_rates(target_scores, impostor_scores, *, target_weights=None, impostor_weights=None):
@@ -169,7 +169,7 @@ def read_trials(filename):
                     continue
                 if len(fields) != 3 or fields[0] not in ('0', '1'):
                     raise LabError('%s, line %d: not a trial `1 path path` or `0 path path`: %s'
-                                   % (filename, i, line[:60].strip()))
+                                   % (filename, i, ' '.join(line[:60].split())))
                 is_target.append(fields[0] == '1')
                 first.append(fields[1])
                 second.append(fields[2])
