@@ -12,6 +12,7 @@ feature recipe, and the pickle reader that executes nothing.
 import io
 import os
 import pickle
+import pickletools
 import signal
 import sys
 import warnings
@@ -43,6 +44,11 @@ import matplotlib.pyplot as plt  # noqa: E402  (after the choice of how to draw)
 
 class LabError(Exception):
     """Something the person at the keyboard can mend: the message says what is wrong, where, and what to do next."""
+
+
+def in_one_line(error):
+    """The message of an exception, short enough to stand inside another."""
+    return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
 def run_script(main):
@@ -156,6 +162,12 @@ def split_enroll_and_test(dataroot_dir):
     names = [os.path.basename(filename).lower() for filename in DB_all['filename']]
     enroll_DB = DB_all[[name.startswith('enroll') for name in names]].reset_index(drop=True)
     test_DB = DB_all[[name.startswith('test') for name in names]].reset_index(drop=True)
+    folders = {}
+    for filename, speaker in zip(DB_all['filename'], DB_all['speaker_id']):
+        folder = '/'.join(path_parts(filename)[:-c.SPEAKER_LEVEL])
+        if folders.setdefault(speaker, folder) != folder:
+            raise LabError('%s and %s are both a folder of speaker %s, who can be enrolled once.\nRename one, or move '
+                           'its files into the other.' % (folders[speaker], folder, speaker))
     if enroll_DB.empty or test_DB.empty:
         raise LabError('%s has %d enrolment and %d test files. Each speaker needs a folder there with\n'
                        'enroll.wav and test.wav, or with enroll.p and test.p.'
@@ -186,6 +198,7 @@ def test_file_of(test_speaker, test_DB):
 # ------------------------------------------------------------------------------------------------- audio files
 
 MIN_RATE, MAX_RATE = 8000, 384000  # Hz
+MAX_ODD_RATE = 48000  # Hz: of higher rates, those that share no factor with ours take a filter of a million taps
 
 
 def read_wav(filename):
@@ -198,9 +211,12 @@ def read_wav(filename):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', wavfile.WavFileWarning)  # chunks of tags that scipy does not know
             warnings.filterwarnings('error', 'Reached EOF')  # a file that was cut off
-            rate, samples = wavfile.read(filename)
+            # From memory: reading a file, scipy sets aside as much memory as the header claims
+            rate, samples = wavfile.read(io.BytesIO(Path(filename).read_bytes()))
+    except OSError:
+        raise
     except Exception as error:  # scipy's parser raises whatever a broken header leads it into
-        raise LabError('%s: not a wav file that can be read (%s)' % (filename, error)) from error
+        raise LabError('%s: not a wav file that can be read (%s)' % (filename, in_one_line(error))) from error
     if samples.size == 0:
         raise LabError('%s: holds no samples' % filename)
     samples = samples.reshape(len(samples), -1)  # (n_samples,) or (n_samples, n_channels) -> (n_samples, n_channels)
@@ -211,7 +227,10 @@ def read_wav(filename):
     if samples.dtype == np.int32:  # scipy puts 24-bit samples into the upper three bytes
         return samples / 2.0**31, rate, '32-bit PCM' if np.any(samples & 0xFF) else '24-bit PCM'
     if samples.dtype in (np.float32, np.float64):
-        return samples.astype(np.float64), rate, '%d-bit float' % (8 * samples.itemsize)
+        n_bits = 8 * samples.itemsize
+        with np.errstate(invalid='ignore'):  # NaN is for to_mono_at_rate to refuse
+            samples = samples.astype(np.float64)
+        return samples, rate, '%d-bit float' % n_bits
     raise LabError('%s: samples of type %s are not supported; save it as 16-bit PCM' % (filename, samples.dtype))
 
 
@@ -228,6 +247,8 @@ def to_mono_at_rate(samples, rate, sample_rate, filename):
     if rate == sample_rate:
         return audio
     common = gcd(rate, sample_rate)
+    if rate // common > MAX_ODD_RATE:
+        raise LabError('%s: sampled at %d Hz, an odd rate; resample it to %d' % (filename, rate, sample_rate))
     return resample_poly(audio, sample_rate // common, rate // common)
 
 
@@ -355,6 +376,13 @@ def feature_settings():
     unused = 'USE_LOGSCALE' if c.USE_MFCC else 'N_CEPSTRUM'  # whatever it says, features are the same
     settings[unused] = PUBLISHED_SETTINGS[unused]
     return settings
+
+
+def are_settings(settings):
+    """Whether these can be the settings of a file: a dict of names and numbers."""
+    return isinstance(settings, dict) and all(isinstance(name, str) and name.isidentifier() and len(name) < 40
+                                              and isinstance(value, (bool, int, float))
+                                              for name, value in settings.items())
 
 
 def other_settings(settings):
@@ -497,8 +525,37 @@ def save_picture(fig, filename):
     print('Picture: %s' % filename)
 
 
+# What Python 3 and numpy write for plain data and arrays. Missing are those that call in other ways, and numbers and
+# strings as text
+OPCODES = set('''PROTO FRAME STOP MARK MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD
+    NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINFLOAT SHORT_BINUNICODE BINUNICODE SHORT_BINBYTES BINBYTES BINBYTES8
+    BYTEARRAY8 EMPTY_DICT SETITEM SETITEMS EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3'''.split())
+FREE_OPCODES = 10000  # a small file may have so many; beyond them, an opcode needs BYTES_PER_OPCODE
+BYTES_PER_OPCODE = 4  # of the whole file: `]` is one byte there and a list of 56 in memory
+
+
+def skim_pickle(stream, size, opcodes=OPCODES):
+    """Read on in `stream` to the end of a pickle, and execute nothing. Returns the globals it names, 'module name'.
+
+    Raises UnpicklingError where it needs other opcodes, or more of them, or more memory than a file of `size` bytes
+    honestly can; ValueError where it is broken.
+    """
+    names = []
+    for n_before, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        if opcode.name not in opcodes:
+            raise pickle.UnpicklingError('opcode %s is not allowed in it' % opcode.name)
+        if n_before > FREE_OPCODES + size / BYTES_PER_OPCODE:
+            raise pickle.UnpicklingError('it has too many parts for its size')
+        if opcode.name == 'LONG_BINPUT' and argument > n_before:  # room is made for as many before it
+            raise pickle.UnpicklingError('it claims to have more parts than it has')
+        if opcode.name == 'GLOBAL':
+            names.append(argument)
+    return names
+
+
 class PickledDtype:
     """What numpy.dtype is while a pickle is read. Called with a code such as 'f8'; the byte order follows."""
+    codes = ['b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8']
 
     def __init__(self, code, *flags):
         self.code, self.order = code, '|'
@@ -507,10 +564,9 @@ class PickledDtype:
         self.order = state[1]
 
     def to_numpy(self):
-        dtype = np.dtype(self.order + self.code)
-        if dtype.kind not in 'biuf':
+        if self.code not in self.codes or self.order not in ['<', '>', '=', '|']:  # numpy reads whole programs here
             raise pickle.UnpicklingError('an array of something else than numbers')
-        return dtype
+        return np.dtype(self.order + self.code)
 
 
 class PickledArray:
@@ -521,14 +577,15 @@ class PickledArray:
 
     def __setstate__(self, state):
         _, shape, dtype, is_fortran, content = state
-        self.array = np.frombuffer(content, dtype.to_numpy()).reshape(shape, order='F' if is_fortran else 'C').copy()
+        # Not a copy: a thousand arrays may name the same bytes
+        self.array = np.frombuffer(content, dtype.to_numpy()).reshape(shape, order='F' if is_fortran else 'C')
 
 
-def from_buffer(content, dtype, shape, order):
-    """What protocol 5 calls to make an array."""
-    array = PickledArray()
-    array.__setstate__((1, shape, dtype, order == 'F', content))
-    return array
+class PickledBuffer(PickledArray):
+    """What an array of protocol 5 is. A class: a pickle could set the attributes of a function."""
+
+    def __init__(self, content, dtype, shape, order):
+        self.__setstate__((1, shape, dtype, order == 'F', content))
 
 
 class ArrayUnpickler(pickle.Unpickler):
@@ -542,7 +599,7 @@ class ArrayUnpickler(pickle.Unpickler):
         ('numpy', 'dtype'): PickledDtype,
         ('numpy.core.multiarray', '_reconstruct'): PickledArray,  # written with numpy 1
         ('numpy._core.multiarray', '_reconstruct'): PickledArray,  # written with numpy 2
-        ('numpy._core.numeric', '_frombuffer'): from_buffer,  # written with numpy 2 and protocol 5
+        ('numpy._core.numeric', '_frombuffer'): PickledBuffer,  # written with numpy 2 and protocol 5
     }
 
     def find_class(self, module, name):
@@ -551,13 +608,21 @@ class ArrayUnpickler(pickle.Unpickler):
         return self.allowed[module, name]
 
 
-def with_arrays(content):
-    """Replace every PickledArray in nested dicts, lists and tuples by its array."""
+def with_arrays(content, room):
+    """Replace every PickledArray in nested dicts, lists and tuples by its array.
+
+    room: [bytes of the file], used up on the way: whatever is not there twice takes at least a byte, an array all its
+    own. Raises UnpicklingError where that is not enough: lists of lists of the same list grow without end.
+    """
+    is_array = isinstance(content, PickledArray)
+    room[0] -= max(1, content.array.nbytes) if is_array else 1
+    if room[0] < 0:
+        raise pickle.UnpicklingError('it holds the same thing again and again')
     if isinstance(content, dict):
-        return {key: with_arrays(value) for key, value in content.items()}
+        return {key: with_arrays(value, room) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return type(content)(with_arrays(value) for value in content)
-    return content.array if isinstance(content, PickledArray) else content
+        return type(content)([with_arrays(value, room) for value in content])
+    return content.array.copy() if is_array else content
 
 
 def read_pickles(filename):
@@ -566,12 +631,14 @@ def read_pickles(filename):
     Raises LabError, with the file's name, where it is not a pickle or holds more than plain containers and arrays.
     """
     content = Path(filename).read_bytes()
-    stream, objects = io.BytesIO(content), []
+    stream, objects, room = io.BytesIO(content), [], [len(content)]
     try:
-        while stream.tell() < len(content):
-            objects.append(with_arrays(ArrayUnpickler(stream).load()))
+        while (start := stream.tell()) < len(content):
+            skim_pickle(stream, len(content))
+            pickled = ArrayUnpickler(io.BytesIO(content[start:stream.tell()])).load()  # what was looked at, no more
+            objects.append(with_arrays(pickled, room))
     except Exception as error:  # a broken pickle can raise nearly anything
-        raise LabError('%s: not a pickle of plain data and arrays (%s)' % (filename, error)) from error
+        raise LabError('%s: not a pickle of plain data and arrays (%s)' % (filename, in_one_line(error))) from error
     if not objects:
         raise LabError('%s: the file is empty' % filename)
     return objects

@@ -17,8 +17,8 @@ from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
 import configure as c
-from DB_wav_reader import LabError, feature_of_wav, feature_size, is_wav, other_settings, read_pickles, speaker_of
-from DB_wav_reader import require_log_filterbank, trim_silence
+from DB_wav_reader import LabError, are_settings, feature_of_wav, feature_size, is_wav, other_settings, read_pickles
+from DB_wav_reader import require_log_filterbank, speaker_of, trim_silence
 
 MAX_DECIBELS = 1000  # no feature is as large, in units of 20*log10
 
@@ -50,9 +50,9 @@ def read_MFB(filename):
     if not isinstance(content, dict) or not {'feat', 'label'} <= content.keys():
         raise LabError("%s: not a feature file: it must hold a dict with 'feat' and 'label'" % filename)
     feature, label, settings = content['feat'], content['label'], content.get('settings', {})
-    if (not isinstance(feature, np.ndarray) or feature.ndim != 2 or not isinstance(label, str)
-            or not isinstance(settings, dict)):
-        raise LabError("%s: 'feat' must be an array (n_frames, %d), 'label' a name and 'settings', if any, a dict"
+    if (not isinstance(feature, np.ndarray) or feature.ndim != 2 or feature.dtype.kind != 'f'
+            or not isinstance(label, str) or not are_settings(settings)):
+        raise LabError("%s: 'feat' must be a float array (n_frames, %d), 'label' a name, 'settings', if any, numbers"
                        % (filename, feature_size()))
     if other_settings(settings):
         raise LabError('%s: made with other settings: %s.\nSet those of the file in configure.py, or name a folder of '

@@ -10,7 +10,7 @@ TEST_WAV_DIR = 'test_wavs'  # DIR/<speaker>/enroll.wav and DIR/<speaker>/test.wa
 SPEAKER_LEVEL = 1  # folders from a file up to its speaker's; VoxCeleb's <speaker>/<video>/<utterance>.wav takes 2
 
 # Feature extraction (DB_wav_reader.py). Feature files and checkpoints made with other values are refused, except of
-# LEVEL_DBFS, which is about wavs
+# LEVEL_DBFS, which is about wavs; an enrolment made with another LEVEL_DBFS is refused
 SAMPLE_RATE = 16000  # Hz; wavs of another rate are resampled to it
 WIN_LENGTH = 0.025  # seconds of one analysis window
 WIN_STEP = 0.01  # seconds from one window to the next: 100 frames a second

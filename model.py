@@ -1,8 +1,10 @@
 """The speaker classifier, and what one does with it once it is trained: load it, get d-vectors, keep them."""
 import hashlib
 import importlib.util
+import io
 import os
 import shutil
+import zipfile
 from glob import glob, escape
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from torch import nn
 
 import configure as c
 import resnet
-from DB_wav_reader import LabError, feature_settings, feature_size, other_settings, read_pickles, write_pickles
+from DB_wav_reader import OPCODES, LabError, are_settings, feature_size, in_one_line, other_settings, read_pickles
+from DB_wav_reader import feature_settings, skim_pickle, write_pickles
 from SR_Dataset import ToTensorTestInput, read_MFB
 from deep_dive import backbones
 
@@ -139,24 +142,60 @@ def find_checkpoint(log_dir, cp_num):
     return filename
 
 
+# What torch.load(weights_only=True) may call; it would also make, for one, a bytearray of any size
+IN_CHECKPOINTS = {'collections OrderedDict', 'torch._utils _rebuild_tensor_v2', 'torch._utils _rebuild_parameter',
+                  *('torch %sStorage' % kind for kind in ('Float', 'Double', 'Half', 'BFloat16', 'Long', 'Int', 'Short',
+                                                          'Char', 'Byte', 'Bool'))}
+PICKLES_BEFORE_2020 = 5  # a checkpoint of PyTorch before 1.6 is so many pickles and then the numbers, no zip file
+
+
+def check_checkpoint(filename):
+    """Raise ValueError or UnpicklingError where a checkpoint file would unpack to more than it holds."""
+    size = os.path.getsize(filename)
+    names, opcodes = [], OPCODES | {'BINPERSID', 'LONG1'}
+    with open(filename, 'rb') as f:
+        is_zip = f.read(4) == b'PK\x03\x04'  # as PyTorch tells: a file may be both
+        f.seek(0)
+        if is_zip:
+            with zipfile.ZipFile(f) as archive:
+                entries = archive.infolist()
+                if sum(entry.file_size for entry in entries) > size:
+                    raise ValueError('it would unpack to more than the file itself: PyTorch does not compress')
+                for entry in entries:
+                    if entry.filename.lower().endswith('.pkl'):  # PyTorch takes DATA.PKL, too
+                        names += skim_pickle(io.BytesIO(archive.read(entry)), size, opcodes)
+        else:
+            for _ in range(PICKLES_BEFORE_2020):
+                names += skim_pickle(f, size, opcodes)
+    if set(names) - IN_CHECKPOINTS:
+        raise ValueError('%s is not allowed in it' % ', '.join(sorted(set(names) - IN_CHECKPOINTS)))
+
+
+def are_tensors(state_dict, size):
+    """Whether this is a dict name -> tensor, of `size` bytes at most in all: repeating rows, tensors claim any."""
+    return isinstance(state_dict, dict) and all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state_dict.items()) and sum(
+        tensor.numel() * tensor.element_size() for tensor in state_dict.values()) <= size
+
+
 def read_checkpoint(filename):
     """The dict in a checkpoint file, on the CPU. Raises LabError where it is not one of this lab's checkpoints."""
     try:
+        check_checkpoint(filename)
         checkpoint = torch.load(filename, map_location='cpu', weights_only=True)
     except Exception as error:  # a broken file can raise nearly anything
         raise LabError('%s: not a checkpoint that can be loaded (%s)' % (filename, in_one_line(error))) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
         raise LabError("%s: not a checkpoint of this lab: it has no 'state_dict'" % filename)
+    if not are_tensors(checkpoint['state_dict'], os.path.getsize(filename)):
+        raise LabError("%s: 'state_dict' must hold names and tensors, no larger than the file" % filename)
+    if not are_settings(checkpoint.get('features', {})):
+        raise LabError("%s: 'features' must be a dict of names and numbers" % filename)
     difference = other_settings(checkpoint.get('features', {}))
     if difference:
         raise LabError('%s was trained on other features: %s.\nSet those in configure.py, or choose another checkpoint.'
                        % (filename, difference))
     return checkpoint
-
-
-def in_one_line(error):
-    """The message of an exception, short enough to stand inside another."""
-    return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
 def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
@@ -173,9 +212,15 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
         # Checkpoints of the original lab carry the ResNet's own classifier, which nothing uses
         state_dict = {name: value for name, value in checkpoint['state_dict'].items() if 'pretrained.fc.' not in name}
         saved_classes, saved_size = state_dict['last.weight'].shape
-        model = background_resnet(saved_size, saved_classes, checkpoint.get('backbone', 'resnet18'),
-                                  pooling=checkpoint.get('pooling', 'average'), head=checkpoint.get('head', 'slides'))
+        settings = {name: checkpoint[name] for name in ('backbone', 'pooling', 'head') if name in checkpoint}
+        small = background_resnet(1, 1, **settings)  # first, to see that the real one is no larger than the file
+        missing = sorted(small.state_dict().keys() - state_dict.keys())
+        if missing or state_dict['fc0.weight'].shape != (saved_size, small.fc0.in_features):
+            raise ValueError('Missing key %s' % missing[0] if missing else "'fc0.weight' has another shape")
+        model = background_resnet(saved_size, saved_classes, **settings)
         model.load_state_dict(state_dict)
+        model.backend = {name: checkpoint[name] for name in ('mean', 'lda', 'wccn') if name in checkpoint}
+        check_numbers(model)
     except (LabError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise LabError('%s: no checkpoint of the network in model.py (%s)' % (filename, in_one_line(error))) from error
     for name, stated, saved in (('embedding_size', embedding_size, saved_size),
@@ -183,10 +228,21 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
         if stated not in (None, saved):
             raise LabError('%s has %s = %d, main() says %d. Correct it, or write None.'
                            % (filename, name, saved, stated))
-    model.backend = {name: checkpoint[name] for name in ('mean', 'lda', 'wccn') if name in checkpoint}
     with open(filename, 'rb') as f:
         model.checkpoint = {'file': filename, 'sha256': hashlib.file_digest(f, 'sha256').hexdigest()}
     return model.to(get_device(use_cuda), memory_format=torch.channels_last).eval()
+
+
+def check_numbers(model):
+    """Raise ValueError where a model, or what it knows of its training set, has other shapes than it should, or NaN."""
+    size = model.fc0.out_features
+    for name, tensor in model.backend.items():
+        rows, columns = tensor.shape
+        if (rows, columns) != {'mean': (1, size), 'lda': (size, columns), 'wccn': (size, size)}[name]:
+            raise ValueError("'%s' is (%d, %d), the embedding is of %d" % (name, rows, columns, size))
+    for name, tensor in [*model.state_dict().items(), *model.backend.items()]:
+        if not tensor.isfinite().all():
+            raise ValueError("'%s' holds NaN or infinity" % name)
 
 
 def load_backbone(model, filename):
@@ -234,6 +290,9 @@ def embed_feature(use_cuda, feature, model, test_frames):
         for batch in batches:  # (n_segments, 1, n_dims, n_frames)
             spk_embedding, _ = model(batch.to(device, memory_format=torch.channels_last))
             activation = activation + spk_embedding.sum(dim=0, keepdim=True)  # (1, embedding_size)
+    if not 0 < activation.norm() < torch.inf:  # false for NaN, too
+        raise LabError('%s gives a d-vector that is zero, infinite or not a number for a recording.\n'
+                       'Choose another checkpoint, and look at the recording.' % model.checkpoint['file'])
     return F.normalize(activation, dim=1).cpu()
 
 
@@ -317,44 +376,68 @@ def create_backend(backend, model):
 def save_enroll_embeddings(embedding_dir, embeddings, model):
     """Write an enrolment: dict speaker -> (1, embedding_size) tensor.
 
-    The file is a pickle of that dict, with numpy arrays, followed by a second pickle: a dict that names the checkpoint.
+    The file is a pickle of that dict, with numpy arrays, followed by a second pickle: a dict that names the checkpoint
+    and LEVEL_DBFS.
     """
     arrays = {speaker: embedding.numpy() for speaker, embedding in embeddings.items()}
-    write_pickles(os.path.join(embedding_dir, ENROLL_FILE), arrays, model.checkpoint)
+    write_pickles(os.path.join(embedding_dir, ENROLL_FILE), arrays, {**model.checkpoint, 'LEVEL_DBFS': c.LEVEL_DBFS})
 
 
 def load_enroll_embeddings(embedding_dir, *, model=None):
     """The enrolment that enroll.py wrote into `embedding_dir`: dict speaker -> (1, embedding_size) tensor.
 
-    Raises LabError where there is none, where it is no enrolment, or, given the model that is to score it, where it was
-    made with another checkpoint.
+    Raises LabError where there is none, where it is no enrolment, where two speakers are the same, or, given the model
+    that is to score it, where it was made with another checkpoint or another LEVEL_DBFS.
     """
     filename = os.path.join(embedding_dir, ENROLL_FILE)
     if not os.path.isfile(filename):
         raise LabError('%s does not exist: nobody is enrolled yet. Run python enroll.py first.' % filename)
     embeddings, made_with = (read_pickles(filename) + [{}])[:2]
     if not is_enrolment(embeddings) or not isinstance(made_with, dict):
-        raise LabError('%s: not a dict of speakers and their embeddings. Run python enroll.py again.' % filename)
+        raise LabError('%s: not a dict of speakers and their embeddings, all of one size and none zero or NaN.\n'
+                       'Run python enroll.py again.' % filename)
     if model is not None and made_with.get('sha256') != model.checkpoint['sha256']:
         there, here = made_with.get('file', 'an unknown checkpoint'), model.checkpoint['file']
         if there == here:
             there = 'an earlier %s, which has been trained again since' % there
         raise LabError('%s was made with %s, and cannot be scored with %s.\n'
                        'Run python enroll.py, with the cp_num that you test with.' % (filename, there, here))
-    return {speaker: torch.from_numpy(embedding) for speaker, embedding in embeddings.items()}
+    there, here = made_with.get('LEVEL_DBFS', 'not said'), c.LEVEL_DBFS
+    if model is not None and there != here:
+        raise LabError('%s: LEVEL_DBFS = %s there, %s in configure.py.\nRun python enroll.py again, or set that of the '
+                       'file.' % (filename, there, here))
+    owner = {}  # bytes of an embedding -> speaker
+    for speaker, embedding in embeddings.items():
+        other = owner.setdefault(embedding.tobytes(), speaker)
+        if other != speaker:
+            raise LabError('%s: %s and %s are the same recording. Remove the folder of one of them, and run python '
+                           'enroll.py again.' % (filename, other, speaker))
+    return {speaker: torch.from_numpy(embedding.astype(np.float32)) for speaker, embedding in embeddings.items()}
 
 
 def is_enrolment(embeddings):
-    """Whether this is a dict speaker -> (1, embedding_size) array of finite floats, with somebody in it."""
-    return isinstance(embeddings, dict) and len(embeddings) > 0 and all(
-        isinstance(e, np.ndarray) and e.ndim == 2 and len(e) == 1 and e.dtype.kind == 'f' and np.isfinite(e).all()
-        for e in embeddings.values())
+    """Whether this is a dict speaker -> (1, embedding_size) array of floats with a direction, with somebody in it."""
+    if not isinstance(embeddings, dict) or not all(
+            isinstance(speaker, str) and isinstance(e, np.ndarray) and e.ndim == 2 and len(e) == 1
+            and e.dtype.kind == 'f' for speaker, e in embeddings.items()):
+        return False
+    with np.errstate(over='ignore', invalid='ignore'):  # what no float32 can hold is infinite
+        all_of_use = all(has_direction(embedding.astype(np.float32)) for embedding in embeddings.values())
+    return all_of_use and len({embedding.shape for embedding in embeddings.values()}) == 1  # 0 of nobody
+
+
+def has_direction(embedding):
+    """Whether an embedding, as array or tensor, can be compared with another: not NaN, infinite or all zero."""
+    return 0 < float((embedding ** 2).sum()) < float('inf')
 
 
 def check_enrolled(speakers, embeddings):
-    """Raise LabError, with the enrolled speakers, where one of the list `speakers` is not among them."""
+    """Raise LabError where one of the list `speakers` is not enrolled, or with an embedding of no direction."""
     if isinstance(speakers, str):
         raise LabError("%r is one name; a list is needed: ['%s']" % (speakers, speakers))
     for speaker in speakers:
         if speaker not in embeddings:
             raise LabError('%r is not enrolled. Choose among %s.' % (speaker, ', '.join(sorted(embeddings))))
+        if not has_direction(embeddings[speaker]):
+            raise LabError('the embedding of %r is zero, infinite or not a number. Run python enroll.py again.'
+                           % speaker)

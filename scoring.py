@@ -14,8 +14,21 @@ TRIALS_AT_ONCE = 100000  # so many take some 100 MB
 
 def cosine_scores(embeddings, others):
     """Cosine similarity of each row of embeddings (n, size) with each of others (m, size): (n, m), by one product."""
+    if embeddings.shape[1] != others.shape[1]:
+        raise LabError('d-vectors of %d numbers cannot be compared with those of %d. Run python enroll.py again.'
+                       % (embeddings.shape[1], others.shape[1]))
     products = embeddings @ others.T
-    return (products / np.outer(lengths_of(embeddings), lengths_of(others))).astype(np.float64)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        scores = products / np.outer(lengths_of(embeddings), lengths_of(others))
+    return numbers(scores.astype(np.float64))
+
+
+def numbers(scores):
+    """The scores themselves. Raises LabError where one is not a number: it would count as rejected, or as anything."""
+    if not np.isfinite(scores).all():
+        raise LabError('%d of %d scores are not numbers: a d-vector is zero or NaN.\nRun python enroll.py again, or '
+                       'choose another checkpoint or backend.' % (np.sum(~np.isfinite(scores)), np.size(scores)))
+    return scores
 
 
 def lengths_of(vectors):
@@ -25,10 +38,11 @@ def lengths_of(vectors):
 
 def trial_scores(vectors, first, second):
     """Cosine similarity of each trial: of rows first[i] and second[i] of vectors (n, size). Returns (n_trials,)."""
-    unit = vectors / lengths_of(vectors)[:, None]
+    with np.errstate(invalid='ignore', divide='ignore'):
+        unit = vectors / lengths_of(vectors)[:, None]
     starts = range(0, len(first), TRIALS_AT_ONCE)
-    return np.concatenate([np.sum(unit[first[i:i + TRIALS_AT_ONCE]] * unit[second[i:i + TRIALS_AT_ONCE]], axis=1)
-                           for i in starts]).astype(np.float64)
+    parts = [np.sum(unit[first[i:i + TRIALS_AT_ONCE]] * unit[second[i:i + TRIALS_AT_ONCE]], axis=1) for i in starts]
+    return numbers(np.concatenate(parts).astype(np.float64))
 
 
 def error_rates(target_scores, impostor_scores, *, target_weights=None, impostor_weights=None):
@@ -147,15 +161,20 @@ def read_trials(filename):
         raise LabError("trials = %r: there is no such trial list. Write 'enrolled', 'pairs', or the name of a file."
                        % str(filename))
     is_target, first, second = [], [], []
-    for i, line in enumerate(Path(filename).read_text(encoding='utf-8').splitlines(), 1):
-        fields = line.split()
-        if not fields:
-            continue
-        if len(fields) != 3 or fields[0] not in ('0', '1'):
-            raise LabError('%s, line %d: not a trial `1 path path` or `0 path path`: %.60s' % (filename, i, line))
-        is_target.append(fields[0] == '1')
-        first.append(fields[1])
-        second.append(fields[2])
+    try:
+        with open(filename, encoding='utf-8') as f:
+            for i, line in enumerate(f, 1):
+                fields = line.split(None, 3)
+                if not fields:
+                    continue
+                if len(fields) != 3 or fields[0] not in ('0', '1'):
+                    raise LabError('%s, line %d: not a trial `1 path path` or `0 path path`: %s'
+                                   % (filename, i, ' '.join(line[:60].split())))
+                is_target.append(fields[0] == '1')
+                first.append(fields[1])
+                second.append(fields[2])
+    except UnicodeDecodeError as error:
+        raise LabError('%s: no text in UTF-8. A trial list has a trial a line: 1 path path' % filename) from error
     if len(set(is_target)) < 2:
         raise LabError('%s: needs trials of both kinds, 1 and 0' % filename)
     return np.array(is_target), first, second

@@ -21,8 +21,8 @@ from DB_wav_reader import split_enroll_and_test, test_file_of
 from demo_voices import provide_test_features
 from model import available_backends, check_enrolled, create_backend, embed_pieces, get_embeddings
 from model import load_enroll_embeddings, load_model, unchanged
-from scoring import all_pairs, bootstrap_interval, choose_threshold, equal_error_rate, error_rates, min_dcf, rates_at
-from scoring import is_number, read_trials, trial_scores
+from scoring import all_pairs, bootstrap_interval, choose_threshold, cosine_scores, equal_error_rate, error_rates
+from scoring import is_number, min_dcf, rates_at, read_trials, trial_scores
 
 N_THRESHOLDS = 7  # in the table of thresholds, besides the chosen one
 N_BINS = 40  # of the histograms
@@ -41,7 +41,7 @@ def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filen
                        "test_speaker = 'all'." % (thres,))
     enroll_embedding = F.normalize(embeddings[enroll_speaker])  # (1, embedding_size)
     test_embedding = get_embeddings(use_cuda, test_filename, model, test_frames)  # (1, embedding_size)
-    score = F.cosine_similarity(project(test_embedding), project(enroll_embedding)).item()
+    score = cosine_scores(project(test_embedding).numpy(), project(enroll_embedding).numpy()).item()
     result = 'Accept' if score > thres else 'Reject'
 
     test_spk = speaker_of(test_filename)

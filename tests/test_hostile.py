@@ -1,0 +1,194 @@
+"""Files made to do harm are refused, and nothing that would be a silent wrong answer is scored."""
+import os
+import tracemalloc
+
+import attacks
+import fuzz
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import FirstFrame
+from fuzz import answer, limits
+
+import configure as c
+import DB_wav_reader as reader
+import enroll
+import identification
+import model as lab_model
+import scoring
+import train
+import verification
+from DB_wav_reader import LabError
+from SR_Dataset import read_MFB
+
+# Memory that reading a file may take: in times its size, and bytes in any case
+TIMES, AT_LEAST = 25, 6e6
+TIMES_WAV = 70  # a byte of an 8-bit wav is a float64 of 8 bytes, at twice the rate two; some stages are there at once
+AT_LEAST_WAV = 6e7  # the filter for odd rates
+
+
+def answers_to(files, read, filename, times=TIMES, at_least=AT_LEAST):
+    """dict name -> (kind, message) of every file; nothing of them is wrong, and nothing takes much memory."""
+    found = {}
+    with limits(filename.parent):
+        for name, content in files.items():
+            filename.write_bytes(content)
+            tracemalloc.start()
+            found[name] = answer(read, filename)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert found[name][0] != 'WRONG', (name, found[name])
+            assert peak < at_least + times * len(content), '%s: %d bytes took %d' % (name, len(content), peak)
+    assert os.listdir(filename.parent) == [filename.name]
+    return found
+
+
+def read_ones(found):
+    return {name for name, (kind, _) in found.items() if kind == 'read'}
+
+
+def test_pickles_made_to_do_harm(lab):
+    before = {cls: dict(vars(cls)) for cls in (reader.PickledDtype, reader.PickledArray, reader.PickledBuffer)}
+    found = answers_to(attacks.pickle_attacks(), read_MFB, lab / 'a.p')
+    assert len(found) > 300 and read_ones(found) == set()
+    assert before == {cls: dict(vars(cls)) for cls in before}
+    for name, (_, message) in found.items():
+        if name.startswith(('global', 'stack_global', 'inst', 'ext')):
+            assert 'is not allowed in it' in message or 'named only' in name, (name, message)
+    (lab / 'a.p').write_bytes(attacks.feature_pickle())
+    assert read_MFB('a.p')[0].shape == (100, 40)  # what the attacks are variations of
+
+
+def test_wavs_made_to_do_harm(lab):
+    found = answers_to(attacks.wav_attacks(), reader.read_audio, lab / 'a.wav', TIMES_WAV, AT_LEAST_WAV)
+    assert len(found) > 150
+    for name in read_ones(found):
+        assert not any(word in name for word in ('NaN', 'infinity', 'cut', '0 channels', 'e38', 'RF64 ds64 0')), name
+    (lab / 'a.wav').write_bytes(attacks.wav(attacks.syllables().tobytes()))
+    assert len(read_MFB('a.wav')[0]) > 40
+
+
+def test_checkpoints_made_to_do_harm(lab):
+    torch.manual_seed(0)
+    network = lab_model.background_resnet(16, 4)
+    for new in (True, False):  # as PyTorch writes them, and as it did before 2020
+        torch.save({'epoch': 2, 'state_dict': network.state_dict(), 'optimizer': {}}, 'checkpoint_1.pth',
+                   _use_new_zipfile_serialization=new)
+        loaded = lab_model.load_model(False, '.', 1, 16, 4)
+        torch.testing.assert_close(loaded.state_dict(), network.state_dict())
+    os.mkdir('checkpoints')
+    found = answers_to(attacks.checkpoint_attacks(network.state_dict()),
+                       lambda filename: lab_model.load_model(False, 'checkpoints', 'a', None, None),
+                       lab / 'checkpoints/checkpoint_a.pth')
+    assert len(found) > 45 and read_ones(found) == set()
+
+
+def test_trial_lists_made_to_do_harm(lab):
+    found = answers_to(attacks.trial_attacks(), scoring.read_trials, lab / 'a.txt')
+    assert read_ones(found) == set() and 'UTF-8' in found['utf-16'][1]
+
+
+@pytest.mark.parametrize('suffix', ['.p', '.wav'])
+def test_changed_files(lab, suffix):
+    counts, wrong, n_steps = fuzz.fuzz(suffix, 1000, 0, str(lab))
+    assert wrong == {} and counts['refused'] > 500 and counts['read'] > 10 and n_steps > 200
+
+
+# ------------------------------------------------------------------------------------------- no silent wrong answer
+
+class Constant(FirstFrame):
+    """A network whose embedding is always the same."""
+
+    def __init__(self, *values):
+        super().__init__()
+        self.values = torch.tensor([values])
+
+    def forward(self, x):
+        return self.values.expand(len(x), -1), None
+
+
+def verify(embedding, path, model=None):
+    return verification.perform_verification(False, model or FirstFrame(), {'a': embedding}, 'a', path, 100, -1.0)
+
+
+NO_DIRECTION = [[0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0]]
+
+
+@pytest.mark.parametrize('values', NO_DIRECTION, ids=str)
+def test_an_embedding_of_no_direction_is_never_accepted(write_vector, capsys, values):
+    path = write_vector('feat/b/test.p', 3, 4)
+    DB = pd.DataFrame({'filename': [path], 'speaker_id': ['b']})
+    with pytest.raises(LabError, match="the embedding of 'a' is zero, infinite or not a number"):
+        verify(torch.tensor([values]), path)
+    with pytest.raises(LabError, match="the embedding of 'a' is zero"):
+        identification.perform_identification(False, FirstFrame(), {'a': torch.tensor([values])}, path, 100, ['a'])
+    with pytest.raises(LabError, match='none gives a d-vector that is zero, infinite or not a number'):
+        verify(torch.ones(1, 2), path, Constant(*values))
+    with pytest.raises(LabError, match='none gives a d-vector that is zero'):
+        enroll.enroll_per_spk(False, 200, Constant(*values), DB, 'e')
+    with pytest.raises(LabError, match='d-vectors of 2 numbers cannot be compared with those of 1'):
+        verify(torch.ones(1, 1), path)
+    assert 'Accept' not in capsys.readouterr().out and not os.path.exists('e')
+
+
+def test_scores_that_are_no_numbers_are_refused(write_vector, capsys):
+    with pytest.raises(LabError, match='1 of 2 scores are not numbers: a d-vector is zero or NaN'):
+        scoring.cosine_scores(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[1.0, 0.0]]))
+    with pytest.raises(LabError, match='2 of 3 scores are not numbers'):
+        scoring.trial_scores(np.array([[1.0, 0], [1, 1], [0, 0]]), np.array([0, 1, 2]), np.array([1, 2, 0]))
+    path = write_vector('feat/b/test.p', 3, 4)
+    with pytest.raises(LabError, match='1 of 1 scores are not numbers'):  # a backend that takes all of it away
+        verification.perform_verification(False, FirstFrame(), {'a': torch.ones(1, 2)}, 'a', path, 100, -1.0,
+                                          project=lambda d_vectors: d_vectors * 0)
+    assert capsys.readouterr().out == ''
+
+
+@pytest.fixture
+def loaded(lab):
+    """A network loaded from checkpoint_1.pth."""
+    torch.manual_seed(0)
+    network = lab_model.background_resnet(16, 4)
+    train.save_checkpoint('model_saved/checkpoint_1.pth', {'state_dict': network.state_dict()})
+    return lab_model.load_model(False, 'model_saved', 1, None, None)
+
+
+def test_enrolments_that_must_not_be_scored(loaded, lab):
+    for name, content in attacks.enrolment_attacks().items():
+        reader.write_pickles('enrolled/embeddings.p', loaded.checkpoint)
+        (lab / 'enrolled/embeddings.p').write_bytes(content + (lab / 'enrolled/embeddings.p').read_bytes())
+        with pytest.raises(LabError, match='embeddings.p') as error:
+            lab_model.load_enroll_embeddings('enrolled', model=loaded)
+        assert len(str(error.value).splitlines()) <= 2, name
+
+
+def test_an_enrolment_of_another_level_is_refused(loaded, monkeypatch):
+    lab_model.save_enroll_embeddings('enrolled', {'a': torch.ones(1, 16)}, loaded)
+    assert torch.equal(lab_model.load_enroll_embeddings('enrolled', model=loaded)['a'], torch.ones(1, 16))
+    for level in (-26, None):
+        monkeypatch.setattr(c, 'LEVEL_DBFS', level)
+        with pytest.raises(LabError, match=r'LEVEL_DBFS = -44 there, %s in configure.py' % level):
+            lab_model.load_enroll_embeddings('enrolled', model=loaded)
+    monkeypatch.setattr(c, 'LEVEL_DBFS', None)  # None is a setting, and not what nobody wrote down
+    lab_model.save_enroll_embeddings('enrolled', {'a': torch.ones(1, 16)}, loaded)
+    lab_model.load_enroll_embeddings('enrolled', model=loaded)
+    reader.write_pickles('enrolled/embeddings.p', {'a': np.ones((1, 16), np.float32)}, loaded.checkpoint)
+    with pytest.raises(LabError, match='LEVEL_DBFS = not said there, None in configure.py'):
+        lab_model.load_enroll_embeddings('enrolled', model=loaded)
+
+
+def test_a_speaker_enrolled_twice_is_refused(loaded, write_feat):
+    lab_model.save_enroll_embeddings('enrolled', {'a': torch.ones(1, 16), 'b': torch.ones(1, 16)}, loaded)
+    with pytest.raises(LabError, match='a and b are the same recording'):
+        lab_model.load_enroll_embeddings('enrolled', model=loaded)
+    for name in ('old/a/enroll.p', 'new/a/enroll.p', 'new/a/test.p'):
+        write_feat('feat/' + name)
+    with pytest.raises(LabError, match='feat/new/a and .*feat/old/a are both a folder of speaker a'):
+        reader.split_enroll_and_test('feat')
+
+
+def test_a_checkpoint_of_other_features_is_refused(loaded, monkeypatch):
+    monkeypatch.setattr(c, 'ENERGY_FLOOR', 1e-7)
+    with pytest.raises(LabError,
+                       match='checkpoint_1.pth was trained on other features: ENERGY_FLOOR = 1e-05 there, 1e-07'):
+        lab_model.load_model(False, 'model_saved', 1, None, None)
