@@ -1,6 +1,7 @@
 """The speaker classifier, and what one does with it once it is trained: load it, get d-vectors, keep them."""
 import hashlib
 import importlib.util
+import io
 import os
 import shutil
 from glob import glob, escape
@@ -139,10 +140,14 @@ def find_checkpoint(log_dir, cp_num):
     return filename
 
 
-def read_checkpoint(filename):
-    """The dict in a checkpoint file, on the CPU. Raises LabError where it is not one of this lab's checkpoints."""
+def read_checkpoint(filename, *, content=None):
+    """The dict in a checkpoint file, on the CPU. Raises LabError where it is not one of this lab's checkpoints.
+
+    content: its bytes, if they have been read already.
+    """
     try:
-        checkpoint = torch.load(filename, map_location='cpu', weights_only=True)
+        file = filename if content is None else io.BytesIO(content)
+        checkpoint = torch.load(file, map_location='cpu', weights_only=True)
     except Exception as error:  # a broken file can raise nearly anything
         raise LabError('%s: not a checkpoint that can be loaded (%s)' % (filename, in_one_line(error))) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
@@ -168,7 +173,8 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
     filename = find_checkpoint(log_dir, cp_num)
     print_device(use_cuda)
     print('=> loading checkpoint')
-    checkpoint = read_checkpoint(filename)
+    content = Path(filename).read_bytes()  # once: train.py may replace the file at any time
+    checkpoint = read_checkpoint(filename, content=content)
     try:
         # Checkpoints of the original lab carry the ResNet's own classifier, which nothing uses
         state_dict = {name: value for name, value in checkpoint['state_dict'].items() if 'pretrained.fc.' not in name}
@@ -184,8 +190,7 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
             raise LabError('%s has %s = %d, main() says %d. Correct it, or write None.'
                            % (filename, name, saved, stated))
     model.backend = {name: checkpoint[name] for name in ('mean', 'lda', 'wccn') if name in checkpoint}
-    with open(filename, 'rb') as f:
-        model.checkpoint = {'file': filename, 'sha256': hashlib.file_digest(f, 'sha256').hexdigest()}
+    model.checkpoint = {'file': filename, 'sha256': hashlib.sha256(content).hexdigest()}
     return model.to(get_device(use_cuda), memory_format=torch.channels_last).eval()
 
 
