@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import FirstFrame, lines_of_main, run_copy
-from interrupt import OUTPUTS, files_of, keeps_what_is_there, left_over, load_results, remove_results, run_whole
-from interrupt import start_script, stop_script, write_next, write_scripts
+from interrupt import N_EPOCHS, OUTPUTS, files_of, keeps_what_is_there, left_over, load_results, remove_results
+from interrupt import run_whole, start_script, stop_script, write_next, write_scripts
 
 import configure as c
 import DB_wav_reader
@@ -30,9 +30,12 @@ SHORT = {'n_epochs': 3, 'batch_size': 8, 'plot': False}
 
 @pytest.fixture(scope='module')
 def small_project(tmp_path_factory):
-    """Copies of the scripts that have little to do; each one's test leaves what the next needs."""
+    """Copies of the scripts that have little to do, and what they need of one another."""
     folder = tmp_path_factory.mktemp('small project')
     write_scripts(folder)
+    demo_voices.make_test_features(folder / c.TEST_WAV_DIR, folder / c.TEST_FEAT_DIR, n_voices=3)
+    train.save_checkpoint(folder / ('model_saved/checkpoint_%d.pth' % N_EPOCHS),
+                          {'state_dict': lab_model.background_resnet(128, 6).state_dict()})
     return folder
 
 
