@@ -10,18 +10,31 @@ The other scripts import from here what they need to find and read files: the Da
 feature recipe, and the pickle reader that executes nothing.
 """
 import io
+import multiprocessing
 import os
 import pickle
 import pickletools
 import signal
 import sys
+import threading
 import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from glob import glob, escape
 from math import gcd
 from pathlib import Path
+
+
+def end_uncaught(kind, error, traceback):
+    """Ctrl-C while the packages are still being loaded ends a script in one line, too."""
+    if kind is KeyboardInterrupt:
+        print('Stopped by Ctrl-C.', file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+sys.excepthook = end_uncaught
 
 # Before numpy is loaded: in_parallel keeps all cores busy, threads of numpy's own would take them from each other
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
@@ -491,15 +504,36 @@ def write_feature(filename, feature, label):
 
 @contextmanager
 def written_whole(filename):
-    """The path to write to in place of `filename`, which appears when the `with` ends well: whole or not at all."""
+    """The path to write to in place of `filename`, which appears when the `with` ends well: whole or not at all.
+
+    Raises LabError where the disk is full or the folder must not be written to.
+    """
     filename = Path(filename)
-    filename.parent.mkdir(parents=True, exist_ok=True)
     temporary = filename.with_name('.%d_%s' % (os.getpid(), filename.name))
     try:
+        filename.parent.mkdir(parents=True, exist_ok=True)
+        remove_left_overs(filename)
         yield temporary
         os.replace(temporary, filename)
+    except OSError as error:
+        raise LabError('%s cannot be written: %s. What was there before is as it was.\nMake room, or set another '
+                       'folder, then run this again.' % (filename, error.strerror or error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def remove_left_overs(filename):
+    """Delete what processes that were killed had written of `filename`."""
+    for temporary in filename.parent.glob('.[0-9]*_' + escape(filename.name)):
+        pid = temporary.name[1:].partition('_')[0]
+        if pid.isdigit() and os.name != 'nt':  # Windows has no such question: what is left over stays, hidden
+            try:
+                os.kill(int(pid), 0)  # no signal, but the question whether this process is there
+            except ProcessLookupError:
+                temporary.unlink(missing_ok=True)
+            except OSError:  # it is somebody else's
+                pass
 
 
 def write_pickles(filename, *objects):
@@ -646,9 +680,16 @@ def read_pickles(filename):
 
 # ------------------------------------------------------------------------------------- wav files to feature files
 
+def begin_worker():
+    """Leave Ctrl-C to the process that started this one, and do not outlive it if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
 def in_parallel(function, tasks, description):
     """[function(task) for task in tasks], on all cores, with a progress bar when a person is watching."""
-    with ProcessPoolExecutor(initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+    with ProcessPoolExecutor(initializer=begin_worker) as pool:
         try:
             results = pool.map(function, tasks, chunksize=4)
             return list(tqdm(results, total=len(tasks), desc=description, disable=None))

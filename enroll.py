@@ -8,18 +8,19 @@ enroll_embeddings. Takes some seconds.
 """
 import os
 
+# The lab's own first: from DB_wav_reader on, Ctrl-C ends in one line
+import configure as c
+from DB_wav_reader import BLUE, ORANGE, run_script, save_picture, sex_of, split_enroll_and_test
+from demo_voices import is_demo_name, parameters_of, provide_test_features
+from model import get_embeddings, load_model, save_enroll_embeddings
+from scoring import all_pairs, cosine_scores
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import spearmanr
-
-import configure as c
-from DB_wav_reader import BLUE, ORANGE, run_script, save_picture, sex_of, split_enroll_and_test
-from demo_voices import is_demo_name, parameters_of, provide_test_features
-from model import get_embeddings, load_model, save_enroll_embeddings
-from scoring import all_pairs, cosine_scores
 
 
 def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):

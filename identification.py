@@ -8,18 +8,19 @@ confusion.png, or lengths.png for a list of lengths, into enroll_embeddings. Tak
 """
 import os
 
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import torch
-import torch.nn.functional as F
-
+# The lab's own first: from DB_wav_reader on, Ctrl-C ends in one line
 import configure as c
 from DB_wav_reader import ORANGE, LabError, run_script, save_picture, speaker_of, split_enroll_and_test, test_file_of
 from demo_voices import provide_test_features
 from model import check_enrolled, create_backend, embed_pieces, get_embeddings, load_enroll_embeddings, load_model
 from model import unchanged
 from scoring import cosine_scores, equal_error_rate, is_number
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
 
 UNKNOWN = 'unknown'  # the answer where nobody is near enough
 

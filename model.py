@@ -149,24 +149,21 @@ IN_CHECKPOINTS = {'collections OrderedDict', 'torch._utils _rebuild_tensor_v2', 
 PICKLES_BEFORE_2020 = 5  # a checkpoint of PyTorch before 1.6 is so many pickles and then the numbers, no zip file
 
 
-def check_checkpoint(filename):
-    """Raise ValueError or UnpicklingError where a checkpoint file would unpack to more than it holds."""
-    size = os.path.getsize(filename)
+def check_checkpoint(content):
+    """Raise ValueError or UnpicklingError where the bytes of a checkpoint would unpack to more than there are."""
+    stream, size = io.BytesIO(content), len(content)
     names, opcodes = [], OPCODES | {'BINPERSID', 'LONG1'}
-    with open(filename, 'rb') as f:
-        is_zip = f.read(4) == b'PK\x03\x04'  # as PyTorch tells: a file may be both
-        f.seek(0)
-        if is_zip:
-            with zipfile.ZipFile(f) as archive:
-                entries = archive.infolist()
-                if sum(entry.file_size for entry in entries) > size:
-                    raise ValueError('it would unpack to more than the file itself: PyTorch does not compress')
-                for entry in entries:
-                    if entry.filename.lower().endswith('.pkl'):  # PyTorch takes DATA.PKL, too
-                        names += skim_pickle(io.BytesIO(archive.read(entry)), size, opcodes)
-        else:
-            for _ in range(PICKLES_BEFORE_2020):
-                names += skim_pickle(f, size, opcodes)
+    if content.startswith(b'PK\x03\x04'):  # as PyTorch tells: a file may be both
+        with zipfile.ZipFile(stream) as archive:
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > size:
+                raise ValueError('it would unpack to more than the file itself: PyTorch does not compress')
+            for entry in entries:
+                if entry.filename.lower().endswith('.pkl'):  # PyTorch takes DATA.PKL, too
+                    names += skim_pickle(io.BytesIO(archive.read(entry)), size, opcodes)
+    else:
+        for _ in range(PICKLES_BEFORE_2020):
+            names += skim_pickle(stream, size, opcodes)
     if set(names) - IN_CHECKPOINTS:
         raise ValueError('%s is not allowed in it' % ', '.join(sorted(set(names) - IN_CHECKPOINTS)))
 
@@ -178,16 +175,20 @@ def are_tensors(state_dict, size):
         tensor.numel() * tensor.element_size() for tensor in state_dict.values()) <= size
 
 
-def read_checkpoint(filename):
-    """The dict in a checkpoint file, on the CPU. Raises LabError where it is not one of this lab's checkpoints."""
+def read_checkpoint(filename, *, content=None):
+    """The dict in a checkpoint file, on the CPU. Raises LabError where it is not one of this lab's checkpoints.
+
+    content: its bytes, if they have been read already.
+    """
     try:
-        check_checkpoint(filename)
-        checkpoint = torch.load(filename, map_location='cpu', weights_only=True)
+        content = Path(filename).read_bytes() if content is None else content
+        check_checkpoint(content)
+        checkpoint = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
     except Exception as error:  # a broken file can raise nearly anything
         raise LabError('%s: not a checkpoint that can be loaded (%s)' % (filename, in_one_line(error))) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
         raise LabError("%s: not a checkpoint of this lab: it has no 'state_dict'" % filename)
-    if not are_tensors(checkpoint['state_dict'], os.path.getsize(filename)):
+    if not are_tensors(checkpoint['state_dict'], len(content)):
         raise LabError("%s: 'state_dict' must hold names and tensors, no larger than the file" % filename)
     if not are_settings(checkpoint.get('features', {})):
         raise LabError("%s: 'features' must be a dict of names and numbers" % filename)
@@ -207,7 +208,8 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
     filename = find_checkpoint(log_dir, cp_num)
     print_device(use_cuda)
     print('=> loading checkpoint')
-    checkpoint = read_checkpoint(filename)
+    content = Path(filename).read_bytes()  # once: train.py may replace the file at any time
+    checkpoint = read_checkpoint(filename, content=content)
     try:
         # Checkpoints of the original lab carry the ResNet's own classifier, which nothing uses
         state_dict = {name: value for name, value in checkpoint['state_dict'].items() if 'pretrained.fc.' not in name}
@@ -228,8 +230,7 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
         if stated not in (None, saved):
             raise LabError('%s has %s = %d, main() says %d. Correct it, or write None.'
                            % (filename, name, saved, stated))
-    with open(filename, 'rb') as f:
-        model.checkpoint = {'file': filename, 'sha256': hashlib.file_digest(f, 'sha256').hexdigest()}
+    model.checkpoint = {'file': filename, 'sha256': hashlib.sha256(content).hexdigest()}
     return model.to(get_device(use_cuda), memory_format=torch.channels_last).eval()
 
 

@@ -9,6 +9,7 @@ validation loss), loss_plot.png and clusters.png. On two CPU cores with bfloat16
 demo voices.
 """
 import functools
+import io
 import json
 import math
 import os
@@ -41,6 +42,7 @@ from tqdm import tqdm
 
 TEXT_SETTINGS = ['backbone', 'pooling', 'loss_type', 'augment', 'init_from', 'optimizer_type', 'scheduler_type',
                  'log_dir']
+LOCK_FILE = '.lock'  # beside the checkpoints: while one training holds it, a second one is refused
 RUN_FILE = 'run.json'  # beside the checkpoints: the settings and losses of the run that wrote them
 BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss
 TRAINING_ONLY = ['optimizer', 'scheduler', 'random', 'criterion']  # what that file leaves out
@@ -305,8 +307,10 @@ def follow_first_process(model):
 
 def save_checkpoint(filename, checkpoint):
     """torch.save, whole or not at all."""
-    with written_whole(filename) as temporary, open(temporary, 'wb') as f:
-        torch.save(checkpoint, f)
+    content = io.BytesIO()  # torch.save to a full disk would not say so
+    torch.save(checkpoint, content)
+    with written_whole(filename) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def window_d_vectors(dataset, model, use_cuda, n_utterances):
@@ -332,6 +336,28 @@ def write_run(log_dir, run):
     """Write LOG_DIR/run.json: the data, the model, the settings, and the losses of every epoch so far."""
     with written_whole(Path(log_dir) / RUN_FILE) as temporary:
         temporary.write_text(json.dumps(run, indent=1))
+
+
+@functools.cache  # once in a process: it is this process that holds the lock
+def lock_log_dir(log_dir):
+    """Keep other trainings out of log_dir, an absolute Path, until this process ends, be it killed.
+
+    Raises LabError where another one is at work there.
+    """
+    log_dir.mkdir(parents=True, exist_ok=True)
+    lock = os.open(log_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT)  # never closed: that would unlock it
+    try:
+        if os.name == 'nt':
+            import msvcrt
+            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        raise LabError('Another train.py is at work in %s. Let it finish, stop it, or set another log_dir.'
+                       % log_dir) from error
+    except OSError:  # some network drives know no locks
+        print('%s cannot be locked: do not start a second training in it' % log_dir)
 
 
 def check_log_dir(log_dir, run, start):
@@ -547,6 +573,7 @@ def main():
            'backbone': backbone, 'pooling': pooling, 'loss_type': loss_type, 'embedding_size': embedding_size,
            'settings': settings, 'epochs': []}
     if rank == 0:
+        lock_log_dir(Path(log_dir).resolve())
         check_log_dir(log_dir, run, start)
     if start > 1:
         run['epochs'] = continue_run(log_dir, start, model, criterion, optimizer, scheduler)

@@ -8,13 +8,7 @@ and draws scores.png and det.png into enroll_embeddings. Takes some seconds.
 """
 import os
 
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import torch
-import torch.nn.functional as F
-from scipy.special import ndtri  # the probit: inverse of the normal distribution
-
+# The lab's own first: from DB_wav_reader on, Ctrl-C ends in one line
 import configure as c
 from DB_wav_reader import BLACK, ORANGE, LabError, read_feats_and_wavs, run_script, save_picture, sex_of, speaker_of
 from DB_wav_reader import split_enroll_and_test, test_file_of
@@ -23,6 +17,13 @@ from model import available_backends, check_enrolled, create_backend, embed_piec
 from model import load_enroll_embeddings, load_model, unchanged
 from scoring import all_pairs, bootstrap_interval, choose_threshold, cosine_scores, equal_error_rate, error_rates
 from scoring import is_number, min_dcf, rates_at, read_trials, trial_scores
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy.special import ndtri  # the probit: inverse of the normal distribution
 
 N_THRESHOLDS = 7  # in the table of thresholds, besides the chosen one
 N_BINS = 40  # of the histograms

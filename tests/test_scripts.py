@@ -261,7 +261,7 @@ def test_six_voices_the_loss_falls(six_voices):
 
 def test_six_voices_what_training_writes(six_voices):
     names = ['checkpoint_%d.pth' % n for n in range(1, 31)] + ['checkpoint_best.pth', 'run.json']
-    assert sorted(os.listdir(six_voices / 'model_saved')) == sorted(names)
+    assert sorted(os.listdir(six_voices / 'model_saved')) == sorted(['.lock'] + names)
     checkpoint = torch.load(six_voices / 'model_saved/checkpoint_30.pth')
     assert {'epoch', 'state_dict', 'optimizer', 'scheduler', 'backbone', 'features'} <= set(checkpoint)
     assert checkpoint['epoch'] == 31 and (six_voices / 'loss_plot.png').exists()
@@ -375,7 +375,7 @@ def test_a_run_continued_in_the_middle_drops_what_came_after(six_voices_features
     continued = [('n_epochs = 30', 'n_epochs = 1'), ('    start = 1', '    start = 2')]
     run_copy('train.py', continued)
     assert 'epochs 2 to 3 of an earlier run are replaced' in capsys.readouterr().out
-    assert sorted(os.listdir('model_saved')) == ['checkpoint_1.pth', 'checkpoint_2.pth', 'checkpoint_best.pth',
+    assert sorted(os.listdir('model_saved')) == ['.lock', 'checkpoint_1.pth', 'checkpoint_2.pth', 'checkpoint_best.pth',
                                                  'run.json']
     run = json.loads((lab / 'model_saved/run.json').read_text())
     run['epochs'].pop()  # as after a power cut between the checkpoint and this file
@@ -405,7 +405,7 @@ def test_ctrl_c_says_how_to_go_on(six_voices_features, lab, stopped_with, monkey
     monkeypatch.setattr(train, 'validate', stop_in_epoch_2)
     message = stopped_with(train.main)
     assert 'in epoch 2, after 1 finished epochs.\nTo go on from there, set start = 2 and n_epochs = 29.' in message
-    assert sorted(os.listdir('model_saved')) == ['checkpoint_1.pth', 'run.json']
+    assert sorted(os.listdir('model_saved')) == ['.lock', 'checkpoint_1.pth', 'run.json']
 
 
 @pytest.mark.parametrize('old, new, complaint', [
