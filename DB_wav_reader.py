@@ -225,8 +225,8 @@ def read_wav(filename):
             warnings.simplefilter('ignore', wavfile.WavFileWarning)  # chunks of tags that scipy does not know
             warnings.filterwarnings('error', 'Reached EOF')  # a file that was cut off
             # From memory: reading a file, scipy sets aside as much memory as the header claims
-            rate, samples = wavfile.read(io.BytesIO(Path(filename).read_bytes()))
-    except OSError:
+            rate, samples = wavfile.read(io.BytesIO(read_whole(filename)))
+    except (LabError, OSError):
         raise
     except Exception as error:  # scipy's parser raises whatever a broken header leads it into
         raise LabError('%s: not a wav file that can be read (%s)' % (filename, in_one_line(error))) from error
@@ -536,6 +536,13 @@ def remove_left_overs(filename):
                 pass
 
 
+def read_whole(filename):
+    """The bytes of a file. Raises LabError for a pipe or a device, on which one might wait for ever."""
+    if os.path.exists(filename) and not os.path.isfile(filename):
+        raise LabError('%s: not a file' % filename)
+    return Path(filename).read_bytes()
+
+
 def write_pickles(filename, *objects):
     """Pickle the objects one after another into `filename`."""
     with written_whole(filename) as temporary, open(temporary, 'wb') as f:
@@ -664,7 +671,7 @@ def read_pickles(filename):
 
     Raises LabError, with the file's name, where it is not a pickle or holds more than plain containers and arrays.
     """
-    content = Path(filename).read_bytes()
+    content = read_whole(filename)
     stream, objects, room = io.BytesIO(content), [], [len(content)]
     try:
         while (start := stream.tell()) < len(content):

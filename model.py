@@ -267,14 +267,14 @@ def load_backbone(model, filename):
 def get_embeddings(use_cuda, filename, model, test_frames):
     """The d-vector of one feature file: (1, embedding_size) tensor of unit length, on the CPU."""
     feature, _ = read_MFB(filename)  # (n_frames, n_dims)
-    return embed_feature(use_cuda, feature, model, test_frames)
+    return embed_feature(use_cuda, feature, model, test_frames, filename)
 
 
-def embed_feature(use_cuda, feature, model, test_frames):
+def embed_feature(use_cuda, feature, model, test_frames, filename='a recording'):
     """The d-vector of a feature (n_frames, n_dims): (1, embedding_size) tensor of unit length, on the CPU.
 
     The utterance is cut into segments of test_frames (the last one may be shorter; None: all in one); the embeddings of
-    the segments are summed and the sum is divided by its length.
+    the segments are summed and the sum is divided by its length. Raises LabError, with filename, where they have none.
     """
     if test_frames is None:
         test_frames = len(feature)
@@ -292,8 +292,8 @@ def embed_feature(use_cuda, feature, model, test_frames):
             spk_embedding, _ = model(batch.to(device, memory_format=torch.channels_last))
             activation = activation + spk_embedding.sum(dim=0, keepdim=True)  # (1, embedding_size)
     if not 0 < activation.norm() < torch.inf:  # false for NaN, too
-        raise LabError('%s gives a d-vector that is zero, infinite or not a number for a recording.\n'
-                       'Choose another checkpoint, and look at the recording.' % model.checkpoint['file'])
+        raise LabError('%s: its d-vector is zero, infinite or not a number. Look at that recording; if others fare\n'
+                       'alike, choose another checkpoint.' % filename)
     return F.normalize(activation, dim=1).cpu()
 
 
@@ -309,7 +309,7 @@ def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
         feature, _ = read_MFB(filename)  # (n_frames, n_dims)
         length = len(feature) if piece_seconds is None else round(piece_seconds / c.WIN_STEP)
         for start in range(0, len(feature) - length + 1, length):
-            d_vectors.append(embed_feature(use_cuda, feature[start:start + length], model, test_frames))
+            d_vectors.append(embed_feature(use_cuda, feature[start:start + length], model, test_frames, filename))
             speakers.append(speaker)
     if not d_vectors:
         raise LabError('piece_seconds = %g is longer than every test file. Choose a smaller one.' % piece_seconds)

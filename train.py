@@ -20,8 +20,8 @@ from pathlib import Path
 
 # The lab's own first: DB_wav_reader tells numpy how many threads to use, which must be before it is loaded
 import configure as c
-from DB_wav_reader import BLACK, BLUE, GREEN, ORANGE, PURPLE, LabError, read_feats_structure, run_script, save_picture
-from DB_wav_reader import written_whole
+from DB_wav_reader import BLACK, BLUE, GREEN, ORANGE, PURPLE, LabError, in_one_line, read_feats_structure, run_script
+from DB_wav_reader import save_picture, written_whole
 from SR_Dataset import SPEEDS, DvectorDataset, ShareOfBatches, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
 from SR_Dataset import collate_fn_feat_padded, collate_fn_share, read_MFB, training_transforms
 from deep_dive.losses import LOSSES
@@ -338,6 +338,19 @@ def write_run(log_dir, run):
         temporary.write_text(json.dumps(run, indent=1))
 
 
+def read_run(log_dir):
+    """What write_run wrote: a dict, empty where nothing was. Raises LabError where something else is there."""
+    filename = Path(log_dir) / RUN_FILE
+    try:
+        run = json.loads(filename.read_text()) if filename.exists() else {'settings': {}, 'epochs': []}
+        if not isinstance(run['settings'], dict) or not isinstance(run['epochs'], list):
+            raise ValueError('settings and epochs are missing')
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise LabError('%s: not what train.py wrote there (%s). To start over, remove it and the checkpoints beside it.'
+                       % (filename, in_one_line(error))) from error
+    return run
+
+
 @functools.cache  # once in a process: it is this process that holds the lock
 def lock_log_dir(log_dir):
     """Keep other trainings out of log_dir, an absolute Path, until this process ends, be it killed.
@@ -367,7 +380,7 @@ def check_log_dir(log_dir, run, start):
         raise LabError('start = %d, but %s holds no run to continue. Set start = 1.' % (start, log_dir))
     if not any(Path(log_dir).glob('checkpoint_[0-9]*.pth')):
         return
-    there = json.loads(run_file.read_text()) if run_file.exists() else {}
+    there = read_run(log_dir)
     same = ['corpus', 'utterances', 'speakers', 'backbone', 'pooling', 'loss_type', 'embedding_size']
     if any(there.get(name) != run[name] for name in same):
         raise LabError('%s holds another run (%s). To keep it, set another log_dir; to start over,\n'
@@ -403,7 +416,7 @@ def begin_run(log_dir, run, start):
 def continue_run(log_dir, start, model, criterion, optimizer, scheduler):
     """Put everything back to where it was after epoch start - 1. Returns the history of the epochs until then."""
     checkpoint = read_checkpoint(find_checkpoint(log_dir, start - 1))
-    run = json.loads((Path(log_dir) / RUN_FILE).read_text())
+    run = read_run(log_dir)
     states = checkpoint['scheduler'], scheduler.state_dict()
     n_steps = [state.get('total_steps', state.get('T_max')) for state in states]
     if n_steps[0] != n_steps[1]:

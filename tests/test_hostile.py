@@ -89,6 +89,27 @@ def test_trial_lists_made_to_do_harm(lab):
     assert read_ones(found) == set() and 'UTF-8' in found['utf-16'][1]
 
 
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='Windows has no such files')
+@pytest.mark.parametrize('name, read', [('a.p', read_MFB), ('a.wav', reader.read_audio), ('a.txt', scoring.read_trials)])
+def test_pipes_and_devices_are_not_waited_for(lab, name, read):
+    os.mkfifo(name)
+    with pytest.raises(LabError, match='%s: not a file|there is no such trial list' % name):
+        read(name)
+    os.remove(name)
+    os.symlink('/dev/zero', name)
+    with pytest.raises(LabError, match='%s: not a file|there is no such trial list' % name):
+        read(name)
+
+
+@pytest.mark.parametrize('content', ['{"epochs": [', '[]', '{"settings": 1, "epochs": []}', 100000 * '['],
+                         ids=lambda content: content[:9])
+def test_a_broken_run_file_is_named(lab, content):
+    train.save_checkpoint('model_saved/checkpoint_1.pth', {'state_dict': {}})
+    (lab / 'model_saved/run.json').write_text(content)
+    with pytest.raises(LabError, match='run.json: not what train.py wrote there .*To start over, remove it'):
+        train.check_log_dir('model_saved', {}, 1)
+
+
 @pytest.mark.parametrize('suffix', ['.p', '.wav'])
 def test_changed_files(lab, suffix):
     counts, wrong, n_steps = fuzz.fuzz(suffix, 1000, 0, str(lab))
@@ -123,9 +144,9 @@ def test_an_embedding_of_no_direction_is_never_accepted(write_vector, capsys, va
         verify(torch.tensor([values]), path)
     with pytest.raises(LabError, match="the embedding of 'a' is zero"):
         identification.perform_identification(False, FirstFrame(), {'a': torch.tensor([values])}, path, 100, ['a'])
-    with pytest.raises(LabError, match='none gives a d-vector that is zero, infinite or not a number'):
+    with pytest.raises(LabError, match='b/test.p: its d-vector is zero, infinite or not a number'):
         verify(torch.ones(1, 2), path, Constant(*values))
-    with pytest.raises(LabError, match='none gives a d-vector that is zero'):
+    with pytest.raises(LabError, match='b/test.p: its d-vector is zero'):
         enroll.enroll_per_spk(False, 200, Constant(*values), DB, 'e')
     with pytest.raises(LabError, match='d-vectors of 2 numbers cannot be compared with those of 1'):
         verify(torch.ones(1, 1), path)
