@@ -43,6 +43,7 @@ import matplotlib  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 from python_speech_features import delta, fbank, lifter  # noqa: E402
+from python_speech_features.sigproc import preemphasis, round_half_up  # noqa: E402
 from scipy.fft import dct  # noqa: E402
 from scipy.io import wavfile  # noqa: E402
 from scipy.ndimage import binary_opening  # noqa: E402
@@ -379,6 +380,8 @@ def diagnose(samples, audio, log_energies, filename):
 PUBLISHED_SETTINGS = {'SAMPLE_RATE': 16000, 'WIN_LENGTH': 0.025, 'WIN_STEP': 0.01, 'FILTER_BANK': 40,
                       'ENERGY_FLOOR': 1e-5, 'USE_MFCC': False, 'N_CEPSTRUM': 20, 'USE_LOGSCALE': True,
                       'USE_DELTA': False, 'USE_SCALE': False}
+PRE_EMPHASIS = 0.97  # of each sample, so much of the one before is subtracted: as the library does by itself
+FRAMES_AT_ONCE = 6000  # whose spectra are held in memory: a minute takes 100 MB
 DELTA_FRAMES = 1  # differences are taken from this many frames before to as many after, as in the original lab
 SCALE_FLOOR = 2e-12  # added to the standard deviation: a row may be constant
 
@@ -437,8 +440,14 @@ def log_filterbank(audio):
     """
     if audio.ndim != 1 or audio.dtype.kind != 'f':  # the library would take them without a word, and be wrong
         raise ValueError('audio must be one channel of floats in [-1, 1]; read_audio returns that')
-    energy, _ = fbank(audio, samplerate=c.SAMPLE_RATE, winlen=c.WIN_LENGTH, winstep=c.WIN_STEP, nfilt=c.FILTER_BANK)
-    return 20 * np.log10(np.maximum(energy, c.ENERGY_FLOOR))
+    length, step = (int(round_half_up(seconds * c.SAMPLE_RATE)) for seconds in (c.WIN_LENGTH, c.WIN_STEP))
+    n_frames = 1 + max(0, -(-(len(audio) - length) // step))  # the last one is filled up with zeros
+    emphasised = preemphasis(audio, PRE_EMPHASIS)
+    energies = []
+    for first in range(0, n_frames, FRAMES_AT_ONCE):  # an hour in one go would take 6 GB
+        part = emphasised[first * step:(first + FRAMES_AT_ONCE - 1) * step + length]
+        energies.append(fbank(part, c.SAMPLE_RATE, c.WIN_LENGTH, c.WIN_STEP, c.FILTER_BANK, preemph=0)[0])
+    return 20 * np.log10(np.maximum(np.vstack(energies), c.ENERGY_FLOOR))
 
 
 def finish_features(log_energies):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PROJECT, changed_source, run_copy
-from python_speech_features import mfcc
+from python_speech_features import fbank, mfcc
 from scipy.io import wavfile
 
 import configure as c
@@ -72,6 +72,14 @@ def test_features_equal_frozen_numbers():
     assert feature.shape == (99, 40)
     np.testing.assert_allclose(feature[[10, 50, 90], [8, 25, 38]], [-0.7506529, -3.0595609, 20.1055926], atol=1e-6)
     np.testing.assert_allclose(feature.mean(axis=0), 0, atol=1e-10)
+
+
+@pytest.mark.parametrize('n_samples', [300, 400, 4 * 160 + 400, 4 * 160 + 401, 5 * 160 + 400, 16000])
+def test_features_of_parts_are_those_of_the_whole(monkeypatch, n_samples):
+    audio = chirp(1.0)[:n_samples]
+    monkeypatch.setattr(reader, 'FRAMES_AT_ONCE', 5)
+    energies, _ = fbank(audio, nfilt=40)  # the library's, in one go
+    np.testing.assert_allclose(reader.log_filterbank(audio), 20 * np.log10(np.maximum(energies, 1e-5)), atol=1e-9)
 
 
 @pytest.mark.parametrize('audio', [np.zeros(16000, np.int16), np.zeros((16000, 2))])

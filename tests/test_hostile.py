@@ -69,6 +69,16 @@ def test_wavs_made_to_do_harm(lab):
     assert len(read_MFB('a.wav')[0]) > 40
 
 
+def test_a_long_recording_takes_a_small_multiple_of_its_size(lab):
+    content = attacks.wav(np.resize(attacks.syllables(), 300 * 16000).tobytes())
+    (lab / 'a.wav').write_bytes(content)
+    tracemalloc.start()
+    assert len(read_MFB('a.wav')[0]) > 29000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e8 + 20 * len(content)
+
+
 def test_checkpoints_made_to_do_harm(lab):
     torch.manual_seed(0)
     network = lab_model.background_resnet(16, 4)
