@@ -1,5 +1,6 @@
 """The network and what one does with it: shapes and sizes by hand, checkpoints, d-vectors against a literal loop."""
 import pickle
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -236,6 +237,18 @@ def test_gpu_and_cpu_agree_and_share_checkpoints(lab, write_feat):
     on_gpu = lab_model.get_embeddings(True, filename, model, 100)
     on_cpu = lab_model.get_embeddings(False, filename, lab_model.load_model(False, 'model_saved', 1, None, None), 100)
     torch.testing.assert_close(on_gpu, on_cpu, atol=1e-3, rtol=1e-3)
+
+
+def test_a_checkpoint_from_a_gpu_loads_without_one(lab, monkeypatch):
+    model = lab_model.background_resnet(16, 4)
+    with monkeypatch.context() as patched:  # what torch.save writes down of tensors on a GPU is where they were
+        patched.setattr(torch.serialization, 'location_tag', lambda storage: 'cuda:0')
+        save(1, model)
+    with zipfile.ZipFile('model_saved/checkpoint_1.pth') as archive:
+        assert b'cuda:0' in archive.read('archive/data.pkl')
+    loaded = lab_model.load_model(False, 'model_saved', 1, None, None)
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict())
+    assert loaded.fc0.weight.device.type == 'cpu'
 
 
 def test_compilation_is_off_where_no_compiler_is_found(monkeypatch, capsys):
