@@ -155,6 +155,12 @@ def test_other_folders_are_never_filled(lab, capsys):
     assert tree(lab) == {} and capsys.readouterr().out.count('left alone') == 2
 
 
+def test_a_folder_elsewhere_keeps_the_project_s_own_beside_it_empty(small_project, monkeypatch):
+    monkeypatch.setattr(c, 'TEST_FEAT_DIR', str(small_project / 'elsewhere'))
+    demo.provide_test_features()
+    assert tree(small_project) == {}
+
+
 def test_an_interrupted_making_is_completed(small_project, capsys, monkeypatch):
     demo.provide_train_features()
     whole = tree(small_project)
