@@ -36,7 +36,7 @@ def lines_of_main(script, values):
 def run_copy(script, replacements):
     """main() of a copy of a script in which a student has changed some lines."""
     namespace = {'__name__': 'a copy', '__file__': str(PROJECT / script)}
-    exec(compile(changed_source(script, replacements), script, 'exec'), namespace)
+    exec(compile(changed_source(script, replacements), str(PROJECT / script), 'exec'), namespace)
     namespace['main']()
 
 

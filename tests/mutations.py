@@ -29,7 +29,7 @@ BROKEN = [  # (file, part of a line, what becomes of it, tests)
     ('train.py', 'valid_DB = shuffled_DB.iloc[train_len:]', 'valid_DB = shuffled_DB.iloc[:valid_len]', 'test_dataset.py'),
     ('enroll.py', 'embeddings[spk] += activation', 'embeddings[spk] = activation', 'test_scripts.py'),
     ('verification.py', "'Accept' if score > thres", "'Accept' if score >= thres", 'test_scripts.py'),
-    ('identification.py', '> thres else UNKNOWN', '>= thres else UNKNOWN', 'test_scripts.py'),
+    ('identification.py', '> thres else UNKNOWN', '>= thres else UNKNOWN', 'test_all_trials.py'),
     ('deep_dive/losses.py', 'torch.cos(theta + margin), beyond', 'torch.cos(theta - margin), beyond',
      'test_deep_dive.py'),
     ('deep_dive/gmm.py', '/ (counts + relevance)[:, None]', '/ counts[:, None]', 'test_gmm.py'),

@@ -45,6 +45,9 @@ def test_unknown_below_the_threshold(write_vector, capsys):
             '\n=== Speaker identification ===\nTrue speaker : b\nPredicted speaker : %s\nResult : %s\n\n'
             'b : 0.8000\na : 0.6000\n\nMargin to the runner-up : 0.2000\nThreshold : %.4g\n'
             % (answer, answer == 'b', thres))
+    path = write_vector('feat/c/test.p', 0, 1)
+    assert 'unknown' == identification.perform_identification(  # a score must be above the threshold, not on it
+        False, FirstFrame(), embeddings, path, 100, ['a', 'b'], thres=1.0)
 
 
 def test_backends_by_hand(write_vector, capsys):
@@ -184,7 +187,7 @@ def test_six_voices_all_identified(enrolled, monkeypatch, capsys):  # noqa: F811
 
 def test_six_voices_by_the_script_that_measures(enrolled, monkeypatch, capsys):  # noqa: F811
     monkeypatch.chdir(enrolled)
-    demo_quality.real_speakers(lab_model.load_model(False, 'model_saved', 'best', None, None), c.TEST_FEAT_DIR)
+    demo_quality.real_speakers(lab_model.load_model(False, 'model_saved', 24, None, None), c.TEST_FEAT_DIR)
     assert '6 real speakers, whole files: 6 of 6 identified (100.0 %), EER 0.0 %' in capsys.readouterr().out
 
 
