@@ -14,12 +14,14 @@ import multiprocessing
 import os
 import pickle
 import pickletools
+import platform
 import signal
 import sys
 import threading
 import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from glob import glob, escape
 from math import gcd
@@ -396,9 +398,13 @@ def feature_settings():
 
 def are_settings(settings):
     """Whether these can be the settings of a file: a dict of names and numbers."""
-    return isinstance(settings, dict) and all(isinstance(name, str) and name.isidentifier() and len(name) < 40
-                                              and isinstance(value, (bool, int, float))
-                                              for name, value in settings.items())
+    return isinstance(settings, dict) and len(settings) < 100 and all(
+        is_name(name) and isinstance(value, (bool, int, float)) for name, value in settings.items())
+
+
+def is_name(text):
+    """Whether this can be the name of a speaker, a setting or a file in a message: one line of ordinary letters."""
+    return isinstance(text, str) and text.isprintable() and len(text) <= 300
 
 
 def other_settings(settings):
@@ -511,6 +517,9 @@ def write_feature(filename, feature, label):
 
 # ---------------------------------------------------------------------------------- files written whole, read safely
 
+COMPUTER = platform.node()  # the folder may be shared, and numbers of processes are those of one computer
+
+
 @contextmanager
 def written_whole(filename):
     """The path to write to in place of `filename`, which appears when the `with` ends well: whole or not at all.
@@ -518,7 +527,7 @@ def written_whole(filename):
     Raises LabError where the disk is full or the folder must not be written to.
     """
     filename = Path(filename)
-    temporary = filename.with_name('.%d_%s' % (os.getpid(), filename.name))
+    temporary = filename.with_name('.%s_%d_%s' % (COMPUTER, os.getpid(), filename.name))
     try:
         filename.parent.mkdir(parents=True, exist_ok=True)
         remove_left_overs(filename)
@@ -533,15 +542,15 @@ def written_whole(filename):
 
 
 def remove_left_overs(filename):
-    """Delete what processes that were killed had written of `filename`."""
-    for temporary in filename.parent.glob('.[0-9]*_' + escape(filename.name)):
-        pid = temporary.name[1:].partition('_')[0]
+    """Delete what processes of this computer that were killed had written of `filename`."""
+    for temporary in filename.parent.glob('.%s_[0-9]*_%s' % (escape(COMPUTER), escape(filename.name))):
+        pid = temporary.name.removeprefix('.%s_' % COMPUTER).partition('_')[0]
         if pid.isdigit() and os.name != 'nt':  # Windows has no such question: what is left over stays, hidden
             try:
                 os.kill(int(pid), 0)  # no signal, but the question whether this process is there
             except ProcessLookupError:
                 temporary.unlink(missing_ok=True)
-            except OSError:  # it is somebody else's
+            except (OSError, OverflowError):  # it is somebody else's, or no number of a process
                 pass
 
 
@@ -585,12 +594,12 @@ BYTES_PER_OPCODE = 4  # of the whole file: `]` is one byte there and a list of 5
 
 
 def skim_pickle(stream, size, opcodes=OPCODES):
-    """Read on in `stream` to the end of a pickle, and execute nothing. Returns the globals it names, 'module name'.
+    """Read on in `stream` to the end of a pickle, and execute nothing. Returns its bytes.
 
     Raises UnpicklingError where it needs other opcodes, or more of them, or more memory than a file of `size` bytes
     honestly can; ValueError where it is broken.
     """
-    names = []
+    start = stream.tell()
     for n_before, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if opcode.name not in opcodes:
             raise pickle.UnpicklingError('opcode %s is not allowed in it' % opcode.name)
@@ -598,9 +607,7 @@ def skim_pickle(stream, size, opcodes=OPCODES):
             raise pickle.UnpicklingError('it has too many parts for its size')
         if opcode.name == 'LONG_BINPUT' and argument > n_before:  # room is made for as many before it
             raise pickle.UnpicklingError('it claims to have more parts than it has')
-        if opcode.name == 'GLOBAL':
-            names.append(argument)
-    return names
+    return stream.getvalue()[start:stream.tell()]
 
 
 class PickledDtype:
@@ -638,12 +645,39 @@ class PickledBuffer(PickledArray):
         self.__setstate__((1, shape, dtype, order == 'F', content))
 
 
-class ArrayUnpickler(pickle.Unpickler):
-    """Unpickler for plain containers, strings, numbers and arrays of numbers: everything else is refused by name.
+class PickledDict(dict):
+    """What a dict is while a pickle is read. Keys are names or numbers: to look up tuples of tuples can take for ever."""
+    __slots__ = ()
+
+    def __init__(self):
+        super().__init__()
+
+    def __setitem__(self, key, value):
+        if not isinstance(key, (str, int)):
+            raise pickle.UnpicklingError('a key of a dict is neither a name nor a number')
+        super().__setitem__(key, value)
+
+    def __setstate__(self, state):
+        """Without it, a pickle could set the attributes of this class."""
+
+
+class PlainUnpickler(pickle._Unpickler):  # the one in Python, whose dicts can be others
+    """Unpickler for plain containers, strings, numbers and what is in `allowed`: everything else is refused by name.
 
     A pickle can name any function for the unpickler to call (see "Restricting Globals" in the documentation of
-    Python's pickle); looking the names up here and nowhere else is what keeps a feature file from running code.
+    Python's pickle); looking the names up here and nowhere else is what keeps a file from running code.
     """
+    dispatch = {**pickle._Unpickler.dispatch, pickle.EMPTY_DICT[0]: lambda self: self.append(PickledDict())}
+    allowed = {}
+
+    def find_class(self, module, name):
+        if (module, name) not in self.allowed:
+            raise pickle.UnpicklingError('%s.%s is not allowed in it' % (module, name))
+        return self.allowed[module, name]
+
+
+class ArrayUnpickler(PlainUnpickler):
+    """Unpickler for plain data and arrays of numbers."""
     allowed = {
         ('numpy', 'ndarray'): 'numpy.ndarray',  # only ever an argument: a string cannot be called
         ('numpy', 'dtype'): PickledDtype,
@@ -651,11 +685,6 @@ class ArrayUnpickler(pickle.Unpickler):
         ('numpy._core.multiarray', '_reconstruct'): PickledArray,  # written with numpy 2
         ('numpy._core.numeric', '_frombuffer'): PickledBuffer,  # written with numpy 2 and protocol 5
     }
-
-    def find_class(self, module, name):
-        if (module, name) not in self.allowed:
-            raise pickle.UnpicklingError('%s.%s is not allowed in it' % (module, name))
-        return self.allowed[module, name]
 
 
 def with_arrays(content, room):
@@ -683,10 +712,9 @@ def read_pickles(filename):
     content = read_whole(filename)
     stream, objects, room = io.BytesIO(content), [], [len(content)]
     try:
-        while (start := stream.tell()) < len(content):
-            skim_pickle(stream, len(content))
-            pickled = ArrayUnpickler(io.BytesIO(content[start:stream.tell()])).load()  # what was looked at, no more
-            objects.append(with_arrays(pickled, room))
+        while stream.tell() < len(content):
+            looked_at = skim_pickle(stream, len(content))
+            objects.append(with_arrays(ArrayUnpickler(io.BytesIO(looked_at)).load(), room))
     except Exception as error:  # a broken pickle can raise nearly anything
         raise LabError('%s: not a pickle of plain data and arrays (%s)' % (filename, in_one_line(error))) from error
     if not objects:
@@ -699,8 +727,12 @@ def read_pickles(filename):
 def begin_worker():
     """Leave Ctrl-C to the process that started this one, and do not outlive it if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def in_parallel(function, tasks, description):
@@ -712,6 +744,9 @@ def in_parallel(function, tasks, description):
         except KeyboardInterrupt:  # Ctrl-C reaches this process alone, which drops what has not been started
             pool.shutdown(cancel_futures=True)
             raise
+        except BrokenProcessPool as error:
+            raise LabError('A process that did a part of the work was ended from outside, perhaps for lack of memory.\n'
+                           'Close other programs, or split long recordings, and run this again.') from error
 
 
 def convert_wav(task):
@@ -723,7 +758,7 @@ def convert_wav(task):
     try:
         check_speaker_folder(wav_file, wav_dir)
         feature, kind, remark = feature_of_wav(wav_file)
-    except LabError as error:
+    except (LabError, OSError) as error:
         return None, str(error)
     except (MemoryError, ValueError) as error:
         return None, '%s: %s' % (wav_file, error)

@@ -17,8 +17,8 @@ from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
 import configure as c
-from DB_wav_reader import LabError, are_settings, feature_of_wav, feature_size, is_wav, other_settings, read_pickles
-from DB_wav_reader import require_log_filterbank, speaker_of, trim_silence
+from DB_wav_reader import LabError, are_settings, feature_of_wav, feature_size, is_name, is_wav, other_settings
+from DB_wav_reader import read_pickles, require_log_filterbank, speaker_of, trim_silence
 
 MAX_DECIBELS = 1000  # no feature is as large, in units of 20*log10
 
@@ -51,7 +51,7 @@ def read_MFB(filename):
         raise LabError("%s: not a feature file: it must hold a dict with 'feat' and 'label'" % filename)
     feature, label, settings = content['feat'], content['label'], content.get('settings', {})
     if (not isinstance(feature, np.ndarray) or feature.ndim != 2 or feature.dtype.kind != 'f'
-            or not isinstance(label, str) or not are_settings(settings)):
+            or not is_name(label) or not are_settings(settings)):
         raise LabError("%s: 'feat' must be a float array (n_frames, %d), 'label' a name, 'settings', if any, numbers"
                        % (filename, feature_size()))
     if other_settings(settings):

@@ -2,11 +2,14 @@
 import hashlib
 import importlib.util
 import io
+import math
 import os
+import pickle
 import shutil
 import zipfile
 from glob import glob, escape
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 import torch
@@ -16,8 +19,8 @@ from torch import nn
 
 import configure as c
 import resnet
-from DB_wav_reader import OPCODES, LabError, are_settings, feature_size, in_one_line, other_settings, read_pickles
-from DB_wav_reader import feature_settings, skim_pickle, write_pickles
+from DB_wav_reader import OPCODES, LabError, PickledDict, PlainUnpickler, are_settings, feature_settings, feature_size
+from DB_wav_reader import in_one_line, is_name, other_settings, read_pickles, read_whole, skim_pickle, write_pickles
 from SR_Dataset import ToTensorTestInput, read_MFB
 from deep_dive import backbones
 
@@ -142,37 +145,83 @@ def find_checkpoint(log_dir, cp_num):
     return filename
 
 
-# What torch.load(weights_only=True) may call; it would also make, for one, a bytearray of any size
-IN_CHECKPOINTS = {'collections OrderedDict', 'torch._utils _rebuild_tensor_v2', 'torch._utils _rebuild_parameter',
-                  *('torch %sStorage' % kind for kind in ('Float', 'Double', 'Half', 'BFloat16', 'Long', 'Int', 'Short',
-                                                          'Char', 'Byte', 'Bool'))}
+class PickledTensor:
+    """What a tensor is while a checkpoint is looked through: no larger than the storage it lies in."""
+
+    def __init__(self, n_stored, offset, size, stride, *_):
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride))
+        if min([offset, *size, *stride]) < 0 or max(math.prod(size), last + 1) > n_stored:
+            raise pickle.UnpicklingError('a tensor that claims more numbers than it has')
+
+    def __setstate__(self, state):
+        """Without it, a pickle could set the attributes of this class."""
+
+
+class CheckpointUnpickler(PlainUnpickler):
+    """Looks through the pickle in a checkpoint, for all that torch.load(weights_only=True) would take, and should not.
+
+    room: bytes that the storages may have in all; sizes: dict key -> bytes of the storage in the file, None if unknown.
+    """
+    allowed = {('collections', 'OrderedDict'): PickledDict, ('torch._utils', '_rebuild_tensor_v2'): PickledTensor,
+               **{('torch', '%sStorage' % kind): n_bytes for kind, n_bytes in {  # of one number
+                   'Float': 4, 'Double': 8, 'Half': 2, 'BFloat16': 2, 'Long': 8, 'Int': 4, 'Short': 2, 'Char': 1,
+                   'Byte': 1, 'Bool': 1}.items()}}
+
+    def __init__(self, content, room, sizes=None):
+        super().__init__(io.BytesIO(content))
+        self.room, self.sizes, self.lengths = room, sizes, {}
+
+    def persistent_load(self, storage):
+        what, n_bytes, key, _, length, *view = storage
+        if what != 'storage' or not key.isdecimal() or view not in ([], [None]) or length < 0:
+            raise pickle.UnpicklingError('a storage as PyTorch does not write it')
+        if key not in self.lengths:
+            self.lengths[key] = length
+            self.room -= length * n_bytes
+        if self.lengths[key] != length or self.room < 0 or (
+                self.sizes is not None and self.sizes.get(key) != length * n_bytes):
+            raise pickle.UnpicklingError('a storage of another size than it has')
+        return length
+
+
+CHECKPOINT_OPCODES = OPCODES | {'BINPERSID', 'LONG1'}
 PICKLES_BEFORE_2020 = 5  # a checkpoint of PyTorch before 1.6 is so many pickles and then the numbers, no zip file
 
 
-def check_checkpoint(content):
-    """Raise ValueError or UnpicklingError where the bytes of a checkpoint would unpack to more than there are."""
-    stream, size = io.BytesIO(content), len(content)
-    names, opcodes = [], OPCODES | {'BINPERSID', 'LONG1'}
-    if content.startswith(b'PK\x03\x04'):  # as PyTorch tells: a file may be both
-        with zipfile.ZipFile(stream) as archive:
-            entries = archive.infolist()
-            if sum(entry.file_size for entry in entries) > size:
-                raise ValueError('it would unpack to more than the file itself: PyTorch does not compress')
-            for entry in entries:
-                if entry.filename.lower().endswith('.pkl'):  # PyTorch takes DATA.PKL, too
-                    names += skim_pickle(io.BytesIO(archive.read(entry)), size, opcodes)
-    else:
+def checked_checkpoint(content):
+    """The bytes of a checkpoint file as torch.load shall see them.
+
+    Raises ValueError or UnpicklingError where it would call something, or unpack to more than the bytes there are.
+    """
+    if not content.startswith(b'PK\x03\x04'):  # as PyTorch tells: a file may be both
+        stream = io.BytesIO(content)
         for _ in range(PICKLES_BEFORE_2020):
-            names += skim_pickle(stream, size, opcodes)
-    if set(names) - IN_CHECKPOINTS:
-        raise ValueError('%s is not allowed in it' % ', '.join(sorted(set(names) - IN_CHECKPOINTS)))
+            looked_at = skim_pickle(stream, len(content), CHECKPOINT_OPCODES)
+            CheckpointUnpickler(looked_at, len(content)).load()
+        return content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > len(content):
+            raise ValueError('it would unpack to more than the file itself: PyTorch does not compress')
+        parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    folder = os.path.commonprefix(list(parts)).rpartition('/')[0]
+    pickled = folder + '/data.pkl'
+    if [name for name in parts if name.lower().endswith('.pkl')] != [pickled]:
+        raise ValueError('it has no data.pkl, or several')
+    looked_at = skim_pickle(io.BytesIO(parts[pickled]), len(content), CHECKPOINT_OPCODES)
+    sizes = {name.removeprefix(folder + '/data/'): len(part) for name, part in parts.items()}
+    CheckpointUnpickler(looked_at, len(content), sizes).load()
+    parts[pickled] = looked_at
+    anew = io.BytesIO()  # zip files can be made to hold one thing for Python and another for PyTorch
+    with zipfile.ZipFile(anew, 'w') as archive:
+        for name, part in parts.items():
+            archive.writestr(name, part)
+    return anew.getvalue()
 
 
-def are_tensors(state_dict, size):
-    """Whether this is a dict name -> tensor, of `size` bytes at most in all: repeating rows, tensors claim any."""
+def are_tensors(state_dict):
+    """Whether this is a dict name -> tensor."""
     return isinstance(state_dict, dict) and all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state_dict.items()) and sum(
-        tensor.numel() * tensor.element_size() for tensor in state_dict.values()) <= size
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state_dict.items())
 
 
 def read_checkpoint(filename, *, content=None):
@@ -181,15 +230,16 @@ def read_checkpoint(filename, *, content=None):
     content: its bytes, if they have been read already.
     """
     try:
-        content = Path(filename).read_bytes() if content is None else content
-        check_checkpoint(content)
-        checkpoint = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
-    except Exception as error:  # a broken file can raise nearly anything
-        raise LabError('%s: not a checkpoint that can be loaded (%s)' % (filename, in_one_line(error))) from error
+        content = read_whole(filename) if content is None else content
+        checked = checked_checkpoint(content)
+        checkpoint = torch.load(io.BytesIO(checked), map_location='cpu', weights_only=True)
+    except Exception as error:  # a broken file can raise nearly anything; PyTorch's advice would be to trust it
+        reason = in_one_line(error).partition('Re-running')[0]
+        raise LabError('%s: not a checkpoint that can be loaded (%s)' % (filename, reason)) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
         raise LabError("%s: not a checkpoint of this lab: it has no 'state_dict'" % filename)
-    if not are_tensors(checkpoint['state_dict'], len(content)):
-        raise LabError("%s: 'state_dict' must hold names and tensors, no larger than the file" % filename)
+    if not are_tensors(checkpoint['state_dict']):
+        raise LabError("%s: 'state_dict' must hold names and tensors" % filename)
     if not are_settings(checkpoint.get('features', {})):
         raise LabError("%s: 'features' must be a dict of names and numbers" % filename)
     difference = other_settings(checkpoint.get('features', {}))
@@ -208,7 +258,7 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
     filename = find_checkpoint(log_dir, cp_num)
     print_device(use_cuda)
     print('=> loading checkpoint')
-    content = Path(filename).read_bytes()  # once: train.py may replace the file at any time
+    content = read_whole(filename)  # once: train.py may replace the file at any time
     checkpoint = read_checkpoint(filename, content=content)
     try:
         # Checkpoints of the original lab carry the ResNet's own classifier, which nothing uses
@@ -394,7 +444,7 @@ def load_enroll_embeddings(embedding_dir, *, model=None):
     if not os.path.isfile(filename):
         raise LabError('%s does not exist: nobody is enrolled yet. Run python enroll.py first.' % filename)
     embeddings, made_with = (read_pickles(filename) + [{}])[:2]
-    if not is_enrolment(embeddings) or not isinstance(made_with, dict):
+    if not is_enrolment(embeddings) or not is_origin(made_with):
         raise LabError('%s: not a dict of speakers and their embeddings, all of one size and none zero or NaN.\n'
                        'Run python enroll.py again.' % filename)
     if model is not None and made_with.get('sha256') != model.checkpoint['sha256']:
@@ -416,10 +466,16 @@ def load_enroll_embeddings(embedding_dir, *, model=None):
     return {speaker: torch.from_numpy(embedding.astype(np.float32)) for speaker, embedding in embeddings.items()}
 
 
+def is_origin(made_with):
+    """Whether this can be what save_enroll_embeddings wrote of the checkpoint and the level."""
+    return isinstance(made_with, dict) and all(is_name(made_with.get(name, '')) for name in ('file', 'sha256')) and (
+        isinstance(made_with.get('LEVEL_DBFS'), (int, float, NoneType)))
+
+
 def is_enrolment(embeddings):
     """Whether this is a dict speaker -> (1, embedding_size) array of floats with a direction, with somebody in it."""
     if not isinstance(embeddings, dict) or not all(
-            isinstance(speaker, str) and isinstance(e, np.ndarray) and e.ndim == 2 and len(e) == 1
+            is_name(speaker) and isinstance(e, np.ndarray) and e.ndim == 2 and len(e) == 1
             and e.dtype.kind == 'f' for speaker, e in embeddings.items()):
         return False
     with np.errstate(over='ignore', invalid='ignore'):  # what no float32 can hold is infinite

@@ -20,10 +20,10 @@ def cosine_scores(embeddings, others):
     products = embeddings @ others.T
     with np.errstate(invalid='ignore', divide='ignore'):
         scores = products / np.outer(lengths_of(embeddings), lengths_of(others))
-    return numbers(scores.astype(np.float64))
+    return only_numbers(scores.astype(np.float64))
 
 
-def numbers(scores):
+def only_numbers(scores):
     """The scores themselves. Raises LabError where one is not a number: it would count as rejected, or as anything."""
     if not np.isfinite(scores).all():
         raise LabError('%d of %d scores are not numbers: a d-vector is zero or NaN.\nRun python enroll.py again, or '
@@ -42,7 +42,7 @@ def trial_scores(vectors, first, second):
         unit = vectors / lengths_of(vectors)[:, None]
     starts = range(0, len(first), TRIALS_AT_ONCE)
     parts = [np.sum(unit[first[i:i + TRIALS_AT_ONCE]] * unit[second[i:i + TRIALS_AT_ONCE]], axis=1) for i in starts]
-    return numbers(np.concatenate(parts).astype(np.float64))
+    return only_numbers(np.concatenate(parts).astype(np.float64))
 
 
 def error_rates(target_scores, impostor_scores, *, target_weights=None, impostor_weights=None):

@@ -20,8 +20,8 @@ from pathlib import Path
 
 # The lab's own first: DB_wav_reader tells numpy how many threads to use, which must be before it is loaded
 import configure as c
-from DB_wav_reader import BLACK, BLUE, GREEN, ORANGE, PURPLE, LabError, in_one_line, read_feats_structure, run_script
-from DB_wav_reader import save_picture, written_whole
+from DB_wav_reader import BLACK, BLUE, GREEN, ORANGE, PURPLE, LabError, in_one_line, read_feats_structure, read_whole
+from DB_wav_reader import run_script, save_picture, written_whole
 from SR_Dataset import SPEEDS, DvectorDataset, ShareOfBatches, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
 from SR_Dataset import collate_fn_feat_padded, collate_fn_share, read_MFB, training_transforms
 from deep_dive.losses import LOSSES
@@ -309,8 +309,10 @@ def save_checkpoint(filename, checkpoint):
     """torch.save, whole or not at all."""
     content = io.BytesIO()  # torch.save to a full disk would not say so
     torch.save(checkpoint, content)
-    with written_whole(filename) as temporary:
-        temporary.write_bytes(content.getbuffer())
+    with written_whole(filename) as temporary, open(temporary, 'wb') as f:
+        f.write(content.getbuffer())
+        f.flush()
+        os.fsync(f.fileno())  # or a power cut might leave an empty file of that name
 
 
 def window_d_vectors(dataset, model, use_cuda, n_utterances):
@@ -339,12 +341,13 @@ def write_run(log_dir, run):
 
 
 def read_run(log_dir):
-    """What write_run wrote: a dict, empty where nothing was. Raises LabError where something else is there."""
+    """What write_run wrote; without settings and epochs where there is nothing. Raises LabError for anything else."""
     filename = Path(log_dir) / RUN_FILE
     try:
-        run = json.loads(filename.read_text()) if filename.exists() else {'settings': {}, 'epochs': []}
-        if not isinstance(run['settings'], dict) or not isinstance(run['epochs'], list):
-            raise ValueError('settings and epochs are missing')
+        run = json.loads(read_whole(filename)) if filename.exists() else {'settings': {}, 'epochs': []}
+        numbers = [entry[name] for entry in run['epochs'] for name in ('train_loss', 'valid_loss', 'lr', 'seconds')]
+        if not isinstance(run['settings'], dict) or not all(isinstance(number, (int, float)) for number in numbers):
+            raise ValueError('settings or losses are missing')
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise LabError('%s: not what train.py wrote there (%s). To start over, remove it and the checkpoints beside it.'
                        % (filename, in_one_line(error))) from error
@@ -415,22 +418,26 @@ def begin_run(log_dir, run, start):
 
 def continue_run(log_dir, start, model, criterion, optimizer, scheduler):
     """Put everything back to where it was after epoch start - 1. Returns the history of the epochs until then."""
-    checkpoint = read_checkpoint(find_checkpoint(log_dir, start - 1))
-    run = read_run(log_dir)
-    states = checkpoint['scheduler'], scheduler.state_dict()
-    n_steps = [state.get('total_steps', state.get('T_max')) for state in states]
-    if n_steps[0] != n_steps[1]:
-        last_epoch = run['settings']['start'] + run['settings']['n_epochs'] - 1
-        raise LabError('The cycle of the run in %s ends with epoch %d after %d training steps, not after %d:\n'
-                       'set n_epochs = %d, and keep the number of processes.'
-                       % (log_dir, last_epoch, *n_steps, last_epoch - start + 1))
-    model.load_state_dict(checkpoint['state_dict'])
-    criterion.load_state_dict(checkpoint['criterion'])
-    optimizer.load_state_dict(checkpoint['optimizer'])
-    scheduler.load_state_dict(checkpoint['scheduler'])
-    torch.set_rng_state(checkpoint['random']['cpu'])
-    if checkpoint['random']['cuda'] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(checkpoint['random']['cuda'])
+    filename = find_checkpoint(log_dir, start - 1)
+    checkpoint, run = read_checkpoint(filename), read_run(log_dir)
+    try:
+        states = checkpoint['scheduler'], scheduler.state_dict()
+        n_steps = [state.get('total_steps', state.get('T_max')) for state in states]
+        if n_steps[0] != n_steps[1]:
+            last_epoch = run['settings']['start'] + run['settings']['n_epochs'] - 1
+            raise LabError('The cycle of the run in %s ends with epoch %d after %d training steps, not after %d:\n'
+                           'set n_epochs = %d, and keep the number of processes.'
+                           % (log_dir, last_epoch, *n_steps, last_epoch - start + 1))
+        model.load_state_dict(checkpoint['state_dict'])
+        criterion.load_state_dict(checkpoint['criterion'])
+        optimizer.load_state_dict(checkpoint['optimizer'])
+        scheduler.load_state_dict(checkpoint['scheduler'])
+        torch.set_rng_state(checkpoint['random']['cpu'])
+        if checkpoint['random']['cuda'] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(checkpoint['random']['cuda'])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise LabError('%s: no training can go on from it (%s).\nSet start to an earlier epoch, or to 1.'
+                       % (filename, in_one_line(error))) from error
     return run['epochs'][:start - 1]
 
 

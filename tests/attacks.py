@@ -95,6 +95,10 @@ def pickle_attacks():
         'dicts of ten of the last': b'\x80\x04}' + b''.join(
             b'\x94}(' + b''.join(b'K' + bytes([k]) + b'h' + bytes([i]) for k in range(10)) + b'u'
             for i in range(30)) + b'.',
+        'tuples of the last twice as a key': b'\x80\x04})' + b''.join(
+            b'\x94h' + bytes([i]) + b'\x86' for i in range(60)) + b'Ns.',
+        'nested tuples as a key': b'\x80\x04B' + struct.pack('<I', 2 * 10**6) + bytes(2 * 10**6) + (
+            b'})' + b'\x85' * 400000 + b'Ns.'),
         'tuples of the last twice': b'\x80\x04)' + b''.join(b'\x94h' + bytes([i]) + b'\x86' for i in range(60)) + b'.',
     })
 
@@ -277,6 +281,25 @@ def with_pickle(opcodes):
     return rewritten({'state_dict': {}}, lambda name, content: opcodes if name.endswith('data.pkl') else content)
 
 
+def two_in_one(for_python, for_pytorch):
+    """A zip file of both: the directory ends where zipfile looks for it, and begins where PyTorch does."""
+    places = []
+    for content in (for_python, for_pytorch):
+        size, start = struct.unpack('<II', content[-10:-2])
+        places.append((content[:start], bytearray(content[start:start + size])))
+    (body, directory), (other_body, other_directory) = places
+    assert len(directory) == len(other_directory)
+    filler = bytes(len(directory))  # zipfile takes it that so much was put before the archive
+    entry = 0
+    while entry < len(directory):
+        n_name, n_extra, n_comment = struct.unpack('<HHH', directory[entry + 28:entry + 34])
+        begin = struct.unpack('<I', directory[entry + 42:entry + 46])[0] + len(other_body)
+        directory[entry + 42:entry + 46] = struct.pack('<I', begin)
+        entry += 46 + n_name + n_extra + n_comment
+    end = for_pytorch[-22:-6] + struct.pack('<I', len(other_body + filler + body)) + bytes(2)
+    return other_body + filler + body + bytes(other_directory) + bytes(directory) + end
+
+
 def checkpoint_attacks(state_dict):
     """Checkpoints, most of them of a network with this state_dict, that must not be loaded."""
     found = {name: with_pickle(b'\x80\x02' + opcodes + b'.') for name, opcodes in {
@@ -291,7 +314,15 @@ def checkpoint_attacks(state_dict):
         'no storage': b'(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x007X\x03\x00\x00\x00cpuK\x04tQ',
         'lists of ten of the last': b']' + b''.join(b'q' + bytes([i]) + b'](' + (b'h' + bytes([i])) * 10 + b'e'
                                                     for i in range(30)),
-        'list of itself': b']q\x00h\x00a', 'nothing': b''}.items()}
+        'list of itself': b']q\x00h\x00a', 'nothing': b'',
+        'tuples of the last twice as a key': b'})' + b''.join(b'q%ch%c\x86' % (i, i) for i in range(60)) + b'Ns',
+        'a call of lists of ten of the last': b']' + b''.join(b'q%c](' % i + b'h%c' % i * 10 + b'e'
+                                                              for i in range(30)) + b')R',
+        'tensor beyond its storage': b'ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n'
+                                     b'FloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x00tQK\x00J\x00\x00\x00\x40'
+                                     b'\x85K\x01\x85\x89}tR',
+        'storage of minus one': b'(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000'
+                                b'X\x03\x00\x00\x00cpuJ\xff\xff\xff\xfftQ'}.items()}
     weights = {'state_dict': state_dict}
     huge = {**state_dict, 'last.weight': torch.zeros(1).expand(10**6, 10**6)}
     wide = {**state_dict, 'last.weight': torch.zeros(1, 200000)}  # fc0 would take 100 MB
@@ -317,6 +348,7 @@ def checkpoint_attacks(state_dict):
             'mean of many rows': {**weights, 'mean': torch.ones(1000, size)},
             'mean of NaN': {**weights, 'mean': torch.full((1, size), torch.nan)},
             'mean of text': {**weights, 'mean': 'x'}, 'lda of another size': {**weights, 'lda': torch.ones(3, 2)},
+            'lda of repeated rows': {**weights, 'lda': torch.zeros(1).expand(size, 10**8)},
             'wccn of a vector': {**weights, 'wccn': torch.ones(size)}}.items():
         found[name] = rewritten(checkpoint)
     found.update({
@@ -330,6 +362,7 @@ def checkpoint_attacks(state_dict):
         'code before a zip': b'\x80\x02cposix\nsystem\nX\x02\x00\x00\x00ls\x85R.' * 5 + rewritten(weights),
         'huge before a zip': legacy.getvalue() + rewritten(weights),
         'bytearray in capitals': found['bytearray of 20 GB'].replace(b'data.pkl', b'DATA.PKL'),
+        'two in one': two_in_one(rewritten({'state_dict': {}}), with_pickle(b'\x80\x02cbuiltins\neval\n)R.')),
         'empty pickles': b'\x80\x02N.' * 5})
     return found
 

@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import configure as c  # noqa: E402
-from DB_wav_reader import LabError, read_pickles, read_wav, run_script  # noqa: E402
+from DB_wav_reader import COMPUTER, LabError, read_pickles, read_wav, run_script  # noqa: E402
 from conftest import PROJECT, changed_source, lines_of_main  # noqa: E402
 
 import matplotlib.pyplot as plt  # noqa: E402
@@ -120,7 +120,7 @@ def remove_results(folder, script):
 
 def left_over(folder):
     """The temporary files of processes that were killed."""
-    return list(folder.rglob('.[0-9]*'))
+    return list(folder.rglob('.%s_*' % COMPUTER))
 
 
 def run_whole(folder, script):

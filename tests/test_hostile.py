@@ -1,4 +1,5 @@
 """Files made to do harm are refused, and nothing that would be a silent wrong answer is scored."""
+import io
 import os
 import tracemalloc
 
@@ -94,13 +95,21 @@ def test_checkpoints_made_to_do_harm(lab):
     assert len(found) > 45 and read_ones(found) == set()
 
 
+def test_what_was_looked_at_is_what_is_loaded():
+    shown, hidden = attacks.rewritten({'state_dict': {}}), attacks.rewritten({'hidden': {}})
+    content = attacks.two_in_one(shown, hidden)
+    assert torch.load(io.BytesIO(content), weights_only=True) == {'hidden': {}}
+    assert torch.load(io.BytesIO(lab_model.checked_checkpoint(content)), weights_only=True) == {'state_dict': {}}
+
+
 def test_trial_lists_made_to_do_harm(lab):
     found = answers_to(attacks.trial_attacks(), scoring.read_trials, lab / 'a.txt')
     assert read_ones(found) == set() and 'UTF-8' in found['utf-16'][1]
 
 
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='Windows has no such files')
-@pytest.mark.parametrize('name, read', [('a.p', read_MFB), ('a.wav', reader.read_audio), ('a.txt', scoring.read_trials)])
+@pytest.mark.parametrize('name, read', [('a.p', read_MFB), ('a.wav', reader.read_audio), ('a.txt', scoring.read_trials),
+                                        ('run.json', lambda name: train.read_run('.'))])
 def test_pipes_and_devices_are_not_waited_for(lab, name, read):
     os.mkfifo(name)
     with pytest.raises(LabError, match='%s: not a file|there is no such trial list' % name):
@@ -111,7 +120,8 @@ def test_pipes_and_devices_are_not_waited_for(lab, name, read):
         read(name)
 
 
-@pytest.mark.parametrize('content', ['{"epochs": [', '[]', '{"settings": 1, "epochs": []}', 100000 * '['],
+@pytest.mark.parametrize('content', ['{"epochs": [', '[]', '{"settings": 1, "epochs": []}', 100000 * '[',
+                                     '{"settings": {}, "epochs": [1]}', '{"settings": {}, "epochs": [{"lr": 1}]}'],
                          ids=lambda content: content[:9])
 def test_a_broken_run_file_is_named(lab, content):
     train.save_checkpoint('model_saved/checkpoint_1.pth', {'state_dict': {}})
@@ -191,6 +201,35 @@ def test_enrolments_that_must_not_be_scored(loaded, lab):
         with pytest.raises(LabError, match='embeddings.p') as error:
             lab_model.load_enroll_embeddings('enrolled', model=loaded)
         assert len(str(error.value).splitlines()) <= 2, name
+
+
+@pytest.mark.parametrize('changed', [{'sha256': np.ones(2)}, {'file': 5}, {'file': 'a\n' * 9}, {'file': '\x1b[2J'},
+                                     {'LEVEL_DBFS': np.ones(2)}, {'LEVEL_DBFS': 'a\n' * 9}], ids=str)
+def test_an_enrolment_of_a_strange_origin_is_refused(loaded, changed):
+    reader.write_pickles('enrolled/embeddings.p', {'a': np.ones((1, 16), np.float32)}, {**loaded.checkpoint, **changed})
+    with pytest.raises(LabError, match='not a dict of speakers') as error:
+        lab_model.load_enroll_embeddings('enrolled', model=loaded)
+    assert len(str(error.value).splitlines()) <= 2 and '\x1b' not in str(error.value)
+
+
+def test_names_in_messages_are_one_line(lab):
+    feature = np.zeros((200, 40))
+    for content in ({'feat': feature, 'label': 'a' * 10**6}, {'feat': feature, 'label': 'a\nb'},
+                    {'feat': feature, 'label': 'a', 'settings': {'S%d' % i: 1 for i in range(10000)}}):
+        reader.write_pickles('a.p', content)
+        with pytest.raises(LabError, match="'label' a name") as error:
+            read_MFB('a.p')
+        assert len(str(error.value)) < 1000
+
+
+def test_a_training_cannot_go_on_from_a_checkpoint_that_lacks_something(lab):
+    network, parameter = lab_model.background_resnet(16, 4), torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    scheduler = train.create_scheduler('plateau', optimizer, lr=0.1, patience=2, min_lr=1e-4, warm_up=0.3, n_steps=9)
+    for more in ({}, {'scheduler': [1]}, {'scheduler': scheduler.state_dict(), 'criterion': {'a': torch.ones(1)}}):
+        train.save_checkpoint('checkpoint_1.pth', {'state_dict': network.state_dict(), **more})
+        with pytest.raises(LabError, match='checkpoint_1.pth: no training can go on from it .*\nSet start'):
+            train.continue_run('.', 2, network, torch.nn.CrossEntropyLoss(), optimizer, scheduler)
 
 
 def test_an_enrolment_of_another_level_is_refused(loaded, monkeypatch):

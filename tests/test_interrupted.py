@@ -146,11 +146,13 @@ def test_what_a_killed_process_left_is_removed(lab, another_process):
     dead = another_process(os.getpid)
     dead.join()
     os.mkdir('a')
-    names = ['.%d_x.p' % pid for pid in (dead.pid, os.getppid())] + ['.%d_y.p' % dead.pid, '.7up_x.p']
-    for name in names:
+    here = '.%s_' % DB_wav_reader.COMPUTER
+    kept = [here + '%d_x.p' % os.getppid(), here + '%d_y.p' % dead.pid, here + '7up_x.p', here + '9' * 30 + '_x.p',
+            '.another_%d_x.p' % dead.pid]
+    for name in [*kept, here + '%d_x.p' % dead.pid]:
         (lab / 'a' / name).touch()
     DB_wav_reader.write_pickles('a/x.p', 1)
-    assert sorted(os.listdir('a')) == sorted(names[1:] + ['x.p'])
+    assert sorted(os.listdir('a')) == sorted(kept + ['x.p'])
     assert DB_wav_reader.find_feats('a') == ['a/x.p']  # none of those is taken for a feature file
 
 
