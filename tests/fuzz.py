@@ -4,7 +4,7 @@
 
 Valid files and those of attacks.py are changed at random; what reaches lines of the readers that nothing reached
 before is changed further. Prints whatever is no LabError, takes more than 5 seconds or too much memory, or touches
-anything outside a temporary folder. Takes a minute and a half on one core.
+anything outside a temporary folder. Takes four to five minutes on one core.
 """
 import codecs
 import io
