@@ -739,6 +739,10 @@ def in_parallel(function, tasks, description):
     """[function(task) for task in tasks], on all cores, with a progress bar when a person is watching."""
     with ProcessPoolExecutor(initializer=begin_worker) as pool:
         try:
+            # A process that is just starting would answer Ctrl-C with a traceback; they inherit that it is ignored
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            pool.submit(os.getpid)
+            signal.signal(signal.SIGINT, handler)
             results = pool.map(function, tasks, chunksize=4)
             return list(tqdm(results, total=len(tasks), desc=description, disable=None))
         except KeyboardInterrupt:  # Ctrl-C reaches this process alone, which drops what has not been started

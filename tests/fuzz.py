@@ -132,13 +132,14 @@ def steps_of(call):
         return in_file if frame.f_code.co_filename.endswith(TRACED) else None
 
     folder, watched['folder'] = watched['folder'], None  # to trace is our own doing
+    tracer = sys.gettrace()  # of a debugger, or of what measures coverage
     sys.settrace(on_call)
     watched['folder'] = folder
     try:
         result = call()
     finally:
         watched['folder'] = None
-        sys.settrace(None)
+        sys.settrace(tracer)
         watched['folder'] = folder
     return result, steps
 

@@ -79,7 +79,7 @@ def stop_script(process, number, seconds=0):
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGINT)
-    err = process.communicate(timeout=60)[1]  # until the last one that could write there has ended
+    err = process.communicate(timeout=300)[1]  # until the last one that could write there has ended
     assert process.returncode in (0, 1, -number), err
     if number == signal.SIGINT and err:  # nothing is said while Python itself is starting
         assert 'Stopped by Ctrl-C' in err.splitlines()[0] and len(err.splitlines()) <= 2, err
