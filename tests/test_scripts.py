@@ -180,7 +180,7 @@ def test_loss_plot_marks_the_lowest_validation_loss(lab, monkeypatch):
     figures = []
     monkeypatch.setattr(train.plt, 'close', figures.append)
     train.visualize_the_losses([3, 2, 1], [3, 1.5, 2])
-    assert open('loss_plot.png', 'rb').read(8) == b'\x89PNG\r\n\x1a\n'
+    assert (lab / 'loss_plot.png').read_bytes().startswith(b'\x89PNG\r\n\x1a\n')
     training, validation, lowest = figures[0].axes[0].lines
     assert list(training.get_ydata()) == [3, 2, 1] and list(validation.get_ydata()) == [3, 1.5, 2]
     assert list(lowest.get_xdata()) == [2, 2] and lowest.get_linestyle() == '--'
@@ -211,11 +211,11 @@ def test_a_failed_enrolment_leaves_the_old_one(lab, write_vector):
     filenames = [write_vector('t/a/enroll.p', 1, 0), write_vector('t/b/enroll.p', 0, 1)]
     DB = pd.DataFrame({'filename': filenames, 'speaker_id': ['a', 'b']})
     enroll.enroll_per_spk(False, 200, FirstFrame(), DB, 'enrolled')
-    before = open('enrolled/embeddings.p', 'rb').read()
+    before = (lab / 'enrolled/embeddings.p').read_bytes()
     (lab / 't/b/enroll.p').write_bytes(b'rubbish')
     with pytest.raises(LabError, match='t/b/enroll.p'):
         enroll.enroll_per_spk(False, 200, FirstFrame(), DB, 'enrolled')
-    assert open('enrolled/embeddings.p', 'rb').read() == before and os.listdir('enrolled') == ['embeddings.p']
+    assert (lab / 'enrolled/embeddings.p').read_bytes() == before and os.listdir('enrolled') == ['embeddings.p']
 
 
 def test_a_failed_save_leaves_the_old_checkpoint(lab):
