@@ -235,7 +235,8 @@ def read_checkpoint(filename, *, content=None):
         checkpoint = torch.load(io.BytesIO(checked), map_location='cpu', weights_only=True)
     except Exception as error:  # a broken file can raise nearly anything; PyTorch's advice would be to trust it
         reason = in_one_line(error).partition('Re-running')[0]
-        raise LabError('%s: not a checkpoint that can be loaded (%s)' % (filename, reason)) from error
+        raise LabError('%s: not a checkpoint that can be loaded (%s).\nIt is damaged, or something else: choose another '
+                       'cp_num, or train again.' % (filename, reason)) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
         raise LabError("%s: not a checkpoint of this lab: it has no 'state_dict'" % filename)
     if not are_tensors(checkpoint['state_dict']):
@@ -431,7 +432,9 @@ def save_enroll_embeddings(embedding_dir, embeddings, model):
     and LEVEL_DBFS.
     """
     arrays = {speaker: embedding.numpy() for speaker, embedding in embeddings.items()}
-    write_pickles(os.path.join(embedding_dir, ENROLL_FILE), arrays, {**model.checkpoint, 'LEVEL_DBFS': c.LEVEL_DBFS})
+    filename = os.path.join(embedding_dir, ENROLL_FILE)
+    check_all_different(arrays, filename)
+    write_pickles(filename, arrays, {**model.checkpoint, 'LEVEL_DBFS': c.LEVEL_DBFS})
 
 
 def load_enroll_embeddings(embedding_dir, *, model=None):
@@ -457,13 +460,18 @@ def load_enroll_embeddings(embedding_dir, *, model=None):
     if model is not None and there != here:
         raise LabError('%s: LEVEL_DBFS = %s there, %s in configure.py.\nRun python enroll.py again, or set that of the '
                        'file.' % (filename, there, here))
+    check_all_different(embeddings, filename)
+    return {speaker: torch.from_numpy(embedding.astype(np.float32)) for speaker, embedding in embeddings.items()}
+
+
+def check_all_different(embeddings, filename):
+    """Raise LabError where two speakers of an enrolment, dict speaker -> array, have one and the same embedding."""
     owner = {}  # bytes of an embedding -> speaker
     for speaker, embedding in embeddings.items():
         other = owner.setdefault(embedding.tobytes(), speaker)
         if other != speaker:
             raise LabError('%s: %s and %s are the same recording. Remove the folder of one of them, and run python '
                            'enroll.py again.' % (filename, other, speaker))
-    return {speaker: torch.from_numpy(embedding.astype(np.float32)) for speaker, embedding in embeddings.items()}
 
 
 def is_origin(made_with):

@@ -510,7 +510,7 @@ def main():
     lr = 1e-1  # initial learning rate; try 1e-2 and 1
     wd = 1e-4  # weight decay (L2 penalty)
     optimizer_type = 'sgd'  # or 'adam', 'adamw', 'adagrad'; the adams want an lr near 1e-3
-    scheduler_type = 'plateau'  # or 'cosine', or 'onecycle': as good in 4 epochs, with wd = 5e-4 (README)
+    scheduler_type = 'plateau'  # or 'cosine', or 'onecycle': nearly as good in 4 epochs, with wd = 5e-4 (README)
     patience = 2  # plateau: epochs without a lower validation loss before the learning rate is divided by 10
     min_lr = 1e-4  # plateau: the learning rate never falls below this
     warm_up = 0.3  # onecycle: share of the training in which the learning rate rises

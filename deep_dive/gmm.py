@@ -227,7 +227,7 @@ def main():
     test_dir = c.TEST_FEAT_DIR  # where the test features are saved
 
     # The background model
-    n_utterances = 1000  # it hears so many, drawn at random: 40 minutes. More are slower and change little
+    n_utterances = 1000  # it hears so many, drawn at random: 40 minutes of speech. More are slower and change little
     n_components = 64  # Gaussians; try 16, 128, 256: utterances of a few seconds do not fill so many
     n_iterations = 20  # of EM
     seed = 0  # of both draws: utterances, and frames to start from

@@ -131,7 +131,7 @@ def draw_results(results, filename):
     if 'softmax' in results:
         ax.axvline(statistics.mean(run['cosine']['EER'] for run in results['softmax']), linestyle=':', color=BLACK)
     ax.set(yticks=len(results) - np.arange(len(results)), yticklabels=list(results), xlabel='equal error rate (%)',
-           title='One epoch each, tested on 40 people never heard:\nleft of the dotted line, better than the slides')
+           title='One epoch each, tested on 40 people never heard:\nleft of the dotted line, better than plain softmax')
     ax.legend()
     save_picture(fig, filename)
 

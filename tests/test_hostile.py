@@ -248,7 +248,11 @@ def test_an_enrolment_of_another_level_is_refused(loaded, monkeypatch):
 
 
 def test_a_speaker_enrolled_twice_is_refused(loaded, write_feat):
-    lab_model.save_enroll_embeddings('enrolled', {'a': torch.ones(1, 16), 'b': torch.ones(1, 16)}, loaded)
+    with pytest.raises(LabError, match='a and b are the same recording'):
+        lab_model.save_enroll_embeddings('enrolled', {'a': torch.ones(1, 16), 'b': torch.ones(1, 16)}, loaded)
+    assert not os.path.exists('enrolled')
+    twins = {name: np.ones((1, 16), np.float32) for name in 'ab'}
+    reader.write_pickles('enrolled/embeddings.p', twins, {**loaded.checkpoint, 'LEVEL_DBFS': c.LEVEL_DBFS})
     with pytest.raises(LabError, match='a and b are the same recording'):
         lab_model.load_enroll_embeddings('enrolled', model=loaded)
     for name in ('old/a/enroll.p', 'new/a/enroll.p', 'new/a/test.p'):
