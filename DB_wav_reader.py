@@ -30,7 +30,7 @@ from pathlib import Path
 
 def end_uncaught(kind, error, traceback):
     """Ctrl-C while the packages are still being loaded ends a script in one line, too."""
-    if kind is KeyboardInterrupt:
+    if KeyboardInterrupt in (kind, type(error.__cause__)):  # Python may wrap it on the way
         print('Stopped by Ctrl-C.', file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, traceback)
