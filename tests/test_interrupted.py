@@ -82,6 +82,16 @@ def losses(log_dir):
         return [(epoch['train_loss'], epoch['valid_loss'], epoch['lr']) for epoch in json.load(f)['epochs']]
 
 
+def test_ctrl_c_in_the_middle_of_an_import_is_one_line(capsys):
+    wrapped = RuntimeError('Error calling __set_name__')
+    wrapped.__cause__ = KeyboardInterrupt()
+    for error in (KeyboardInterrupt(), wrapped):
+        DB_wav_reader.end_uncaught(type(error), error, None)
+        assert capsys.readouterr().err == 'Stopped by Ctrl-C.\n'
+    DB_wav_reader.end_uncaught(RuntimeError, RuntimeError('another'), None)
+    assert 'RuntimeError: another' in capsys.readouterr().err
+
+
 @pytest.fixture
 def another_process():
     """Starts a function in another process; what is still running at the end of a test is killed."""
