@@ -163,7 +163,8 @@ def stop_often(folder, script, n_stops):
         kept = keeps_what_is_there(folder, script)
         n_runs += 1
         number = signal.SIGKILL if n_runs % 5 else signal.SIGINT
-        earliest = 0 if number == signal.SIGINT else 0.7 * importing
+        # Before, Ctrl-C is for Python to answer, which is still loading its own modules
+        earliest = (0.3 if number == signal.SIGINT else 0.7) * importing
         if stop_script(start_script(folder, script), number, random.uniform(earliest, 1.1 * whole)):
             counts['killed' if number == signal.SIGKILL else 'Ctrl-C'] += 1
             counts['left over'] += bool(left_over(folder))
