@@ -166,11 +166,11 @@ def stop_often(folder, script, n_stops):
         # Before, Ctrl-C is for Python to answer, which is still loading its own modules
         earliest = (0.3 if number == signal.SIGINT else 0.7) * importing
         start = time.perf_counter()
-        if not stop_script(start_script(folder, script), number, random.uniform(earliest, 1.1 * whole)):
-            whole = time.perf_counter() - start  # the machine may be less busy by now
-        else:
+        if stop_script(start_script(folder, script), number, random.uniform(earliest, 1.1 * whole)):
             counts['killed' if number == signal.SIGKILL else 'Ctrl-C'] += 1
             counts['left over'] += bool(left_over(folder))
+        elif n_runs % 3 == 1:  # it had all to do
+            whole = time.perf_counter() - start  # the machine may be less busy by now
         check_stopped(folder, script, expected)
         if n_runs % 3 == 0:
             write_next(folder, script)
