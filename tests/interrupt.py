@@ -4,7 +4,7 @@
 
 Runs demo_voices.py, DB_wav_reader.py, train.py and enroll.py on a few voices, in a temporary folder. Four times in five
 a run is killed (kill -9), otherwise it gets a Ctrl-C; then every file is loaded, and the next run goes on; every third
-one is left to finish and compared with one that was not stopped. 50 kills of each take about an hour on one core.
+one is left to finish and compared with one that was not stopped. 50 kills of each take about half an hour on one core.
 Not for Windows.
 """
 import hashlib
