@@ -646,7 +646,7 @@ class PickledBuffer(PickledArray):
 
 
 class PickledDict(dict):
-    """What a dict is while a pickle is read. Keys are names or numbers: to look up tuples of tuples can take for ever."""
+    """What a dict is while a pickle is read. Keys are names or numbers: looking up nested tuples can take for ever."""
     __slots__ = ()
 
     def __init__(self):

@@ -235,8 +235,8 @@ def read_checkpoint(filename, *, content=None):
         checkpoint = torch.load(io.BytesIO(checked), map_location='cpu', weights_only=True)
     except Exception as error:  # a broken file can raise nearly anything; PyTorch's advice would be to trust it
         reason = in_one_line(error).partition('Re-running')[0]
-        raise LabError('%s: not a checkpoint that can be loaded (%s).\nIt is damaged, or something else: choose another '
-                       'cp_num, or train again.' % (filename, reason)) from error
+        raise LabError('%s: not a checkpoint that can be loaded (%s).\nIt is damaged, or something else: choose '
+                       'another cp_num, or train again.' % (filename, reason)) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
         raise LabError("%s: not a checkpoint of this lab: it has no 'state_dict'" % filename)
     if not are_tensors(checkpoint['state_dict']):

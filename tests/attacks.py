@@ -319,7 +319,8 @@ def checkpoint_attacks(state_dict):
         'a call of lists of ten of the last': b']' + b''.join(b'q%c](' % i + b'h%c' % i * 10 + b'e'
                                                               for i in range(30)) + b')R',
         'tensor beyond its storage': b'ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n'
-                                     b'FloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x00tQK\x00J\x00\x00\x00\x40'
+                                     b'FloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x00tQK\x00'
+                                     b'J\x00\x00\x00\x40'
                                      b'\x85K\x01\x85\x89}tR',
         'storage of minus one': b'(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000'
                                 b'X\x03\x00\x00\x00cpuJ\xff\xff\xff\xfftQ'}.items()}
