@@ -33,6 +33,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # loaded later, it would keep a group of processes, whose threads can abort Python's exit
 import torch.nn.functional as F
 from torch import nn, optim
 from torch.distributed.elastic.multiprocessing.errors import record
