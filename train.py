@@ -33,7 +33,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # loaded later, it would keep a group of processes, whose threads can abort Python's exit
 import torch.nn.functional as F
 from torch import nn, optim
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -632,8 +631,10 @@ def main():
         raise LabError('Stopped by Ctrl-C in epoch %d, after %d finished epochs.\nTo go on from there, set start = %d '
                        'and n_epochs = %d.' % (epoch, epoch - 1, epoch, start + n_epochs - epoch)) from None
 
-    # The rest is for one process
+    # The rest is for one process; the others go when it has saved, not at once: a thread of PyTorch's that is about to
+    # let go of the last numbers they have shared would abort Python's end
     if n_processes > 1:
+        dist.barrier()
         dist.destroy_process_group()
     if rank > 0:
         return

@@ -227,10 +227,11 @@ def test_a_failed_save_leaves_the_old_checkpoint(lab):
 
 
 def test_the_command_line_shows_one_line_and_exit_code_1(lab):
-    for script in ('train.py', 'enroll.py', 'identification.py', 'verification.py'):
-        done = subprocess.run([sys.executable, PROJECT / script], capture_output=True, text=True)
-        assert done.returncode == 1 and done.stderr.startswith('Error: '), done.stderr
-        assert len(done.stderr.splitlines()) <= 2, done.stderr
+    started = [subprocess.Popen([sys.executable, PROJECT / script], stderr=subprocess.PIPE, text=True)
+               for script in ('train.py', 'enroll.py', 'identification.py', 'verification.py')]
+    for process in started:
+        _, error = process.communicate()
+        assert process.returncode == 1 and error.startswith('Error: ') and len(error.splitlines()) <= 2, error
 
 
 # -------------------------------------------------------------------------------------------- a whole lab on 6 voices
