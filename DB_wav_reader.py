@@ -545,7 +545,7 @@ def remove_left_overs(filename):
     """Delete what processes of this computer that were killed had written of `filename`."""
     for temporary in filename.parent.glob('.%s_[0-9]*_%s' % (escape(COMPUTER), escape(filename.name))):
         pid = temporary.name.removeprefix('.%s_' % COMPUTER).partition('_')[0]
-        if pid.isdigit() and os.name != 'nt':  # Windows has no such question: what is left over stays, hidden
+        if pid.isdigit() and os.name != 'nt':  # Windows has no such question: what is left over stays
             try:
                 os.kill(int(pid), 0)  # no signal, but the question whether this process is there
             except ProcessLookupError:

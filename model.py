@@ -229,8 +229,8 @@ def read_checkpoint(filename, *, content=None):
 
     content: its bytes, if they have been read already.
     """
+    content = read_whole(filename) if content is None else content
     try:
-        content = read_whole(filename) if content is None else content
         checked = checked_checkpoint(content)
         checkpoint = torch.load(io.BytesIO(checked), map_location='cpu', weights_only=True)
     except Exception as error:  # a broken file can raise nearly anything; PyTorch's advice would be to trust it

@@ -631,13 +631,11 @@ def main():
         raise LabError('Stopped by Ctrl-C in epoch %d, after %d finished epochs.\nTo go on from there, set start = %d '
                        'and n_epochs = %d.' % (epoch, epoch - 1, epoch, start + n_epochs - epoch)) from None
 
-    # The rest is for one process; the others go when it has saved, not at once: a thread of PyTorch's that is about to
-    # let go of the last numbers they have shared would abort Python's end
+    # The rest is for one process
     if n_processes > 1:
-        dist.barrier()
         dist.destroy_process_group()
     if rank > 0:
-        return
+        os._exit(0)  # a thread of PyTorch's that is about to let go of the last numbers shared can abort Python's end
 
     # Find the epoch with the lowest validation loss
     avg_train_losses = [entry['train_loss'] for entry in run['epochs']]
