@@ -9,86 +9,28 @@ Ten minutes of audio take one to two seconds on one core.
 The other scripts import from here what they need to find and read files: the DataFrame loaders, the audio reader, the
 feature recipe, and the pickle reader that executes nothing.
 """
-import io
-import multiprocessing
 import os
-import pickle
-import pickletools
-import platform
-import signal
 import sys
-import threading
-import warnings
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
-from glob import glob, escape
-from math import gcd
+from glob import escape, glob
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+from python_speech_features import delta, fbank, lifter
+from python_speech_features.sigproc import preemphasis, round_half_up
+from scipy.fft import dct
 
-def end_uncaught(kind, error, traceback):
-    """Ctrl-C while the packages are still being loaded ends a script in one line, too."""
-    if KeyboardInterrupt in (kind, type(error.__cause__)):  # Python may wrap it on the way
-        print('Stopped by Ctrl-C.', file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, traceback)
+import configure as c
+from support.checks import PUBLISHED_SETTINGS, feature_settings
+from support.messages import LabError, in_parallel, run_script
+from support.recordings import OTHER_AUDIO, diagnose, is_wav, prepare_speech, read_wav, to_mono_at_rate
+from support.safe_files import write_pickles
 
-
-sys.excepthook = end_uncaught
-
-# Before numpy is loaded: in_parallel keeps all cores busy, threads of numpy's own would take them from each other
-os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
-
-import matplotlib  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-from python_speech_features import delta, fbank, lifter  # noqa: E402
-from python_speech_features.sigproc import preemphasis, round_half_up  # noqa: E402
-from scipy.fft import dct  # noqa: E402
-from scipy.io import wavfile  # noqa: E402
-from scipy.ndimage import binary_opening  # noqa: E402
-from scipy.signal import butter, resample_poly, sosfilt  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-import configure as c  # noqa: E402
-
-matplotlib.use('Agg')  # write pictures, open no window
-import matplotlib.pyplot as plt  # noqa: E402  (after the choice of how to draw)
-
-
-class LabError(Exception):
-    """Something the person at the keyboard can mend: the message says what is wrong, where, and what to do next."""
-
-
-def in_one_line(error):
-    """The message of an exception, short enough to stand inside another."""
-    return ' '.join(str(error).split())[:200] or type(error).__name__
-
-
-def run_script(main):
-    """Call main(); a mistake of the user ends in one or two lines on stderr and exit code 1, never in a traceback."""
-    try:
-        main()
-    except (LabError, OSError) as error:
-        sys.exit('Error: %s' % error)
-    except KeyboardInterrupt:
-        sys.exit('Stopped by Ctrl-C.')
-
-
-# ----------------------------------------------------------------------------------------------- finding files
 
 def find_wavs(directory, pattern='**/*.[wW][aA][vV]'):
     """Sorted list of the wav files anywhere below `directory`."""
     return sorted(glob(os.path.join(escape(str(directory)), pattern), recursive=True))
-
-
-OTHER_AUDIO = ['.mp3', '.m4a', '.aac', '.flac', '.ogg', '.opus', '.wma']
-
-
-def is_wav(filename):
-    return str(filename).lower().endswith('.wav')
 
 
 def find_feats(directory, pattern='**/*.p'):
@@ -104,11 +46,6 @@ def path_parts(filename):
 def speaker_of(filename):
     """The speaker of a file: the name of the folder it lies in, or of one further up (SPEAKER_LEVEL)."""
     return path_parts(filename)[-1 - c.SPEAKER_LEVEL]
-
-
-def sex_of(speaker):
-    """'F' or 'M' where the speaker's name says so as in the slides' corpus (103F3021), '' otherwise."""
-    return speaker[3] if speaker[:3].isdigit() and speaker[3:4] in ('F', 'M') else ''
 
 
 def check_speaker_folder(filename, directory):
@@ -211,63 +148,6 @@ def test_file_of(test_speaker, test_DB):
     return filenames.iloc[0]
 
 
-# ------------------------------------------------------------------------------------------------- audio files
-
-MIN_RATE, MAX_RATE = 8000, 384000  # Hz
-MAX_ODD_RATE = 48000  # Hz: of higher rates, those that share no factor with ours take a filter of a million taps
-
-
-def read_wav(filename):
-    """Read a wav file as it is.
-
-    Returns (samples (n_samples, n_channels) float64 in [-1, 1], rate in Hz, kind such as '16-bit PCM').
-    Raises LabError for anything but 8, 16, 24 and 32-bit PCM and float.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', wavfile.WavFileWarning)  # chunks of tags that scipy does not know
-            warnings.filterwarnings('error', 'Reached EOF')  # a file that was cut off
-            # From memory: reading a file, scipy sets aside as much memory as the header claims
-            rate, samples = wavfile.read(io.BytesIO(read_whole(filename)))
-    except (LabError, OSError):
-        raise
-    except Exception as error:  # scipy's parser raises whatever a broken header leads it into
-        raise LabError('%s: not a wav file that can be read (%s)' % (filename, in_one_line(error))) from error
-    if samples.size == 0:
-        raise LabError('%s: holds no samples' % filename)
-    samples = samples.reshape(len(samples), -1)  # (n_samples,) or (n_samples, n_channels) -> (n_samples, n_channels)
-    if samples.dtype == np.uint8:  # 8-bit wavs are unsigned, with silence at 128
-        return (samples - 128.0) / 128, rate, '8-bit PCM'
-    if samples.dtype == np.int16:
-        return samples / 2.0**15, rate, '16-bit PCM'
-    if samples.dtype == np.int32:  # scipy puts 24-bit samples into the upper three bytes
-        return samples / 2.0**31, rate, '32-bit PCM' if np.any(samples & 0xFF) else '24-bit PCM'
-    if samples.dtype in (np.float32, np.float64):
-        n_bits = 8 * samples.itemsize
-        with np.errstate(invalid='ignore'):  # NaN is for to_mono_at_rate to refuse
-            samples = samples.astype(np.float64)
-        return samples, rate, '%d-bit float' % n_bits
-    raise LabError('%s: samples of type %s are not supported; save it as 16-bit PCM' % (filename, samples.dtype))
-
-
-def to_mono_at_rate(samples, rate, sample_rate, filename):
-    """(n_samples, n_channels) at `rate` -> (n_samples,) at `sample_rate`: channels averaged, polyphase resampling."""
-    if not MIN_RATE <= rate <= MAX_RATE:
-        raise LabError('%s: sampled at %d Hz, it must be %d to %d' % (filename, rate, MIN_RATE, MAX_RATE))
-    if not np.isfinite(samples).all():
-        raise LabError('%s: holds NaN or infinite samples' % filename)
-    if np.abs(samples).max() > 2:  # a little above 1 is loud, this is not in [-1, 1] at all
-        raise LabError('%s: float samples must lie in [-1, 1], these reach %g. Divide them by their full scale.'
-                       % (filename, np.abs(samples).max()))
-    audio = samples.mean(axis=1)
-    if rate == sample_rate:
-        return audio
-    common = gcd(rate, sample_rate)
-    if rate // common > MAX_ODD_RATE:
-        raise LabError('%s: sampled at %d Hz, an odd rate; resample it to %d' % (filename, rate, sample_rate))
-    return resample_poly(audio, sample_rate // common, rate // common)
-
-
 def read_audio(filename, sample_rate=c.SAMPLE_RATE):
     """Read a wav file: mono float64 array in [-1, 1] at `sample_rate`, whatever its format, channels and rate.
 
@@ -277,156 +157,10 @@ def read_audio(filename, sample_rate=c.SAMPLE_RATE):
     return to_mono_at_rate(samples, rate, sample_rate, filename)
 
 
-# ------------------------------------------------------------------------------------------- level and ends of speech
-
-ACTIVE_RANGE = 40  # dB: frames within this of the loudest ones are speech
-NOISE_MARGIN = 6  # dB: and they stand out of the background by this
-SPEECH_RANGE = 10  # dB between loud and quiet frames; noise and hum have less
-DIGITAL_SILENCE = -150  # dBFS: below this there is nothing, not even noise
-LOUD_FRAMES = 10  # as many may be louder than what counts as loud: clicks
-SHORTEST_RUN = 5  # frames: speech lasts longer than a click and its ringing
-VOICE_LOWEST = 80  # Hz: what is below is hum, rumble and offset, and no voice
-
-# What diagnose finds off
-FULL_SCALE, MAX_CLIPPED = 0.99, 1e-4  # samples from here on are clipped; more than this share of them is too much
-MIN_LEVEL = -65  # dBFS of speech: below, 16 bits are coarse
-MIN_SPEECH = 2  # seconds
-MIN_SNR = 20  # dB from the background to the speech
-MAX_FLOOR = 0.97  # share of the feature's cells on ENERGY_FLOOR; the slides' corpus has 0.86
-
-
-def frame_levels(audio):
-    """Level of each 25 ms of audio (n_samples,), above VOICE_LOWEST: (n_frames,) mean power in dB, 0 at full scale."""
-    length = round(c.WIN_LENGTH * c.SAMPLE_RATE)
-    high_pass = butter(8, VOICE_LOWEST, 'highpass', fs=c.SAMPLE_RATE, output='sos')
-    voice = sosfilt(high_pass, audio - audio.mean())
-    frames = voice[:len(audio) // length * length].reshape(-1, length)  # (n_frames, length)
-    return 10 * np.log10(np.maximum(np.mean(frames ** 2, axis=1), 1e-20))
-
-
-def loud_level(levels):
-    """What counts as loud among levels (n_frames,): that of the loudest frames but for clicks."""
-    return np.sort(levels)[-min(LOUD_FRAMES, len(levels))]
-
-
-def find_speech(levels, filename):
-    """Which frames hold speech, by their levels (n_frames,): (n_frames,) of bool. Raises LabError where none does."""
-    sounding = levels[levels > DIGITAL_SILENCE]
-    if not len(sounding):
-        raise LabError('%s: is silent. Check the microphone and record again.' % filename)
-    quiet, loud = np.percentile(sounding, 10), loud_level(sounding)
-    threshold = max(loud - ACTIVE_RANGE, min(quiet + NOISE_MARGIN, loud - ACTIVE_RANGE / 2))
-    is_speech = binary_opening(levels > threshold, np.ones(SHORTEST_RUN))
-    if loud - quiet < SPEECH_RANGE or not is_speech.any():
-        raise LabError('%s: no speech stands out of a steady noise at %.0f dBFS. Record again.' % (filename, loud))
-    return is_speech
-
-
-def active_level(levels, is_speech):
-    """Level of speech in dBFS: the mean power of its frames, after the idea of ITU-T P.56 (pauses do not count).
-
-    levels, is_speech: (n_frames,). No frame counts more than loud_level: a click would.
-    """
-    speech = levels[is_speech]
-    return 10 * np.log10(np.mean(10 ** (np.minimum(speech, loud_level(speech)) / 10)))
-
-
-def prepare_speech(audio, filename):
-    """Bring the speech in audio (n_samples,) to LEVEL_DBFS, with exactly TRIM_SECONDS of silence before and after it.
-
-    Features depend on the level, and read_MFB drops TRIM_SECONDS at both ends: the recordings of the slides' corpus are
-    alike in both, those of the rest of the world are not. Where the recording has less silence, zeros take its place:
-    nothing is lost of VoxCeleb's, which are cut in the middle of speech.
-    Where LEVEL_DBFS is None, audio is returned as it is. Raises LabError where there is no speech.
-    """
-    if c.LEVEL_DBFS is None:
-        return audio
-    levels = frame_levels(audio)
-    is_speech = find_speech(levels, filename)
-    length, margin = round(c.WIN_LENGTH * c.SAMPLE_RATE), round(c.TRIM_SECONDS * c.SAMPLE_RATE)
-    active = np.flatnonzero(is_speech)
-    first, stop = active[0] * length, (active[-1] + 1) * length  # samples of speech
-    missing = max(0, margin - first), max(0, stop + margin - len(audio))
-    framed = np.pad((audio - audio.mean())[max(0, first - margin):stop + margin], missing)
-    return framed * 10 ** ((c.LEVEL_DBFS - active_level(levels, is_speech)) / 20)
-
-
-def diagnose(samples, audio, log_energies, filename):
-    """One line about a recording where something is off, None otherwise.
-
-    samples: (n_samples, n_channels) as in the file; audio: (n_samples,) made mono; log_energies: (n_frames,
-    FILTER_BANK) as from log_filterbank. Raises LabError where there is no speech.
-    """
-    levels = frame_levels(audio)
-    is_speech = find_speech(levels, filename)
-    level, seconds = active_level(levels, is_speech), is_speech.sum() * c.WIN_LENGTH
-    clipped = np.mean(np.abs(samples) >= FULL_SCALE)
-    on_floor = np.mean(log_energies == log_energies.min(axis=0))  # the lowest there is, for each filter
-    noise = np.percentile(levels, 10)
-    advice = [('record with less gain', clipped > MAX_CLIPPED),
-              ('record at a higher level', level < MIN_LEVEL),
-              ('record for longer', seconds < MIN_SPEECH),
-              ('the background is just %.0f dB lower, record in a quieter place' % (level - noise),
-               level - noise < MIN_SNR),
-              ('hardly anything is above the floor', on_floor > MAX_FLOOR)]
-    needed = [sentence for sentence, holds in advice if holds]
-    if not needed:
-        return None
-    return ('%s: %.1f s of speech at %.0f dBFS, %.2f %% of the samples clipped, %.0f %% of the cells on the floor: %s'
-            % (filename, seconds, level, 100 * clipped, 100 * on_floor, '; '.join(needed)))
-
-
-# ---------------------------------------------------------------------------------------------------- features
-
-# What decides what a feature is, as it was for the published feature files
-PUBLISHED_SETTINGS = {'SAMPLE_RATE': 16000, 'WIN_LENGTH': 0.025, 'WIN_STEP': 0.01, 'FILTER_BANK': 40,
-                      'ENERGY_FLOOR': 1e-5, 'USE_MFCC': False, 'N_CEPSTRUM': 20, 'USE_LOGSCALE': True,
-                      'USE_DELTA': False, 'USE_SCALE': False}
 PRE_EMPHASIS = 0.97  # of each sample, so much of the one before is subtracted: as the library does by itself
 FRAMES_AT_ONCE = 6000  # whose spectra are held in memory: a minute takes 100 MB
 DELTA_FRAMES = 1  # differences are taken from this many frames before to as many after, as in the original lab
 SCALE_FLOOR = 2e-12  # added to the standard deviation: a row may be constant
-
-
-def feature_settings():
-    """What configure.py says about features: written into feature files and checkpoints, compared on reading them."""
-    settings = {name: getattr(c, name) for name in PUBLISHED_SETTINGS}
-    unused = 'USE_LOGSCALE' if c.USE_MFCC else 'N_CEPSTRUM'  # whatever it says, features are the same
-    settings[unused] = PUBLISHED_SETTINGS[unused]
-    return settings
-
-
-def are_settings(settings):
-    """Whether these can be the settings of a file: a dict of names and numbers."""
-    return isinstance(settings, dict) and len(settings) < 100 and all(
-        is_name(name) and isinstance(value, (bool, int, float)) for name, value in settings.items())
-
-
-def is_name(text):
-    """Whether this can be the name of a speaker, a setting or a file in a message: one line of ordinary letters."""
-    return isinstance(text, str) and text.isprintable() and len(text) <= 300
-
-
-def other_settings(settings):
-    """Where the settings of a file differ from configure.py, in words; '' where they do not.
-
-    What the dict `settings` lacks is as published: the original lab did not write settings down.
-    """
-    there, here = {**PUBLISHED_SETTINGS, **settings}, feature_settings()
-    return ', '.join('%s = %s there, %s in configure.py' % (name, there[name], here.get(name))
-                     for name in there if there[name] != here.get(name))
-
-
-def require_log_filterbank(what):
-    """Raise LabError, naming what asks for it, where configure.py describes other features than log filterbanks."""
-    if c.USE_MFCC or c.USE_DELTA or c.USE_SCALE or not c.USE_LOGSCALE:
-        raise LabError('%s works on log filterbank energies: in configure.py, set USE_LOGSCALE = True,\n'
-                       'and USE_MFCC, USE_DELTA and USE_SCALE to False.' % what)
-
-
-def feature_size():
-    """The number of rows of a feature map, n_dims: the filters or coefficients, three times as many with USE_DELTA."""
-    return (c.N_CEPSTRUM if c.USE_MFCC else c.FILTER_BANK) * (3 if c.USE_DELTA else 1)
 
 
 def extract_features(audio):
@@ -513,244 +247,6 @@ def write_feature(filename, feature, label):
     if feature_settings() != PUBLISHED_SETTINGS:
         content['settings'] = feature_settings()
     write_pickles(filename, content)
-
-
-# ---------------------------------------------------------------------------------- files written whole, read safely
-
-COMPUTER = platform.node()  # the folder may be shared, and numbers of processes are those of one computer
-
-
-@contextmanager
-def written_whole(filename):
-    """The path to write to in place of `filename`, which appears when the `with` ends well: whole or not at all.
-
-    Raises LabError where the disk is full or the folder must not be written to.
-    """
-    filename = Path(filename)
-    temporary = filename.with_name('.%s_%d_%s' % (COMPUTER, os.getpid(), filename.name))
-    try:
-        filename.parent.mkdir(parents=True, exist_ok=True)
-        remove_left_overs(filename)
-        yield temporary
-        os.replace(temporary, filename)
-    except OSError as error:
-        raise LabError('%s cannot be written: %s. What was there before is as it was.\nMake room, or set another '
-                       'folder, then run this again.' % (filename, error.strerror or error)) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def remove_left_overs(filename):
-    """Delete what processes of this computer that were killed had written of `filename`."""
-    for temporary in filename.parent.glob('.%s_[0-9]*_%s' % (escape(COMPUTER), escape(filename.name))):
-        pid = temporary.name.removeprefix('.%s_' % COMPUTER).partition('_')[0]
-        if pid.isdigit() and os.name != 'nt':  # Windows has no such question: what is left over stays
-            try:
-                os.kill(int(pid), 0)  # no signal, but the question whether this process is there
-            except ProcessLookupError:
-                temporary.unlink(missing_ok=True)
-            except (OSError, OverflowError):  # it is somebody else's, or no number of a process
-                pass
-
-
-def read_whole(filename):
-    """The bytes of a file. Raises LabError for a pipe or a device, on which one might wait for ever."""
-    if os.path.exists(filename) and not os.path.isfile(filename):
-        raise LabError('%s: not a file' % filename)
-    return Path(filename).read_bytes()
-
-
-def write_pickles(filename, *objects):
-    """Pickle the objects one after another into `filename`."""
-    with written_whole(filename) as temporary, open(temporary, 'wb') as f:
-        for obj in objects:
-            pickle.dump(obj, f, protocol=4)  # numpy 1 cannot read arrays of protocol 5
-
-
-# Colours that stay apart for the colour-blind (Okabe & Ito 2008), letters that can be read at 800 pixels
-BLUE, ORANGE, GREEN, PURPLE, BLACK = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#000000'
-plt.rcParams.update({'figure.figsize': (8, 6), 'figure.dpi': 100, 'font.size': 12, 'axes.titlesize': 13,
-                     'axes.grid': True, 'grid.alpha': 0.3, 'axes.spines.top': False, 'axes.spines.right': False,
-                     'axes.prop_cycle': plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, BLACK])})
-
-
-def save_picture(fig, filename):
-    """Write a figure as PNG, whole or not at all, and print where."""
-    fig.tight_layout()
-    with written_whole(filename) as temporary:
-        fig.savefig(temporary, format='png')
-    plt.close(fig)
-    print('Picture: %s' % filename)
-
-
-# What Python 3 and numpy write for plain data and arrays. Missing are those that call in other ways, and numbers and
-# strings as text
-OPCODES = set('''PROTO FRAME STOP MARK MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD
-    NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 BINFLOAT SHORT_BINUNICODE BINUNICODE SHORT_BINBYTES BINBYTES BINBYTES8
-    BYTEARRAY8 EMPTY_DICT SETITEM SETITEMS EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3'''.split())
-FREE_OPCODES = 10000  # a small file may have so many; beyond them, an opcode needs BYTES_PER_OPCODE
-BYTES_PER_OPCODE = 4  # of the whole file: `]` is one byte there and a list of 56 in memory
-
-
-def skim_pickle(stream, size, opcodes=OPCODES):
-    """Read on in `stream` to the end of a pickle, and execute nothing. Returns its bytes.
-
-    Raises UnpicklingError where it needs other opcodes, or more of them, or more memory than a file of `size` bytes
-    honestly can; ValueError where it is broken.
-    """
-    start = stream.tell()
-    for n_before, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-        if opcode.name not in opcodes:
-            raise pickle.UnpicklingError('opcode %s is not allowed in it' % opcode.name)
-        if n_before > FREE_OPCODES + size / BYTES_PER_OPCODE:
-            raise pickle.UnpicklingError('it has too many parts for its size')
-        if opcode.name == 'LONG_BINPUT' and argument > n_before:  # room is made for as many before it
-            raise pickle.UnpicklingError('it claims to have more parts than it has')
-    return stream.getvalue()[start:stream.tell()]
-
-
-class PickledDtype:
-    """What numpy.dtype is while a pickle is read. Called with a code such as 'f8'; the byte order follows."""
-    codes = ['b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8']
-
-    def __init__(self, code, *flags):
-        self.code, self.order = code, '|'
-
-    def __setstate__(self, state):
-        self.order = state[1]
-
-    def to_numpy(self):
-        if self.code not in self.codes or self.order not in ['<', '>', '=', '|']:  # numpy reads whole programs here
-            raise pickle.UnpicklingError('an array of something else than numbers')
-        return np.dtype(self.order + self.code)
-
-
-class PickledArray:
-    """What an array is while a pickle is read: numpy sees its bytes, and none of the pickle's claims about them."""
-
-    def __init__(self, *type_and_shape_to_start_with):
-        self.array = None
-
-    def __setstate__(self, state):
-        _, shape, dtype, is_fortran, content = state
-        # Not a copy: a thousand arrays may name the same bytes
-        self.array = np.frombuffer(content, dtype.to_numpy()).reshape(shape, order='F' if is_fortran else 'C')
-
-
-class PickledBuffer(PickledArray):
-    """What an array of protocol 5 is. A class: a pickle could set the attributes of a function."""
-
-    def __init__(self, content, dtype, shape, order):
-        self.__setstate__((1, shape, dtype, order == 'F', content))
-
-
-class PickledDict(dict):
-    """What a dict is while a pickle is read. Keys are names or numbers: looking up nested tuples can take for ever."""
-    __slots__ = ()
-
-    def __init__(self):
-        super().__init__()
-
-    def __setitem__(self, key, value):
-        if not isinstance(key, (str, int)):
-            raise pickle.UnpicklingError('a key of a dict is neither a name nor a number')
-        super().__setitem__(key, value)
-
-    def __setstate__(self, state):
-        """Without it, a pickle could set the attributes of this class."""
-
-
-class PlainUnpickler(pickle._Unpickler):  # the one in Python, whose dicts can be others
-    """Unpickler for plain containers, strings, numbers and what is in `allowed`: everything else is refused by name.
-
-    A pickle can name any function for the unpickler to call (see "Restricting Globals" in the documentation of
-    Python's pickle); looking the names up here and nowhere else is what keeps a file from running code.
-    """
-    dispatch = {**pickle._Unpickler.dispatch, pickle.EMPTY_DICT[0]: lambda self: self.append(PickledDict())}
-    allowed = {}
-
-    def find_class(self, module, name):
-        if (module, name) not in self.allowed:
-            raise pickle.UnpicklingError('%s.%s is not allowed in it' % (module, name))
-        return self.allowed[module, name]
-
-
-class ArrayUnpickler(PlainUnpickler):
-    """Unpickler for plain data and arrays of numbers."""
-    allowed = {
-        ('numpy', 'ndarray'): 'numpy.ndarray',  # only ever an argument: a string cannot be called
-        ('numpy', 'dtype'): PickledDtype,
-        ('numpy.core.multiarray', '_reconstruct'): PickledArray,  # written with numpy 1
-        ('numpy._core.multiarray', '_reconstruct'): PickledArray,  # written with numpy 2
-        ('numpy._core.numeric', '_frombuffer'): PickledBuffer,  # written with numpy 2 and protocol 5
-    }
-
-
-def with_arrays(content, room):
-    """Replace every PickledArray in nested dicts, lists and tuples by its array.
-
-    room: [bytes of the file], used up on the way: whatever is not there twice takes at least a byte, an array all its
-    own. Raises UnpicklingError where that is not enough: lists of lists of the same list grow without end.
-    """
-    is_array = isinstance(content, PickledArray)
-    room[0] -= max(1, content.array.nbytes) if is_array else 1
-    if room[0] < 0:
-        raise pickle.UnpicklingError('it holds the same thing again and again')
-    if isinstance(content, dict):
-        return {key: with_arrays(value, room) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return type(content)([with_arrays(value, room) for value in content])
-    return content.array.copy() if is_array else content
-
-
-def read_pickles(filename):
-    """List of the objects pickled one after another in `filename`. Executes nothing that the file contains.
-
-    Raises LabError, with the file's name, where it is not a pickle or holds more than plain containers and arrays.
-    """
-    content = read_whole(filename)
-    stream, objects, room = io.BytesIO(content), [], [len(content)]
-    try:
-        while stream.tell() < len(content):
-            looked_at = skim_pickle(stream, len(content))
-            objects.append(with_arrays(ArrayUnpickler(io.BytesIO(looked_at)).load(), room))
-    except Exception as error:  # a broken pickle can raise nearly anything
-        raise LabError('%s: not a pickle of plain data and arrays (%s)' % (filename, in_one_line(error))) from error
-    if not objects:
-        raise LabError('%s: the file is empty' % filename)
-    return objects
-
-
-# ------------------------------------------------------------------------------------- wav files to feature files
-
-def begin_worker():
-    """Leave Ctrl-C to the process that started this one, and do not outlive it if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def end_with_parent():
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def in_parallel(function, tasks, description):
-    """[function(task) for task in tasks], on all cores, with a progress bar when a person is watching."""
-    with ProcessPoolExecutor(initializer=begin_worker) as pool:
-        try:
-            # A process that is just starting would answer Ctrl-C with a traceback; they inherit that it is ignored
-            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            pool.submit(os.getpid)
-            signal.signal(signal.SIGINT, handler)
-            results = pool.map(function, tasks, chunksize=4)
-            return list(tqdm(results, total=len(tasks), desc=description, disable=None))
-        except KeyboardInterrupt:  # Ctrl-C reaches this process alone, which drops what has not been started
-            pool.shutdown(cancel_futures=True)
-            raise
-        except BrokenProcessPool as error:
-            raise LabError('A process that did a part of the work was ended from outside, perhaps for lack of memory.\n'
-                           'Close other programs, or split long recordings, and run this again.') from error
 
 
 def convert_wav(task):

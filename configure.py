@@ -4,6 +4,7 @@ Paths are relative to the folder you run the scripts from, as in the slides. Hyp
 rate, threshold, ...) stand in that script's main().
 """
 
+
 # Folders of wav files, DIR/<speaker>/<utterance>.wav
 TRAIN_WAV_DIR = 'train_wavs'  # your own training recordings, if you have any
 TEST_WAV_DIR = 'test_wavs'  # DIR/<speaker>/enroll.wav and DIR/<speaker>/test.wav

@@ -8,21 +8,19 @@ confusion.png, or lengths.png for a list of lengths, into enroll_embeddings. Tak
 """
 import os
 
-# The lab's own first: from DB_wav_reader on, Ctrl-C ends in one line
-import configure as c
-from DB_wav_reader import ORANGE, LabError, run_script, save_picture, speaker_of, split_enroll_and_test, test_file_of
-from demo_voices import provide_test_features
-from model import check_enrolled, create_backend, embed_pieces, get_embeddings, load_enroll_embeddings, load_model
-from model import unchanged
-from scoring import cosine_scores, equal_error_rate, is_number
-
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-import torch
-import torch.nn.functional as F
 
-UNKNOWN = 'unknown'  # the answer where nobody is near enough
+import configure as c
+from DB_wav_reader import speaker_of, split_enroll_and_test, test_file_of
+from deep_dive.all_trials import UNKNOWN, answers, embed_pieces, print_precision_and_recall, print_strangers
+from deep_dive.all_trials import score_matrix
+from deep_dive.backends import create_backend, unchanged
+from deep_dive.scoring import equal_error_rate
+from model import get_embeddings, load_enroll_embeddings, load_model
+from support.checks import check_enrolled, is_number
+from support.demo_voices import provide_test_features
+from support.messages import LabError, run_script
+from support.pictures import draw_confusion, draw_lengths
 
 
 def perform_identification(use_cuda, model, embeddings, test_filename, test_frames, spk_list, *, thres=None,
@@ -47,86 +45,6 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
     if thres is not None and len(ranking) > 1:
         print('\nMargin to the runner-up : %0.4f\nThreshold : %0.4g' % (scores[ranking[0]] - scores[ranking[1]], thres))
     return best_spk
-
-
-def print_precision_and_recall(true_spks, predicted_spks):
-    """Print a DataFrame: precision and recall in percent of every speaker and their means. Returns the accuracy.
-
-    true_spks, predicted_spks: (n,) names. Precision: share of what is called X that is X; recall: share of X called X;
-    0 of none is 0.
-    """
-    true_spks, predicted_spks = np.array(true_spks), np.array(predicted_spks)
-    rows = []
-    for spk in sorted(set(true_spks) | set(predicted_spks) - {UNKNOWN}):
-        n_right = np.sum((true_spks == spk) & (predicted_spks == spk))
-        n_called, n_there = np.sum(predicted_spks == spk), np.sum(true_spks == spk)
-        rows.append((spk, n_there, 100 * n_right / max(n_called, 1), 100 * n_right / max(n_there, 1)))
-    table = pd.DataFrame(rows, columns=['Speaker', 'Pieces', 'Precision', 'Recall'])
-    table.loc[len(table)] = ['macro average', len(true_spks), table['Precision'].mean(), table['Recall'].mean()]
-    print(table.to_string(index=False, float_format='{:.2f} %'.format))
-    return 100 * np.mean(true_spks == predicted_spks)
-
-
-def draw_confusion(true_spks, predicted_spks, filename):
-    """Matrix of the answers (columns) to the pieces of every speaker (rows)."""
-    rows, columns = sorted(set(true_spks)), sorted(set(true_spks) | set(predicted_spks))
-    counts = np.zeros((len(rows), len(columns)), int)
-    for true_spk, predicted_spk in zip(true_spks, predicted_spks):
-        counts[rows.index(true_spk), columns.index(predicted_spk)] += 1
-    n_right = np.sum(np.array(true_spks) == np.array(predicted_spks))
-    fig, ax = plt.subplots(figsize=(8, 7))
-    ax.imshow(counts, cmap='cividis')
-    for i, j in zip(*np.nonzero(counts)):
-        colour = 'white' if counts[i, j] < counts.max() / 2 else 'black'
-        ax.text(j, i, counts[i, j], ha='center', va='center', color=colour)
-    ax.set(xticks=range(len(columns)), yticks=range(len(rows)), yticklabels=rows, xlabel='predicted speaker',
-           ylabel='true speaker', title='%d of %d test pieces identified (%.1f %%)'
-           % (n_right, len(true_spks), 100 * n_right / len(true_spks)))
-    ax.set_xticklabels(columns, rotation=90)
-    ax.grid(False)
-    save_picture(fig, filename)
-
-
-def score_matrix(pieces, embeddings, spk_list, project=unchanged):
-    """Cosine similarity of every piece (n, embedding_size) with every speaker of spk_list: (n, n_speakers) array."""
-    gallery = F.normalize(torch.cat([embeddings[spk] for spk in spk_list]))  # (n_speakers, embedding_size)
-    return cosine_scores(project(pieces).numpy(), project(gallery).numpy())
-
-
-def answers(scores, spk_list, thres):
-    """(n,) names: of the highest score in each row of scores (n, n_speakers), 'unknown' where it is not above thres."""
-    nearest = np.array(spk_list)[scores.argmax(axis=1)]
-    return nearest if thres is None else np.where(scores.max(axis=1) > thres, nearest, UNKNOWN)
-
-
-def print_strangers(scores, true_spks, spk_list, thres):
-    """Leave each enrolled speaker out in turn, whose pieces then come from a stranger; print how many are noticed."""
-    n_missed, n_strangers, n_alarms, n_known = 0, 0, 0, 0
-    true_spks = np.array(true_spks)
-    for i in range(len(spk_list)):
-        others = np.delete(scores, i, axis=1)
-        left = spk_list[:i] + spk_list[i + 1:]
-        is_unknown, is_stranger = answers(others, left, thres) == UNKNOWN, ~np.isin(true_spks, left)
-        n_missed += np.sum(is_stranger & ~is_unknown)
-        n_strangers += np.sum(is_stranger)
-        n_alarms += np.sum(~is_stranger & is_unknown)
-        n_known += np.sum(~is_stranger)
-    print('\nEach speaker left out in turn, threshold %.4f' % thres)
-    print('Strangers taken for somebody (miss) : %.2f %% of %d' % (100 * n_missed / n_strangers, n_strangers))
-    print('Enrolled called unknown (false alarm) : %.2f %% of %d' % (100 * n_alarms / max(n_known, 1), n_known))
-
-
-def draw_lengths(lengths, accuracies, eers, filename):
-    """Accuracy and equal error rate against the length of the pieces."""
-    fig, (above, below) = plt.subplots(2, 1, sharex=True)
-    above.plot(lengths, accuracies, 'o-', clip_on=False)
-    above.set(ylabel='identified (%)', ylim=(min(accuracies) - 1, 100),
-              title='From %g to %g s: accuracy %.1f to %.1f %%, EER %.1f to %.1f %%'
-              % (lengths[0], lengths[-1], accuracies[0], accuracies[-1], eers[0], eers[-1]))
-    below.plot(lengths, eers, 's--', color=ORANGE, clip_on=False)
-    below.set(ylabel='equal error rate (%)', xlabel='length of a test piece (s)', xticks=lengths)
-    below.set_ylim(bottom=0)
-    save_picture(fig, filename)
 
 
 def main():

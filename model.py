@@ -1,28 +1,23 @@
 """The speaker classifier, and what one does with it once it is trained: load it, get d-vectors, keep them."""
 import hashlib
-import importlib.util
-import io
-import math
 import os
-import pickle
-import shutil
-import zipfile
-from glob import glob, escape
+from glob import escape, glob
 from pathlib import Path
-from types import NoneType
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.linalg import eigh
 from torch import nn
 
+from deep_dive import backbones
 import configure as c
 import resnet
-from DB_wav_reader import OPCODES, LabError, PickledDict, PlainUnpickler, are_settings, feature_settings, feature_size
-from DB_wav_reader import in_one_line, is_name, other_settings, read_pickles, read_whole, skim_pickle, write_pickles
 from SR_Dataset import ToTensorTestInput, read_MFB
-from deep_dive import backbones
+from deep_dive.heads import cosines
+from support.checks import check_all_different, feature_size, is_enrolment, is_origin
+from support.devices import get_device, print_device
+from support.messages import LabError, in_one_line
+from support.safe_files import read_checkpoint, read_pickles, read_whole, write_pickles
 
 
 class AveragePooling(nn.Module):
@@ -93,43 +88,6 @@ def rows_of(backbone):
     return rows
 
 
-def cosines(vectors, others):
-    """Cosine similarity of rows (n, size) and (m, size): (n, m) in float32, whatever the network computes in."""
-    with torch.autocast(vectors.device.type, enabled=False):
-        return F.linear(F.normalize(vectors.float()), F.normalize(others.float()))
-
-
-def get_device(use_cuda):
-    """The torch.device to run on: the GPU if it is wanted and there is one."""
-    return torch.device('cuda' if use_cuda and torch.cuda.is_available() else 'cpu')
-
-
-def print_device(use_cuda):
-    """Say so in one line where a GPU is wanted and there is none."""
-    if use_cuda and not torch.cuda.is_available():
-        print('No GPU found: running on the CPU')
-
-
-def has_bfloat16(device):
-    """Whether the hardware multiplies bfloat16 numbers itself: the GPU, or a CPU with AMX or AVX512-BF16."""
-    if device.type == 'cuda':
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    abilities = torch.cpu.get_capabilities()
-    return bool(abilities.get('amx_bf16') or abilities.get('avx512_bf16'))
-
-
-def mixed_precision(device):
-    """Context in which a network computes in bfloat16 where that is faster, and in float32 elsewhere."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
-
-
-def has_compiler(device):
-    """Whether torch.compile finds what it needs: a C++ compiler for the CPU, Triton for a GPU."""
-    if device.type == 'cuda':
-        return importlib.util.find_spec('triton') is not None
-    return shutil.which(os.environ.get('CXX', 'cl' if os.name == 'nt' else 'g++')) is not None
-
-
 def find_checkpoint(log_dir, cp_num):
     """The file LOG_DIR/checkpoint_<cp_num>.pth. Raises LabError, with those that exist, where there is none."""
     filename = os.path.join(log_dir, 'checkpoint_%s.pth' % cp_num)
@@ -143,111 +101,6 @@ def find_checkpoint(log_dir, cp_num):
         raise LabError('%s does not exist. Set cp_num to one of %s, or run python train.py.'
                        % (filename, ', '.join(names)))
     return filename
-
-
-class PickledTensor:
-    """What a tensor is while a checkpoint is looked through: no larger than the storage it lies in."""
-
-    def __init__(self, n_stored, offset, size, stride, *_):
-        last = offset + sum((n - 1) * step for n, step in zip(size, stride))
-        if min([offset, *size, *stride]) < 0 or max(math.prod(size), last + 1) > n_stored:
-            raise pickle.UnpicklingError('a tensor that claims more numbers than it has')
-
-    def __setstate__(self, state):
-        """Without it, a pickle could set the attributes of this class."""
-
-
-class CheckpointUnpickler(PlainUnpickler):
-    """Looks through the pickle in a checkpoint, for all that torch.load(weights_only=True) would take, and should not.
-
-    room: bytes that the storages may have in all; sizes: dict key -> bytes of the storage in the file, None if unknown.
-    """
-    allowed = {('collections', 'OrderedDict'): PickledDict, ('torch._utils', '_rebuild_tensor_v2'): PickledTensor,
-               **{('torch', '%sStorage' % kind): n_bytes for kind, n_bytes in {  # of one number
-                   'Float': 4, 'Double': 8, 'Half': 2, 'BFloat16': 2, 'Long': 8, 'Int': 4, 'Short': 2, 'Char': 1,
-                   'Byte': 1, 'Bool': 1}.items()}}
-
-    def __init__(self, content, room, sizes=None):
-        super().__init__(io.BytesIO(content))
-        self.room, self.sizes, self.lengths = room, sizes, {}
-
-    def persistent_load(self, storage):
-        what, n_bytes, key, _, length, *view = storage
-        if what != 'storage' or not key.isdecimal() or view not in ([], [None]) or length < 0:
-            raise pickle.UnpicklingError('a storage as PyTorch does not write it')
-        if key not in self.lengths:
-            self.lengths[key] = length
-            self.room -= length * n_bytes
-        if self.lengths[key] != length or self.room < 0 or (
-                self.sizes is not None and self.sizes.get(key) != length * n_bytes):
-            raise pickle.UnpicklingError('a storage of another size than it has')
-        return length
-
-
-CHECKPOINT_OPCODES = OPCODES | {'BINPERSID', 'LONG1'}
-PICKLES_BEFORE_2020 = 5  # a checkpoint of PyTorch before 1.6 is so many pickles and then the numbers, no zip file
-
-
-def checked_checkpoint(content):
-    """The bytes of a checkpoint file as torch.load shall see them.
-
-    Raises ValueError or UnpicklingError where it would call something, or unpack to more than the bytes there are.
-    """
-    if not content.startswith(b'PK\x03\x04'):  # as PyTorch tells: a file may be both
-        stream = io.BytesIO(content)
-        for _ in range(PICKLES_BEFORE_2020):
-            looked_at = skim_pickle(stream, len(content), CHECKPOINT_OPCODES)
-            CheckpointUnpickler(looked_at, len(content)).load()
-        return content
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > len(content):
-            raise ValueError('it would unpack to more than the file itself: PyTorch does not compress')
-        parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}
-    folder = os.path.commonprefix(list(parts)).rpartition('/')[0]
-    pickled = folder + '/data.pkl'
-    if [name for name in parts if name.lower().endswith('.pkl')] != [pickled]:
-        raise ValueError('it has no data.pkl, or several')
-    looked_at = skim_pickle(io.BytesIO(parts[pickled]), len(content), CHECKPOINT_OPCODES)
-    sizes = {name.removeprefix(folder + '/data/'): len(part) for name, part in parts.items()}
-    CheckpointUnpickler(looked_at, len(content), sizes).load()
-    parts[pickled] = looked_at
-    anew = io.BytesIO()  # zip files can be made to hold one thing for Python and another for PyTorch
-    with zipfile.ZipFile(anew, 'w') as archive:
-        for name, part in parts.items():
-            archive.writestr(name, part)
-    return anew.getvalue()
-
-
-def are_tensors(state_dict):
-    """Whether this is a dict name -> tensor."""
-    return isinstance(state_dict, dict) and all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state_dict.items())
-
-
-def read_checkpoint(filename, *, content=None):
-    """The dict in a checkpoint file, on the CPU. Raises LabError where it is not one of this lab's checkpoints.
-
-    content: its bytes, if they have been read already.
-    """
-    content = read_whole(filename) if content is None else content
-    try:
-        checked = checked_checkpoint(content)
-        checkpoint = torch.load(io.BytesIO(checked), map_location='cpu', weights_only=True)
-    except Exception as error:  # a broken file can raise nearly anything; PyTorch's advice would be to trust it
-        reason = in_one_line(error).partition('Re-running')[0]
-        raise LabError('%s: not a checkpoint that can be loaded (%s).\nIt is damaged, or something else: choose '
-                       'another cp_num, or train again.' % (filename, reason)) from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
-        raise LabError("%s: not a checkpoint of this lab: it has no 'state_dict'" % filename)
-    if not are_tensors(checkpoint['state_dict']):
-        raise LabError("%s: 'state_dict' must hold names and tensors" % filename)
-    if not are_settings(checkpoint.get('features', {})):
-        raise LabError("%s: 'features' must be a dict of names and numbers" % filename)
-    difference = other_settings(checkpoint.get('features', {}))
-    if difference:
-        raise LabError('%s was trained on other features: %s.\nSet those in configure.py, or choose another checkpoint.'
-                       % (filename, difference))
-    return checkpoint
 
 
 def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
@@ -297,24 +150,6 @@ def check_numbers(model):
             raise ValueError("'%s' holds NaN or infinity" % name)
 
 
-def load_backbone(model, filename):
-    """Give a model the trained parameters of a checkpoint, but for the last layer, which belongs to its speakers.
-
-    Raises LabError where the two networks are not alike.
-    """
-    if not os.path.isfile(filename):
-        raise LabError('init_from = %r: there is no such checkpoint.' % filename)
-    state_dict = read_checkpoint(filename)['state_dict']
-    own = model.state_dict()
-    kept = {name: value for name, value in state_dict.items() if not name.startswith('last.')}
-    needed = {name for name in own if not name.startswith('last.')}
-    if needed - kept.keys() or any(kept[name].shape != own[name].shape for name in needed):
-        raise LabError('init_from: %s holds another network. Set embedding_size, backbone and pooling as in its '
-                       'training.' % filename)
-    own.update((name, kept[name]) for name in needed)
-    model.load_state_dict(own)
-
-
 def get_embeddings(use_cuda, filename, model, test_frames):
     """The d-vector of one feature file: (1, embedding_size) tensor of unit length, on the CPU."""
     feature, _ = read_MFB(filename)  # (n_frames, n_dims)
@@ -346,83 +181,6 @@ def embed_feature(use_cuda, feature, model, test_frames, filename='a recording')
         raise LabError('%s: its d-vector is zero, infinite or not a number. Look at that recording; if others fare\n'
                        'alike, choose another checkpoint.' % filename)
     return F.normalize(activation, dim=1).cpu()
-
-
-def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
-    """The d-vectors of the utterances in DB, each cut into pieces of piece_seconds (None: whole).
-
-    A rest shorter than a piece is left out. Returns ((n, embedding_size) tensor, list of the speaker of each).
-    """
-    if piece_seconds is not None and not (isinstance(piece_seconds, (int, float)) and piece_seconds >= c.WIN_STEP):
-        raise LabError('piece_seconds = %r: it must be a number of seconds, or None.' % (piece_seconds,))
-    d_vectors, speakers = [], []
-    for filename, speaker in zip(DB['filename'], DB['speaker_id']):
-        feature, _ = read_MFB(filename)  # (n_frames, n_dims)
-        length = len(feature) if piece_seconds is None else round(piece_seconds / c.WIN_STEP)
-        for start in range(0, len(feature) - length + 1, length):
-            d_vectors.append(embed_feature(use_cuda, feature[start:start + length], model, test_frames, filename))
-            speakers.append(speaker)
-    if not d_vectors:
-        raise LabError('piece_seconds = %g is longer than every test file. Choose a smaller one.' % piece_seconds)
-    return torch.cat(d_vectors), speakers
-
-
-BACKENDS = ['cosine', 'centre', 'lda', 'wccn']
-LDA_SIZE = 100  # dimensions that LDA keeps; one fewer than speakers, where these are fewer
-WCCN_SMOOTHING = 0.1  # share of the mean variance that is added to the within-speaker covariance
-
-
-def estimate_backend(d_vectors, labels):
-    """What `backend` needs to know of the training set: dict of tensors 'mean', 'lda' and 'wccn', each of float32.
-
-    d_vectors: (n, embedding_size) tensor of unit length; labels: (n,) speakers. With W the covariance within speakers
-    and B that of the speakers' means: LDA is the axes a of the largest a'Ba / a'Wa (Dehak et al. 2011), each of
-    variance a'Wa = 1; WCCN is the Cholesky factor of W^-1 (Hatch et al. 2006). W is smoothed, as there, so that few
-    recordings will do. With as many axes as the embedding has, both would give the same cosines.
-    """
-    vectors, labels = d_vectors.double().numpy(), np.asarray(labels)
-    mean = vectors.mean(axis=0, keepdims=True)
-    speakers, number, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    means = np.zeros((len(speakers), vectors.shape[1]))
-    np.add.at(means, number, vectors)
-    means /= counts[:, None]
-    within = (vectors - means[number]).T @ (vectors - means[number]) / max(1, len(vectors) - len(speakers))
-    within += WCCN_SMOOTHING * max(np.trace(within) / len(within), 1e-9) * np.eye(len(within))
-    between = np.cov(means.T, aweights=counts, ddof=0)
-    n_axes = min(LDA_SIZE, len(speakers) - 1)
-    lda = eigh(between, within)[1][:, ::-1][:, :n_axes]  # eigh sorts the largest last
-    wccn = np.linalg.cholesky(np.linalg.inv(within))
-    return {name: torch.from_numpy(np.ascontiguousarray(value, np.float32))
-            for name, value in (('mean', mean), ('lda', lda), ('wccn', wccn))}
-
-
-def unchanged(d_vectors):
-    """The backend of the slides: d-vectors are compared as they are."""
-    return d_vectors
-
-
-def available_backends(model):
-    """The backends that the checkpoint of a model knows enough for."""
-    matrices = [name for name in ('lda', 'wccn') if name in model.backend]
-    return ['cosine'] + (['centre'] if 'mean' in model.backend else []) + matrices
-
-
-def create_backend(backend, model):
-    """What d-vectors (n, embedding_size) go through before their cosine is taken: a function of a tensor.
-
-    'cosine': nothing; 'centre': the mean of the training set is subtracted; 'lda', 'wccn': and the rest multiplied by a
-    matrix, see estimate_backend. Raises LabError for another name, and where the checkpoint does not know enough.
-    """
-    if backend not in BACKENDS:
-        raise LabError('unknown backend: %s. Choose one of %s.' % (backend, ', '.join(BACKENDS)))
-    if backend not in available_backends(model):
-        raise LabError("backend = '%s': %s knows enough for %s alone.\nAfter python train.py, cp_num = 'best' knows "
-                       "all; set it here and in enroll.py."
-                       % (backend, model.checkpoint['file'], ' and '.join(available_backends(model))))
-    if backend == 'cosine':
-        return unchanged
-    mean, matrix = model.backend['mean'], model.backend.get(backend)
-    return lambda d_vectors: d_vectors - mean if matrix is None else (d_vectors - mean) @ matrix
 
 
 def save_enroll_embeddings(embedding_dir, embeddings, model):
@@ -462,47 +220,3 @@ def load_enroll_embeddings(embedding_dir, *, model=None):
                        'file.' % (filename, there, here))
     check_all_different(embeddings, filename)
     return {speaker: torch.from_numpy(embedding.astype(np.float32)) for speaker, embedding in embeddings.items()}
-
-
-def check_all_different(embeddings, filename):
-    """Raise LabError where two speakers of an enrolment, dict speaker -> array, have one and the same embedding."""
-    owner = {}  # bytes of an embedding -> speaker
-    for speaker, embedding in embeddings.items():
-        other = owner.setdefault(embedding.tobytes(), speaker)
-        if other != speaker:
-            raise LabError('%s: %s and %s are the same recording. Remove the folder of one of them, and run python '
-                           'enroll.py again.' % (filename, other, speaker))
-
-
-def is_origin(made_with):
-    """Whether this can be what save_enroll_embeddings wrote of the checkpoint and the level."""
-    return isinstance(made_with, dict) and all(is_name(made_with.get(name, '')) for name in ('file', 'sha256')) and (
-        isinstance(made_with.get('LEVEL_DBFS'), (int, float, NoneType)))
-
-
-def is_enrolment(embeddings):
-    """Whether this is a dict speaker -> (1, embedding_size) array of floats with a direction, with somebody in it."""
-    if not isinstance(embeddings, dict) or not all(
-            is_name(speaker) and isinstance(e, np.ndarray) and e.ndim == 2 and len(e) == 1
-            and e.dtype.kind == 'f' for speaker, e in embeddings.items()):
-        return False
-    with np.errstate(over='ignore', invalid='ignore'):  # what no float32 can hold is infinite
-        all_of_use = all(has_direction(embedding.astype(np.float32)) for embedding in embeddings.values())
-    return all_of_use and len({embedding.shape for embedding in embeddings.values()}) == 1  # 0 of nobody
-
-
-def has_direction(embedding):
-    """Whether an embedding, as array or tensor, can be compared with another: not NaN, infinite or all zero."""
-    return 0 < float((embedding ** 2).sum()) < float('inf')
-
-
-def check_enrolled(speakers, embeddings):
-    """Raise LabError where one of the list `speakers` is not enrolled, or with an embedding of no direction."""
-    if isinstance(speakers, str):
-        raise LabError("%r is one name; a list is needed: ['%s']" % (speakers, speakers))
-    for speaker in speakers:
-        if speaker not in embeddings:
-            raise LabError('%r is not enrolled. Choose among %s.' % (speaker, ', '.join(sorted(embeddings))))
-        if not has_direction(embeddings[speaker]):
-            raise LabError('the embedding of %r is zero, infinite or not a number. Run python enroll.py again.'
-                           % speaker)

@@ -9,52 +9,47 @@ validation loss), loss_plot.png and clusters.png. On two CPU cores with bfloat16
 demo voices.
 """
 import functools
-import io
-import json
 import math
 import os
-import sys
 import time
-from collections import Counter
 from pathlib import Path
 
-# The lab's own first: DB_wav_reader tells numpy how many threads to use, which must be before it is loaded
-import configure as c
-from DB_wav_reader import BLACK, BLUE, GREEN, ORANGE, PURPLE, LabError, in_one_line, read_feats_structure, read_whole
-from DB_wav_reader import run_script, save_picture, written_whole
-from SR_Dataset import SPEEDS, DvectorDataset, ShareOfBatches, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
-from SR_Dataset import collate_fn_feat_padded, collate_fn_share, read_MFB, training_transforms
-from deep_dive.losses import LOSSES
-from demo_voices import provide_train_features
-from model import SEGMENT_BATCH, background_resnet, embed_feature, estimate_backend, feature_settings, find_checkpoint
-from model import get_device, has_compiler, load_backbone, mixed_precision, print_device, read_checkpoint
-
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import nn, optim
 from torch.distributed.elastic.multiprocessing.errors import record
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 from tqdm import tqdm
 
+import configure as c
+from DB_wav_reader import read_feats_structure
+from SR_Dataset import DvectorDataset, ShareOfBatches, ToTensorDevInput, read_MFB, collate_fn_feat_padded
+from SR_Dataset import collate_fn_share
+from deep_dive.augmentation import SPEEDS, training_transforms
+from deep_dive.backends import estimate_backend, window_d_vectors
+from deep_dive.heads import load_backbone
+from deep_dive.losses import LOSSES
+from deep_dive.schedules import create_scheduler
+from model import background_resnet, find_checkpoint
+from support.checks import feature_settings
+from support.demo_voices import provide_train_features
+from support.devices import follow_first_process, get_device, join_processes, mixed_precision, network_to_train
+from support.devices import print_device, weight_of_share
+from support.messages import LabError, run_script
+from support.pictures import BLACK, draw_clusters, save_picture
+from support.runs import BEST_FILE, TRAINING_ONLY, begin_run, check_log_dir, continue_run, lock_log_dir, random_state
+from support.runs import save_checkpoint, write_run
+from support.safe_files import read_checkpoint
+
 TEXT_SETTINGS = ['backbone', 'pooling', 'loss_type', 'augment', 'init_from', 'optimizer_type', 'scheduler_type',
                  'log_dir']
-LOCK_FILE = '.lock'  # beside the checkpoints: while one training holds it, a second one is refused
-RUN_FILE = 'run.json'  # beside the checkpoints: the settings and losses of the run that wrote them
-BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss
-TRAINING_ONLY = ['optimizer', 'scheduler', 'random', 'criterion']  # what that file leaves out
 OPTIMIZERS = {
     'sgd': lambda parameters, lr, wd: optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=wd),
     'adam': lambda parameters, lr, wd: optim.Adam(parameters, lr=lr, weight_decay=wd),
     'adamw': lambda parameters, lr, wd: optim.AdamW(parameters, lr=lr, weight_decay=wd),
     'adagrad': lambda parameters, lr, wd: optim.Adagrad(parameters, lr=lr, weight_decay=wd),
 }
-SCHEDULERS = ['plateau', 'cosine', 'onecycle']
-CLUSTER_STYLES = [(BLUE, 'o'), (ORANGE, 's'), (GREEN, '^'), (PURPLE, 'D'),  # of the speakers in clusters.png
-                  (BLACK, 'x'), (BLUE, '+'), (ORANGE, 'v'), (GREEN, '*')]
 
 
 def load_dataset(val_ratio, *, seed=0, cache_gb=4.0, augment=None):
@@ -109,25 +104,6 @@ def create_optimizer(optimizer_type, model, lr, wd):
         return OPTIMIZERS[optimizer_type]([p for p in model.parameters() if p.requires_grad], lr, wd)
     except ValueError as error:
         raise LabError('lr = %s, wd = %s: %s' % (lr, wd, error)) from error
-
-
-def create_scheduler(scheduler_type, optimizer, *, lr, patience, min_lr, warm_up, n_steps):
-    """What moves the learning rate. Raises LabError for an unknown name.
-
-    'plateau': divided by 10 after `patience` epochs without a lower validation loss, never below min_lr; stepped once
-    an epoch. 'onecycle': up to lr during the share warm_up of all n_steps training steps, then down to nothing along a
-    cosine (Smith & Topin 2019, "Super-convergence"). 'cosine': from lr down to nothing (Loshchilov & Hutter 2017). Both
-    are stepped once a training step.
-    """
-    if scheduler_type not in SCHEDULERS:
-        raise LabError('unknown scheduler_type: %s. Choose one of %s.' % (scheduler_type, ', '.join(SCHEDULERS)))
-    if not 0 < warm_up < 1:
-        raise LabError('warm_up = %s: it is a share of the training, above 0 and below 1.' % warm_up)
-    if scheduler_type == 'plateau':
-        return optim.lr_scheduler.ReduceLROnPlateau(optimizer, 'min', patience=patience, min_lr=min_lr)
-    if scheduler_type == 'cosine':
-        return optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-    return optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=n_steps, pct_start=warm_up, cycle_momentum=False)
 
 
 class AverageMeter:
@@ -250,195 +226,8 @@ def validate(valid_loader, model, criterion, use_cuda, epoch):
 
 # ---------------------------------------------------------------------------------- several processes (torchrun)
 
-def join_processes(use_cuda):
-    """Become one of the processes that torchrun started: (rank, number of processes); (0, 1) without torchrun.
-
-    On GPUs, each process takes one. Only the one of rank 0 prints. Raises LabError where there are too few GPUs.
-    """
-    if not dist.is_torchelastic_launched():
-        return 0, 1
-    if get_device(use_cuda).type == 'cuda':
-        local_rank, n_gpus = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
-        if local_rank >= n_gpus:
-            raise LabError('This machine has %d GPUs: start torchrun with --nproc_per_node=%d.' % (n_gpus, n_gpus))
-        torch.cuda.set_device(local_rank)
-        dist.init_process_group('nccl', device_id=torch.device('cuda', local_rank))
-    else:
-        dist.init_process_group('gloo')
-    if dist.get_rank() > 0:
-        sys.stdout = open(os.devnull, 'w')
-        tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)  # as tqdm's documentation has it
-    return dist.get_rank(), dist.get_world_size()
-
-
-def network_to_train(model, device, use_compile, sync_batchnorm):
-    """What runs in training, around the parameters of model: itself, compiled, one process's part of a group."""
-    network = model
-    if dist.is_initialized():
-        if sync_batchnorm and device.type != 'cuda':
-            raise LabError('sync_batchnorm = True: PyTorch synchronises BatchNorm on GPUs only. Set it to False.')
-        network = DistributedDataParallel(nn.SyncBatchNorm.convert_sync_batchnorm(model) if sync_batchnorm else model)
-    if use_compile and not has_compiler(device):
-        print('No compiler found: training without torch.compile')
-    return torch.compile(network) if use_compile and has_compiler(device) else network
-
-
-def weight_of_share(n_samples, device):
-    """What the loss of this process's share of a batch counts for: 1, unless another process has a larger share.
-
-    DistributedDataParallel averages the gradients of the processes as if their shares were equally large.
-    """
-    if not dist.is_initialized():
-        return 1
-    n_all = torch.full((), float(n_samples), device=device)
-    dist.all_reduce(n_all)
-    return n_samples * dist.get_world_size() / n_all
-
-
-def follow_first_process(model):
-    """Give every process the BatchNorm statistics, or the centres of a loss, of the first, which saves them."""
-    if dist.is_initialized():
-        for buffer in model.buffers():
-            dist.broadcast(buffer, 0)
-
 
 # -------------------------------------------------------------------------------------------- the files of a run
-
-
-def save_checkpoint(filename, checkpoint):
-    """torch.save, whole or not at all."""
-    content = io.BytesIO()  # torch.save to a full disk would not say so
-    torch.save(checkpoint, content)
-    with written_whole(filename) as temporary, open(temporary, 'wb') as f:
-        f.write(content.getbuffer())
-        f.flush()
-        os.fsync(f.fileno())  # or a power cut might leave an empty file of that name
-
-
-def window_d_vectors(dataset, model, use_cuda, n_utterances):
-    """The d-vectors of one window, as it was recorded, of each of the first n_utterances: (n, embedding_size)."""
-    device, d_vectors = get_device(use_cuda), []
-    to_window, to_tensor = TruncatedInputfromMFB(), ToTensorInput()
-    model.eval()
-    # With a copy of the random state: training goes on with its own
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(), mixed_precision(device):
-        for numbers in BatchSampler(range(min(n_utterances, len(dataset))), SEGMENT_BATCH, drop_last=False):
-            inputs = torch.stack([to_tensor(to_window(dataset.feature(i))) for i in numbers])  # (batch, 1, 40, 100)
-            spk_embedding, _ = model(inputs.to(device, memory_format=torch.channels_last))  # (batch, embedding_size)
-            d_vectors.append(F.normalize(spk_embedding.float(), dim=1).cpu())
-    return torch.cat(d_vectors)
-
-
-def random_state():
-    """Where torch's random numbers stand, on the CPU and, where there is one, on the GPU."""
-    return {'cpu': torch.get_rng_state(), 'cuda': torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
-
-
-def write_run(log_dir, run):
-    """Write LOG_DIR/run.json: the data, the model, the settings, and the losses of every epoch so far."""
-    with written_whole(Path(log_dir) / RUN_FILE) as temporary:
-        temporary.write_text(json.dumps(run, indent=1))
-
-
-def read_run(log_dir):
-    """What write_run wrote; without settings and epochs where there is nothing. Raises LabError for anything else."""
-    filename = Path(log_dir) / RUN_FILE
-    try:
-        run = json.loads(read_whole(filename)) if filename.exists() else {'settings': {}, 'epochs': []}
-        numbers = [entry[name] for entry in run['epochs'] for name in ('train_loss', 'valid_loss', 'lr', 'seconds')]
-        if not isinstance(run['settings'], dict) or not all(isinstance(number, (int, float)) for number in numbers):
-            raise ValueError('settings or losses are missing')
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise LabError('%s: not what train.py wrote there (%s). To start over, remove it and the checkpoints beside it.'
-                       % (filename, in_one_line(error))) from error
-    return run
-
-
-@functools.cache  # once in a process: it is this process that holds the lock
-def lock_log_dir(log_dir):
-    """Keep other trainings out of log_dir, an absolute Path, until this process ends, be it killed.
-
-    Raises LabError where another one is at work there.
-    """
-    log_dir.mkdir(parents=True, exist_ok=True)
-    lock = os.open(log_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT)  # never closed: that would unlock it
-    try:
-        if os.name == 'nt':
-            import msvcrt
-            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        raise LabError('Another train.py is at work in %s. Let it finish, stop it, or set another log_dir.'
-                       % log_dir) from error
-    except OSError:  # some network drives know no locks
-        print('%s cannot be locked: do not start a second training in it' % log_dir)
-
-
-def check_log_dir(log_dir, run, start):
-    """Raise LabError where the run in log_dir must not be overwritten, or cannot be continued, by this one."""
-    run_file = Path(log_dir) / RUN_FILE
-    if start > 1 and not run_file.exists():
-        raise LabError('start = %d, but %s holds no run to continue. Set start = 1.' % (start, log_dir))
-    if not any(Path(log_dir).glob('checkpoint_[0-9]*.pth')):
-        return
-    there = read_run(log_dir)
-    same = ['corpus', 'utterances', 'speakers', 'backbone', 'pooling', 'loss_type', 'embedding_size']
-    if any(there.get(name) != run[name] for name in same):
-        raise LabError('%s holds another run (%s). To keep it, set another log_dir; to start over,\n'
-                       'remove its checkpoint_<epoch>.pth, %s and %s.'
-                       % (log_dir, ', '.join('%s %s' % (name, there.get(name, 'unknown')) for name in same),
-                          BEST_FILE, RUN_FILE))
-    if start > 1:
-        # Another seed would validate on what was trained on; the others are as they were, whatever main() says
-        for name in ('seed', 'val_ratio', 'augment', 'init_from', 'freeze_backbone', 'optimizer_type', 'lr', 'wd',
-                     'batch_size', 'scheduler_type', 'patience', 'min_lr', 'warm_up'):
-            if there['settings'].get(name) != run['settings'][name]:
-                raise LabError('the run in %s has %s = %s, main() says %s: to continue it, they must be the same.'
-                               % (log_dir, name, there['settings'].get(name), run['settings'][name]))
-        if len(there['epochs']) < start - 1:
-            raise LabError('%s holds %d finished epochs: set start = %d or lower.'
-                           % (run_file, len(there['epochs']), len(there['epochs']) + 1))
-    n_there = len(there['epochs'])
-    if start <= n_there:
-        print('%s: epochs %d to %d of an earlier run are replaced (start = %d would continue it)'
-              % (log_dir, start, n_there, n_there + 1))
-
-
-def begin_run(log_dir, run, start):
-    """Remove what an earlier run left from epoch `start` on, and write down the settings of this one."""
-    for filename in sorted(Path(log_dir).glob('checkpoint_[0-9]*.pth')):
-        number = filename.stem.removeprefix('checkpoint_')
-        if number.isdigit() and int(number) >= start:
-            filename.unlink()
-    (Path(log_dir) / BEST_FILE).unlink(missing_ok=True)
-    write_run(log_dir, run)
-
-
-def continue_run(log_dir, start, model, criterion, optimizer, scheduler):
-    """Put everything back to where it was after epoch start - 1. Returns the history of the epochs until then."""
-    filename = find_checkpoint(log_dir, start - 1)
-    checkpoint, run = read_checkpoint(filename), read_run(log_dir)
-    try:
-        states = checkpoint['scheduler'], scheduler.state_dict()
-        n_steps = [state.get('total_steps', state.get('T_max')) for state in states]
-        if n_steps[0] != n_steps[1]:
-            last_epoch = run['settings']['start'] + run['settings']['n_epochs'] - 1
-            raise LabError('The cycle of the run in %s ends with epoch %d after %d training steps, not after %d:\n'
-                           'set n_epochs = %d, and keep the number of processes.'
-                           % (log_dir, last_epoch, *n_steps, last_epoch - start + 1))
-        model.load_state_dict(checkpoint['state_dict'])
-        criterion.load_state_dict(checkpoint['criterion'])
-        optimizer.load_state_dict(checkpoint['optimizer'])
-        scheduler.load_state_dict(checkpoint['scheduler'])
-        torch.set_rng_state(checkpoint['random']['cpu'])
-        if checkpoint['random']['cuda'] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(checkpoint['random']['cuda'])
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise LabError('%s: no training can go on from it (%s).\nSet start to an earlier epoch, or to 1.'
-                       % (filename, in_one_line(error))) from error
-    return run['epochs'][:start - 1]
 
 
 def visualize_the_losses(train_losses, valid_losses, *, filename='loss_plot.png'):
@@ -452,43 +241,6 @@ def visualize_the_losses(train_losses, valid_losses, *, filename='loss_plot.png'
     ax.set(xlabel='epochs', ylabel='loss', xlim=(0, len(train_losses) + 1), ylim=(0, None),
            title='The validation loss was lowest, %.3f, at epoch %d of %d' % (min(valid_losses), lowest, len(epochs)))
     ax.legend()
-    save_picture(fig, filename)
-
-
-def draw_clusters(models, dataset, use_cuda, *, filename='clusters.png'):
-    """Draw where the d-vectors of some speakers lie: on their two main axes (PCA), a panel for each model.
-
-    models: dict title -> model; dataset: of validation utterances, each cut into pieces of NUM_WIN_SIZE frames. Taken
-    are the speakers who have the most. A panel's title says of how many pieces the nearest one, among those of other
-    utterances, is by the same speaker.
-    """
-    counts = Counter(dataset.labels)
-    speakers = sorted(counts, key=lambda spk: (-counts[spk], spk))[:len(CLUSTER_STYLES)]
-    pieces, labels, utterances = [], [], []
-    for i, label in enumerate(dataset.labels):
-        feature = dataset.feature(i)  # (n_frames, n_dims)
-        starts = range(0, len(feature) - c.NUM_WIN_SIZE + 1, c.NUM_WIN_SIZE) if label in speakers else ()
-        pieces += [feature[start:start + c.NUM_WIN_SIZE] for start in starts]
-        labels += [label for _ in starts]
-        utterances += [i for _ in starts]
-    if not pieces:
-        print('%s is not drawn: no validation utterance has %d frames' % (filename, c.NUM_WIN_SIZE))
-        return
-    labels, utterances = np.array(labels), np.array(utterances)
-    fig, axes = plt.subplots(1, len(models), figsize=(4.5 * len(models), 4.8), squeeze=False)
-    for ax, (title, model) in zip(axes[0], models.items()):
-        vectors = torch.cat([embed_feature(use_cuda, piece, model.eval(), c.NUM_WIN_SIZE) for piece in pieces]).numpy()
-        similarity = np.where(utterances[:, None] == utterances, -1, vectors @ vectors.T)  # (n_pieces, n_pieces)
-        share = np.mean(labels[similarity.argmax(axis=1)] == labels)
-        centred = vectors - vectors.mean(axis=0)  # (n_pieces, embedding_size)
-        directions = np.linalg.svd(centred, full_matrices=False)[2]  # the main axes, one a row
-        points = centred @ directions[:2].T  # (n_pieces, 2)
-        for spk, (colour, marker) in zip(speakers, CLUSTER_STYLES):
-            ax.plot(*points[labels == spk].T, marker, color=colour, alpha=0.7)
-        ax.set(title='%s: the nearest piece is\nby the same speaker in %.0f %%' % (title, 100 * share),
-               xlabel='first main axis', ylabel='second main axis')
-    fig.suptitle('D-vectors of the validation utterances of %d speakers, in pieces of %g s'
-                 % (len(speakers), c.NUM_WIN_SIZE * c.WIN_STEP))
     save_picture(fig, filename)
 
 

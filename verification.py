@@ -8,25 +8,18 @@ and draws scores.png and det.png into enroll_embeddings. Takes some seconds.
 """
 import os
 
-# The lab's own first: from DB_wav_reader on, Ctrl-C ends in one line
-import configure as c
-from DB_wav_reader import BLACK, ORANGE, LabError, read_feats_and_wavs, run_script, save_picture, sex_of, speaker_of
-from DB_wav_reader import split_enroll_and_test, test_file_of
-from demo_voices import provide_test_features
-from model import available_backends, check_enrolled, create_backend, embed_pieces, get_embeddings
-from model import load_enroll_embeddings, load_model, unchanged
-from scoring import all_pairs, bootstrap_interval, choose_threshold, cosine_scores, equal_error_rate, error_rates
-from scoring import is_number, min_dcf, rates_at, read_trials, trial_scores
-
-import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
-import torch
 import torch.nn.functional as F
-from scipy.special import ndtri  # the probit: inverse of the normal distribution
 
-N_THRESHOLDS = 7  # in the table of thresholds, besides the chosen one
-N_BINS = 40  # of the histograms
+import configure as c
+from DB_wav_reader import read_feats_and_wavs, speaker_of, split_enroll_and_test, test_file_of
+from deep_dive.all_trials import print_error_rates, trials_of_list, trials_of_pairs, trials_with_enrolled
+from deep_dive.backends import available_backends, create_backend, unchanged
+from deep_dive.scoring import cosine_scores, equal_error_rate, trial_scores
+from model import get_embeddings, load_enroll_embeddings, load_model
+from support.checks import check_enrolled, is_number
+from support.demo_voices import provide_test_features
+from support.messages import LabError, run_script
+from support.pictures import draw_det, draw_scores
 
 
 def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres, *,
@@ -51,134 +44,6 @@ def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filen
     n_digits = 2 if round(thres, 2) == thres else 4
     print('Score : %0.4f\nThreshold : %0.*f\n' % (score, n_digits, thres))
     return score
-
-
-def trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piece_seconds):
-    """Every test piece against every enrolled speaker.
-
-    Returns (vectors (n, embedding_size) tensor, speaker of each (n,), first, second: the rows of vectors that each
-    trial compares, is_target (n_trials,)).
-    """
-    pieces, speakers = embed_pieces(use_cuda, test_DB, model, test_frames, piece_seconds)
-    enrolled = sorted(embeddings)
-    vectors = torch.cat([pieces] + [F.normalize(embeddings[spk]) for spk in enrolled])
-    speakers = np.array(speakers + enrolled)
-    first = np.repeat(np.arange(len(pieces)), len(enrolled))
-    second = len(pieces) + np.tile(np.arange(len(enrolled)), len(pieces))
-    return vectors, speakers, first, second, speakers[first] == speakers[second]
-
-
-def trials_of_pairs(use_cuda, model, DB, test_frames):
-    """Every two utterances of DB once. Returns what trials_with_enrolled does."""
-    vectors, speakers = embed_pieces(use_cuda, DB, model, test_frames, None)
-    speakers = np.array(speakers)
-    first, second = all_pairs(len(vectors))
-    return vectors, speakers, first, second, speakers[first] == speakers[second]
-
-
-def file_of_trial(path, test_dir):
-    """The file in test_dir of a path in a trial list: this one, or the features that were made of this wav."""
-    filename = os.path.join(test_dir, path)
-    feat_file = os.path.splitext(filename)[0] + '.p'
-    if not os.path.isfile(filename) and not os.path.isfile(feat_file):
-        raise LabError('%s: there is no such file, nor its features. Set test_dir, or take its trials out of the list.'
-                       % filename)
-    return filename if os.path.isfile(filename) else feat_file
-
-
-def trials_of_list(use_cuda, model, filename, test_dir, test_frames):
-    """The trials of a list, whose paths begin in test_dir (file_of_trial). Returns what trials_with_enrolled does."""
-    is_target, left, right = read_trials(filename)
-    paths = sorted(set(left) | set(right))
-    row = {path: i for i, path in enumerate(paths)}
-    files = [file_of_trial(path, test_dir) for path in paths]
-    vectors = torch.cat([get_embeddings(use_cuda, filename, model, test_frames) for filename in files])
-    speakers = np.array([speaker_of(filename) for filename in files])
-    first, second = np.array([row[path] for path in left]), np.array([row[path] for path in right])
-    return vectors, speakers, first, second, is_target
-
-
-def print_error_rates(scores, is_target, speakers, first, second, thres):
-    """Print how often trials are wrongly accepted and rejected, at one threshold and at others. Returns the threshold.
-
-    scores (n_trials,); the others as from trials_with_enrolled; thres: as in choose_threshold. Raises LabError where
-    there are no targets, or no impostors.
-    """
-    target, impostor = scores[is_target], scores[~is_target]
-    if not len(target) or not len(impostor):
-        raise LabError('%d target and %d impostor trials: both kinds are needed. Enrol and test two speakers or more.'
-                       % (len(target), len(impostor)))
-    threshold, eer = choose_threshold(thres, target, impostor), equal_error_rate(target, impostor)
-    names, number = np.unique(speakers, return_inverse=True)
-    print('\n=== Speaker verification: all trials ===')
-    print('Target trials : %d\nImpostor trials : %d\n' % (len(target), len(impostor)))
-    if eer > 0:
-        interval = bootstrap_interval(scores, is_target, number[first], number[second])
-        print('EER : %.2f %% (95 %% interval %.2f to %.2f, %d speakers drawn anew)'
-              % (eer, *interval, len(names)))
-    else:
-        print('EER : 0.00 %% (no error seen on %d speakers; the true rate may be up to %.0f %%: rule of three)'
-              % (len(names), min(100, 300 / len(names))))
-    sexes = np.array([sex_of(spk) for spk in speakers])
-    same_sex = (sexes[first] == sexes[second]) & (sexes[first] != '')
-    if np.any(same_sex & ~is_target) and not np.all(same_sex):
-        print('EER, same sex : %.2f %% (%d impostor trials)'
-              % (equal_error_rate(scores[same_sex & is_target], scores[same_sex & ~is_target]),
-                 np.sum(same_sex & ~is_target)))
-    print('minDCF (p = 0.01) : %.3f\n' % min_dcf(target, impostor))
-
-    others = np.linspace(np.median(impostor), np.median(target), N_THRESHOLDS).round(2)
-    table = pd.DataFrame([(t, *rates_at(t, target, impostor)) for t in sorted({*others, threshold})],
-                         columns=['Threshold', 'False rejects', 'False accepts'])
-    table[['False rejects', 'False accepts']] *= 100
-    print(table.to_string(index=False, formatters=['{:.4f}'.format, '{:.2f} %'.format, '{:.2f} %'.format]))
-    miss, false_alarm = rates_at(threshold, target, impostor)
-    print('\nThreshold : %.4f\nFalse accepts : %.2f %%\nFalse rejects : %.2f %%\n'
-          % (threshold, 100 * false_alarm, 100 * miss))
-    return threshold
-
-
-def draw_scores(scores, is_target, threshold, filename):
-    """Histograms of the scores of both kinds of trial, and the threshold."""
-    target, impostor = scores[is_target], scores[~is_target]
-    fig, ax = plt.subplots()
-    width = (scores.max() - scores.min()) / N_BINS
-    bins = threshold + width * np.arange(-N_BINS - 1, N_BINS + 2)  # no bar on both sides of the threshold
-    bins = bins[(bins > scores.min() - width) & (bins < scores.max() + width)]
-    for part, label in ((impostor, 'different speakers'), (target, 'same speaker')):
-        ax.hist(part, bins, density=True, alpha=0.7, label='%s (%d trials)' % (label, len(part)))
-    ax.axvline(threshold, linestyle='--', color=BLACK, label='threshold %.3f' % threshold)
-    miss, false_alarm = rates_at(threshold, target, impostor)
-    ax.set(xlabel='score (cosine similarity)', ylabel='density',
-           title='At %.3f, %.1f %% of the same-speaker trials are rejected,\n%.1f %% of the others accepted'
-           % (threshold, 100 * miss, 100 * false_alarm))
-    ax.legend()
-    save_picture(fig, filename)
-
-
-def draw_det(scores, is_target, threshold, filename):
-    """DET curve: one error rate against the other, on axes where normal scores give a line (Martin et al. 1997)."""
-    target, impostor = scores[is_target], scores[~is_target]
-    _, misses, false_alarms = error_rates(target, impostor)
-    eer = equal_error_rate(target, impostor)
-    if eer == 0:
-        print('No picture of a DET curve: a threshold without errors exists. Try piece_seconds = 1.')
-        return
-    ticks = np.array([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
-    limits = ndtri([0.0005, 0.5])
-    fig, ax = plt.subplots(figsize=(7, 7))
-    curve = ndtri(np.clip([false_alarms, misses], 1e-5, 1 - 1e-5))  # the probit of 0 and 1 is infinite
-    ax.plot(*curve, drawstyle='steps-post')
-    ax.plot(limits, limits, linestyle=':', color=BLACK, label='equal error rates')
-    miss, false_alarm = rates_at(threshold, target, impostor)
-    place = np.clip(ndtri(np.clip([false_alarm, miss], 1e-5, 1 - 1e-5)), *limits)
-    ax.plot(*place, 'o', color=ORANGE, markersize=10, clip_on=False, label='threshold %.3f' % threshold)
-    labels = ['%g' % (100 * tick) for tick in ticks]
-    ax.set(xticks=ndtri(ticks), xticklabels=labels, yticks=ndtri(ticks), yticklabels=labels, xlim=limits, ylim=limits,
-           xlabel='false accepts (%)', ylabel='false rejects (%)',
-           title='EER %.2f %% of %d target and %d impostor trials' % (eer, len(target), len(impostor)))
-    ax.legend(loc='upper right')
-    save_picture(fig, filename)
 
 
 def main():

@@ -9,7 +9,7 @@ One more backbone, or pooling, takes one class here and one entry in BACKBONES, 
 import torch
 from torch import nn
 
-from DB_wav_reader import feature_size
+from support.checks import feature_size
 
 
 class VGG(nn.Sequential):

@@ -1,6 +1,6 @@
 """Who is speaking, and is it really them? Without a network: Gaussian mixtures, the best there was around 2000.
 
-    python deep_dive/gmm.py
+    python -m deep_dive.gmm
 
 Run it from the project's folder. Reads some of the training features, and TEST_FEAT_DIR/<speaker>/{enroll,test}.p or
 .wav (configure.py). Prints what identification.py and verification.py print with test_speaker = 'all', with a Gaussian
@@ -12,26 +12,21 @@ mixture, its means moved towards the speaker's frames. The score of an utterance
 speaker's model than under the UBM: the log of the ratio of the two, averaged over the frames (Reynolds, Quatieri &
 Dunn 2000, "Speaker verification using adapted Gaussian mixture models").
 """
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import numpy as np
+import pandas as pd
+from scipy.fft import dct
+from tqdm import tqdm
 
-# The lab's own first, as in demo_voices.py
-import configure as c  # noqa: E402
-from DB_wav_reader import LabError, read_feats_structure, require_log_filterbank, run_script  # noqa: E402
-from DB_wav_reader import split_enroll_and_test  # noqa: E402
-from SR_Dataset import read_MFB  # noqa: E402
-from demo_voices import provide_test_features, provide_train_features  # noqa: E402
-from identification import answers, print_precision_and_recall  # noqa: E402
-from scoring import all_pairs, is_number  # noqa: E402
-from verification import print_error_rates  # noqa: E402
-
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-from scipy.fft import dct  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import configure as c
+from DB_wav_reader import read_feats_structure, split_enroll_and_test
+from SR_Dataset import read_MFB
+from deep_dive.all_trials import answers, print_error_rates, print_precision_and_recall
+from deep_dive.scoring import all_pairs
+from support.checks import is_number, require_log_filterbank
+from support.demo_voices import provide_test_features, provide_train_features
+from support.messages import LabError, run_script
 
 N_CEPSTRA = 20  # coefficients of a frame; recognisers of words take 13, a voice is in the finer ones, too: try 30
 VARIANCE_FLOOR = 0.01  # no variance of a component may be a smaller share of that of all frames

@@ -16,8 +16,8 @@ CODE = "open('was_here', 'w')"  # what an attack would run
 GLOBALS = ['os system', 'posix system', 'builtins exec', 'builtins eval', 'builtins open', 'builtins getattr',
            'builtins __import__', 'subprocess Popen', 'pickle loads', 'numpy load', 'numpy fromfile', 'numpy memmap',
            'numpy._core.multiarray scalar', 'numpy._core.multiarray fromfile', 'numpy.testing._private.utils runstring',
-           'torch load', 'ctypes CDLL', 'importlib import_module', 'socket socket', 'DB_wav_reader write_pickles',
-           'DB_wav_reader PickledArray', 'functools partial', 'operator attrgetter', '_codecs encode',
+           'torch load', 'ctypes CDLL', 'importlib import_module', 'socket socket', 'support.safe_files write_pickles',
+           'support.safe_files PickledArray', 'functools partial', 'operator attrgetter', '_codecs encode',
            'copyreg _reconstructor',
            'numpy ndarray.tofile', 'numpy dtype.__class__', 'builtins bytearray', 'collections OrderedDict']
 

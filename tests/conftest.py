@@ -9,11 +9,11 @@ import pytest
 import torch
 
 PROJECT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(PROJECT), str(PROJECT / 'tests')]  # the tests run from any folder
+sys.path[:0] = [str(PROJECT), str(PROJECT / 'tests'), str(PROJECT / 'experiments')]  # the tests run from any folder
 
 import configure as c  # noqa: E402
 import DB_wav_reader  # noqa: E402
-import demo_voices  # noqa: E402
+from support import checks, demo_voices, messages  # noqa: E402
 from subset import link_subset  # noqa: E402
 
 
@@ -64,7 +64,7 @@ def stopped_with(capsys):
     """Calls a script's main() as the command line does, and returns its one or two lines of error."""
     def run(main):
         with pytest.raises(SystemExit) as stop:
-            DB_wav_reader.run_script(main)
+            messages.run_script(main)
         message = str(stop.value.code)  # a string: Python prints it to stderr and exits with code 1
         assert message.startswith('Error: ') and 'Traceback' not in message
         assert 1 <= len(message.splitlines()) <= 2, message
@@ -76,7 +76,7 @@ def stopped_with(capsys):
 def write_feat():
     """Writes a feature file of random numbers, after the recipe's format; returns its name."""
     def write(filename, n_frames=200, label=None, seed=0):
-        feature = np.random.default_rng(seed).normal(size=(n_frames, DB_wav_reader.feature_size()))
+        feature = np.random.default_rng(seed).normal(size=(n_frames, checks.feature_size()))
         DB_wav_reader.write_feature(filename, feature, label or Path(filename).parent.name)
         return str(filename)
     return write

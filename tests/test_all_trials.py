@@ -8,21 +8,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import PROJECT, FirstFrame, run_copy
 from scipy.io import wavfile
 from scipy.stats import norm
-from test_scripts import SIX, enrolled  # noqa: F401  (a fixture)
 
 import configure as c
 import demo_quality
-import demo_voices
+from support import demo_voices
 import enroll
 import identification
 import model as lab_model
-import scoring
+from deep_dive import scoring
 import train
 import verification
-from DB_wav_reader import LabError, read_audio, read_feats_structure, split_enroll_and_test
+from DB_wav_reader import read_audio, read_feats_structure, split_enroll_and_test
+from conftest import PROJECT, FirstFrame, run_copy
+from deep_dive import all_trials, backends
+from support import pictures
+from support.messages import LabError
+from test_scripts import SIX, enrolled  # noqa: F401  (a fixture)
 
 ALL = ("test_speaker = '242M9242'", "test_speaker = 'all'")
 
@@ -55,14 +58,14 @@ def test_backends_by_hand(write_vector, capsys):
     embeddings = {'a': torch.tensor([[1.0, 0.0]]), 'b': torch.tensor([[0.0, 2.0]])}
     path, model = write_vector('feat/b/test.p', 3, 4), FirstFrame()
     with pytest.raises(LabError, match="backend = 'centre': none knows enough for cosine alone.\n.*cp_num = 'best'"):
-        lab_model.create_backend('centre', model)
+        backends.create_backend('centre', model)
     model.backend = {'mean': torch.tensor([[0.6, 0.0]]), 'wccn': torch.tensor([[0.0, 1.0], [2.0, 0.0]])}
-    assert lab_model.available_backends(model) == ['cosine', 'centre', 'wccn']
+    assert backends.available_backends(model) == ['cosine', 'centre', 'wccn']
     with pytest.raises(LabError, match='unknown backend: plda. Choose one of cosine, centre, lda, wccn.'):
-        lab_model.create_backend('plda', model)
+        backends.create_backend('plda', model)
     expected = {'cosine': (0.8, 0.6), 'centre': (1 / np.hypot(0.6, 1), 0), 'wccn': (2 / np.hypot(2, 0.6), 0)}
     for backend, (b, a) in expected.items():
-        project = lab_model.create_backend(backend, model)
+        project = backends.create_backend(backend, model)
         score = verification.perform_verification(False, model, embeddings, 'b', path, 100, 0.5, project=project)
         assert score == pytest.approx(b)
         identification.perform_identification(False, model, embeddings, path, 100, ['a', 'b'], project=project)
@@ -76,11 +79,11 @@ def test_estimated_backend():
     vectors = np.stack([generator.normal(size=30)[speakers], generator.normal(size=600)], axis=1)
     vectors = vectors * [0.5, 0.1] + [0.3, 0.2]
     vectors[:, 0] += 0.01 * generator.normal(size=600)
-    backend = lab_model.estimate_backend(torch.from_numpy(vectors), speakers)
+    backend = backends.estimate_backend(torch.from_numpy(vectors), speakers)
     np.testing.assert_allclose(backend['mean'], vectors.mean(axis=0, keepdims=True), rtol=1e-5)
     residual = vectors - np.stack([vectors[speakers == s].mean(axis=0) for s in speakers])
     within = residual.T @ residual / (600 - 30)
-    within += lab_model.WCCN_SMOOTHING * np.trace(within) / 2 * np.eye(2)
+    within += backends.WCCN_SMOOTHING * np.trace(within) / 2 * np.eye(2)
     wccn, lda = backend['wccn'].numpy(), backend['lda'].numpy()
     np.testing.assert_allclose(wccn @ wccn.T, np.linalg.inv(within), rtol=1e-4)
     assert abs(lda[0, 0]) > 10 * abs(lda[1, 0])  # the first axis of LDA is the one that tells speakers apart
@@ -90,14 +93,14 @@ def test_estimated_backend():
     np.testing.assert_allclose(sorted(np.linalg.eigvals(np.linalg.inv(within) @ between))[::-1], ratios, rtol=1e-3)
     # One recording of each, or nothing that varies: still numbers
     for some in (torch.from_numpy(vectors[::20]), torch.ones(30, 2)):
-        assert all(torch.isfinite(m).all() for m in lab_model.estimate_backend(some, np.arange(30)).values())
+        assert all(torch.isfinite(m).all() for m in backends.estimate_backend(some, np.arange(30)).values())
 
 
 def test_precision_and_recall_by_hand(capsys):
-    accuracy = identification.print_precision_and_recall(['a', 'a', 'b', 'b', 'b'], ['a', 'b', 'b', 'b', 'unknown'])
+    accuracy = all_trials.print_precision_and_recall(['a', 'a', 'b', 'b', 'b'], ['a', 'b', 'b', 'b', 'unknown'])
     assert accuracy == 60
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert identification.print_precision_and_recall(['a', 'b'], ['a', 'a']) == 50
+    assert all_trials.print_precision_and_recall(['a', 'b'], ['a', 'a']) == 50
     assert 'macro average       2    25.00 %  50.00 %' in capsys.readouterr().out
     assert lines == [['Speaker', 'Pieces', 'Precision', 'Recall'], ['a', '2', '100.00', '%', '50.00', '%'],
                      ['b', '3', '66.67', '%', '66.67', '%'],
@@ -107,13 +110,13 @@ def test_precision_and_recall_by_hand(capsys):
 def test_strangers_by_hand(capsys):
     """Pieces of a, b, c in turn; above 0.5, the stranger a is taken for b, the enrolled b is called unknown by all."""
     scores = np.array([[0.9, 0.6, 0.1], [0.4, 0.3, 0.2], [0.0, 0.4, 0.8]])
-    assert identification.answers(scores, ['a', 'b', 'c'], 0.5).tolist() == ['a', 'unknown', 'c']
-    assert identification.answers(scores, ['a', 'b', 'c'], None).tolist() == ['a', 'a', 'c']
-    identification.print_strangers(scores, ['a', 'b', 'c'], ['a', 'b', 'c'], 0.5)
+    assert all_trials.answers(scores, ['a', 'b', 'c'], 0.5).tolist() == ['a', 'unknown', 'c']
+    assert all_trials.answers(scores, ['a', 'b', 'c'], None).tolist() == ['a', 'a', 'c']
+    all_trials.print_strangers(scores, ['a', 'b', 'c'], ['a', 'b', 'c'], 0.5)
     out = capsys.readouterr().out
     assert 'Strangers taken for somebody (miss) : 33.33 % of 3' in out
     assert 'Enrolled called unknown (false alarm) : 33.33 % of 6' in out  # b, without a and without c
-    identification.print_strangers(scores[:, :2], ['a', 'b', 'c'], ['a', 'b'], -1)  # c is a stranger in both turns
+    all_trials.print_strangers(scores[:, :2], ['a', 'b', 'c'], ['a', 'b'], -1)  # c is a stranger in both turns
     out = capsys.readouterr().out
     assert '(miss) : 100.00 % of 4' in out and '(false alarm) : 0.00 % of 2' in out
 
@@ -121,11 +124,11 @@ def test_strangers_by_hand(capsys):
 def test_pieces_by_hand(write_vector):
     DB = pd.DataFrame({'filename': [write_vector('t/a/test.p', 3, 4)], 'speaker_id': ['a']})  # 100 frames once trimmed
     for seconds, n_pieces in ((None, 1), (0.3, 3), (1, 1)):
-        vectors, speakers = lab_model.embed_pieces(False, DB, FirstFrame(), 100, seconds)
+        vectors, speakers = all_trials.embed_pieces(False, DB, FirstFrame(), 100, seconds)
         torch.testing.assert_close(vectors, torch.tensor([[0.6, 0.8]]).repeat(n_pieces, 1))
         assert speakers == ['a'] * n_pieces
     with pytest.raises(LabError, match='piece_seconds = 2 is longer than every test file'):
-        lab_model.embed_pieces(False, DB, FirstFrame(), 100, 2)
+        all_trials.embed_pieces(False, DB, FirstFrame(), 100, 2)
 
 
 def test_all_kinds_of_trials_by_hand(write_vector, lab):
@@ -134,31 +137,31 @@ def test_all_kinds_of_trials_by_hand(write_vector, lab):
                        'speaker_id': ['a', 'b']})
     embeddings = {'b': torch.tensor([[0.0, 3.0]]), 'a': torch.tensor([[2.0, 0.0]])}
     expected = {('a', 'a'): 0.6, ('a', 'b'): 0.8, ('b', 'a'): 0, ('b', 'b'): 1}
-    vectors, speakers, first, second, is_target = verification.trials_with_enrolled(
+    vectors, speakers, first, second, is_target = all_trials.trials_with_enrolled(
         False, model, DB, embeddings, 100, None)
     scores = scoring.trial_scores(vectors.numpy(), first, second)
     assert dict(zip(zip(speakers[first], speakers[second]), scores)) == pytest.approx(expected)
     assert is_target.tolist() == [True, False, False, True]
 
     write_vector('t/a/enroll.p', 4, 3)
-    vectors, speakers, first, second, is_target = verification.trials_of_pairs(
+    vectors, speakers, first, second, is_target = all_trials.trials_of_pairs(
         False, model, read_feats_structure('t'), 100)
     np.testing.assert_allclose(scoring.trial_scores(vectors.numpy(), first, second), [0.96, 0.6, 0.8], atol=1e-6)
     assert is_target.tolist() == [True, False, False]
 
     (lab / 'trials.txt').write_text('1 a/test.wav a/enroll.p\n0 b/test.p a/test.wav\n')  # a wav's features will do
-    vectors, speakers, first, second, is_target = verification.trials_of_list(False, model, 'trials.txt', 't', 100)
+    vectors, speakers, first, second, is_target = all_trials.trials_of_list(False, model, 'trials.txt', 't', 100)
     np.testing.assert_allclose(scoring.trial_scores(vectors.numpy(), first, second), [0.96, 0.8], atol=1e-6)
     assert list(speakers[first]) == ['a', 'b'] and list(speakers[second]) == ['a', 'a']
     assert is_target.tolist() == [True, False]
     with pytest.raises(LabError, match='t/c/test.wav: there is no such file, nor its features'):
-        verification.file_of_trial('c/test.wav', 't')
+        all_trials.file_of_trial('c/test.wav', 't')
 
 
 def test_error_rates_that_are_printed(capsys):
     scores = np.array([0.9, 0.4, 0.6, 0.1])
     speakers, first, second = np.array(['101F1', '102M1', '103F1']), np.array([0, 1, 0, 1]), np.array([0, 1, 2, 0])
-    verification.print_error_rates(scores, np.array([True, True, False, False]), speakers, first, second, 0.5)
+    all_trials.print_error_rates(scores, np.array([True, True, False, False]), speakers, first, second, 0.5)
     out = capsys.readouterr().out
     assert 'Target trials : 2\nImpostor trials : 2\n\nEER : 50.00 % (95 % interval' in out
     assert 'EER, same sex : 75.00 % (1 impostor trials)\n' in out
@@ -167,7 +170,7 @@ def test_error_rates_that_are_printed(capsys):
     table = [line.split() for line in out.splitlines() if re.match(r' *0\.\d{4} +\d', line)]
     assert ['0.5000', '50.00', '%', '50.00', '%'] in table and ['0.3500', '0.00', '%', '50.00', '%'] in table
     with pytest.raises(LabError, match='1 target and 0 impostor trials: both kinds are needed'):
-        verification.print_error_rates(scores[:1], np.array([True]), speakers, first[:1], second[:1], 0.5)
+        all_trials.print_error_rates(scores[:1], np.array([True]), speakers, first[:1], second[:1], 0.5)
 
 
 def test_six_voices_all_identified(enrolled, monkeypatch, capsys):  # noqa: F811
@@ -217,9 +220,9 @@ I, V, ONE = 'identification.py', 'verification.py', "    spk_list = ['%s']" % SI
 def test_the_det_curve_by_hand(lab, monkeypatch):
     """One of four targets is missed where no impostor gets in, none where one of two does."""
     figures = []
-    monkeypatch.setattr(verification.plt, 'close', figures.append)
+    monkeypatch.setattr(pictures.plt, 'close', figures.append)
     scores, is_target = np.array([0.9, 0.8, 0.7, 0.3, 0.5, 0.1]), np.array([True] * 4 + [False] * 2)
-    verification.draw_det(scores, is_target, 0.4, 'det.png')
+    pictures.draw_det(scores, is_target, 0.4, 'det.png')
     curve, _, point = figures[0].axes[0].lines
     corners = {(round(x, 6), round(y, 6)) for x, y in norm.cdf(np.transpose(curve.get_data()))}
     assert {(0.5, 0.25), (1e-5, 0.25), (0.5, 1e-5)} <= corners
@@ -243,14 +246,14 @@ def test_settings_that_cannot_be(enrolled, monkeypatch, stopped_with):  # noqa: 
 
 def test_pictures_of_who_sounds_like_whom(lab, monkeypatch):
     figures = []
-    monkeypatch.setattr(enroll.plt, 'close', figures.append)
+    monkeypatch.setattr(pictures.plt, 'close', figures.append)
     vectors = np.random.default_rng(0).normal(1, 1, (6, 8)).astype(np.float32)
     embeddings = {name: torch.from_numpy(vector[None]) for name, vector in zip(SIX, vectors)}
-    enroll.draw_similarity(embeddings, 'similarity.png')
-    enroll.draw_parameters(embeddings, 'parameters.png')
+    pictures.draw_similarity(embeddings, 'similarity.png')
+    pictures.draw_parameters(embeddings, 'parameters.png')
     shown = figures[0].axes[1].images[0].get_array()
     order = [SIX.index(label.get_text()) for label in figures[0].axes[1].get_yticklabels()]
-    np.testing.assert_allclose(shown, enroll.similarity(embeddings, SIX)[order][:, order])
+    np.testing.assert_allclose(shown, pictures.similarity(embeddings, SIX)[order][:, order])
     assert sorted(order) == list(range(6)) and len(figures[0].axes[1].texts) == 36
     points = sum(len(line.get_xdata()) for line in figures[1].axes[0].lines)
     assert points == 15 and 'rank correlation' in figures[1].axes[0].get_title()
@@ -268,7 +271,7 @@ def test_clusters_by_hand(lab, monkeypatch):
             return feature
     figures = []
     monkeypatch.setattr(train.plt, 'close', figures.append)
-    train.draw_clusters({'at last': FirstFrame()}, FourUtterances(), False)
+    pictures.draw_clusters({'at last': FirstFrame()}, FourUtterances(), False)
     ax = figures[0].axes[0]
     assert ax.get_title() == 'at last: the nearest piece is\nby the same speaker in 100 %'
     (x0, x1), n_pieces = [line.get_xdata()[0] for line in ax.lines], [len(line.get_xdata()) for line in ax.lines]

@@ -4,10 +4,11 @@ import pandas as pd
 import pytest
 import torch
 
-import configure as c
 import SR_Dataset as dataset
+import configure as c
 import train
-from DB_wav_reader import LabError, write_pickles
+from support.messages import LabError
+from support.safe_files import write_pickles
 
 
 def test_half_a_second_is_dropped_at_both_ends(lab, write_feat):

@@ -7,19 +7,23 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import lines_of_main, run_copy
 from python_speech_features import fbank, get_filterbanks
 from scipy.signal import lfilter, resample_poly
 
 import configure as c
 import model as lab_model
 import train
-from DB_wav_reader import LabError, extract_features, trim_silence
-from SR_Dataset import AUGMENTATIONS, SPEEDS, AttenuatedInput, DvectorDataset, MaskedInput, NoisyInput, change_speed
-from SR_Dataset import read_MFB, training_transforms
-from subset import link_subset
-from deep_dive.backbones import BACKBONES, POOLINGS, AttentivePooling, StatisticsPooling
+from model import BACKBONES, POOLINGS
+from DB_wav_reader import extract_features, trim_silence
+from SR_Dataset import DvectorDataset, read_MFB
+from conftest import lines_of_main, run_copy
+from deep_dive import backends, schedules
+from deep_dive.augmentation import AUGMENTATIONS, SPEEDS, AttenuatedInput, MaskedInput, NoisyInput, change_speed
+from deep_dive.augmentation import training_transforms
+from deep_dive.backbones import AttentivePooling, StatisticsPooling
 from deep_dive.losses import LOSSES, AAMSoftmaxLoss, AMSoftmaxLoss, ASoftmaxLoss, CenterLoss
+from subset import link_subset
+from support.messages import LabError
 
 N_CLASSES, SIZE = 5, 6
 
@@ -141,7 +145,7 @@ def few_utterances(six_voices, lab):
 ONE_EPOCH = [('n_epochs = 30', 'n_epochs = 1'), ('plot = True', 'plot = False')]
 VALUES = ([('loss_type', name) for name in LOSSES] + [('backbone', name) for name in lab_model.BACKBONES]
           + [('pooling', name) for name in lab_model.POOLINGS] + [('optimizer_type', name) for name in train.OPTIMIZERS]
-          + [('scheduler_type', name) for name in train.SCHEDULERS] + [('augment', [name]) for name in AUGMENTATIONS])
+          + [('scheduler_type', name) for name in schedules.SCHEDULERS] + [('augment', [name]) for name in AUGMENTATIONS])
 
 
 @pytest.mark.parametrize('setting, value', VALUES)
@@ -153,7 +157,7 @@ def test_every_value_trains(few_utterances, capsys, setting, value):
     assert model.settings == {'backbone': value if setting == 'backbone' else 'resnet18', 'head': head,
                               'pooling': value if setting == 'pooling' else 'average'}
     assert len(model.last.weight) == (9 if value == ['speed'] else 3)
-    assert lab_model.available_backends(model) == lab_model.BACKENDS
+    assert backends.available_backends(model) == backends.BACKENDS
     assert model.backend['lda'].shape == (128, 2)  # three speakers differ in a plane
     for segments in (100, None):
         d_vector = lab_model.embed_feature(False, np.random.default_rng(0).normal(size=(150, 40)), model, segments)

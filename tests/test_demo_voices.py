@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-import configure as c
 import DB_wav_reader
-import demo_voices as demo
-from DB_wav_reader import LabError
+import configure as c
+from support import demo_voices as demo
+from support import safe_files
+from support.messages import LabError
 
 
 def tree(folder):
@@ -104,7 +105,7 @@ def test_test_voices_are_wavs_and_their_features(tmp_path):
     demo.make_test_features(tmp_path / 'wavs', tmp_path / 'feats', n_voices=1)
     rate, samples = wavfile.read(tmp_path / 'wavs/241F9241/test.wav')
     assert (rate, samples.dtype, len(samples)) == (16000, np.int16, 15 * 16000)
-    content = DB_wav_reader.read_pickles(tmp_path / 'feats/241F9241/enroll.p')[0]
+    content = safe_files.read_pickles(tmp_path / 'feats/241F9241/enroll.p')[0]
     feature, _, remark = DB_wav_reader.feature_of_wav(tmp_path / 'wavs/241F9241/enroll.wav')
     np.testing.assert_array_equal(content['feat'], feature)
     assert remark is None

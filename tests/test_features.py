@@ -2,6 +2,7 @@
 import os
 import pickle
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -9,17 +10,18 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import PROJECT, changed_source, run_copy
 from python_speech_features import fbank, mfcc
 from scipy.io import wavfile
 
-import configure as c
 import DB_wav_reader as reader
-import demo_voices
+import configure as c
+from support import demo_voices
 import model as lab_model
 import other_features
-from DB_wav_reader import LabError
 from SR_Dataset import read_MFB
+from conftest import PROJECT, changed_source, run_copy
+from support import checks, recordings, safe_files
+from support.messages import LabError
 
 
 def chirp(seconds=1.0, amplitude=0.01):
@@ -104,7 +106,7 @@ def test_every_wav_format_reads_as_the_same_audio(tmp_path, dtype, scale, kind):
     wavfile.write(tmp_path / 'a.wav', 16000, samples.astype(dtype))
     precision = {np.uint8: 0.01, np.int16: 4e-5}.get(dtype, 1e-7)
     np.testing.assert_allclose(reader.read_audio(tmp_path / 'a.wav'), audio, atol=precision)
-    assert reader.read_wav(tmp_path / 'a.wav')[2] == kind
+    assert recordings.read_wav(tmp_path / 'a.wav')[2] == kind
 
 
 def write_24_bit(filename, audio):
@@ -118,7 +120,7 @@ def test_24_bit_wavs_are_read(tmp_path):
     audio = chirp(0.2, amplitude=0.5)
     write_24_bit(tmp_path / 'a.wav', audio)
     np.testing.assert_allclose(reader.read_audio(tmp_path / 'a.wav'), audio, atol=2e-7)
-    assert reader.read_wav(tmp_path / 'a.wav')[2] == '24-bit PCM'
+    assert recordings.read_wav(tmp_path / 'a.wav')[2] == '24-bit PCM'
 
 
 def test_channels_are_averaged_and_rates_resampled(tmp_path):
@@ -196,9 +198,9 @@ def test_converter_does_what_is_missing_or_old_and_names_what_it_cannot_use(lab,
     out = capsys.readouterr().out
     assert '4 converted, 0 up to date, 0 skipped' in out
     assert '3 x 16-bit PCM, 16000 Hz, mono\n' in out and '1 x 24-bit PCM, 16000 Hz, mono\n' in out
-    content = reader.read_pickles('feat_logfbank_nfilt40/test/s1/test.p')[0]
+    content = safe_files.read_pickles('feat_logfbank_nfilt40/test/s1/test.p')[0]
     assert content['label'] == 's1'
-    audio = reader.prepare_speech(np.round(speech() * 2**15) / 2**15, 'test.wav')
+    audio = recordings.prepare_speech(np.round(speech() * 2**15) / 2**15, 'test.wav')
     np.testing.assert_allclose(content['feat'], reader.extract_features(audio))
 
     (lab / c.TEST_WAV_DIR / 's1/bad.wav').write_bytes(b'RIFFrubbish')
@@ -264,7 +266,7 @@ def test_other_features_equal_those_computed_by_hand(monkeypatch, settings):
     if c.USE_SCALE:
         expected = expected / (expected.std(axis=0) + 2e-12)
     feature = reader.extract_features(chirp(0.3))
-    assert feature.shape == (29, reader.feature_size())
+    assert feature.shape == (29, checks.feature_size())
     np.testing.assert_allclose(feature, expected, atol=1e-9)
 
 
@@ -289,13 +291,13 @@ def test_the_folder_is_named_after_the_settings(settings, folder):
 
 
 def test_features_made_with_other_settings_are_refused(lab, write_feat, monkeypatch):
-    assert reader.feature_settings() == reader.PUBLISHED_SETTINGS
-    assert reader.read_pickles(write_feat('s1/published.p'))[0].keys() == {'feat', 'label'}
+    assert checks.feature_settings() == checks.PUBLISHED_SETTINGS
+    assert safe_files.read_pickles(write_feat('s1/published.p'))[0].keys() == {'feat', 'label'}
     change(monkeypatch, {'N_CEPSTRUM': 13})  # decides nothing, without USE_MFCC
-    assert reader.read_pickles(write_feat('s1/published.p'))[0].keys() == {'feat', 'label'}
+    assert safe_files.read_pickles(write_feat('s1/published.p'))[0].keys() == {'feat', 'label'}
     change(monkeypatch, {'USE_MFCC': True, 'USE_SCALE': True})
-    content = reader.read_pickles(write_feat('s1/mfcc.p'))[0]
-    assert content['settings'] == {**reader.PUBLISHED_SETTINGS, 'USE_MFCC': True, 'N_CEPSTRUM': 13, 'USE_SCALE': True}
+    content = safe_files.read_pickles(write_feat('s1/mfcc.p'))[0]
+    assert content['settings'] == {**checks.PUBLISHED_SETTINGS, 'USE_MFCC': True, 'N_CEPSTRUM': 13, 'USE_SCALE': True}
     assert read_MFB('s1/mfcc.p')[0].shape == (100, 13)
     with pytest.raises(LabError, match='published.p: .*: USE_MFCC = False there, True in configure.py, N_CEPSTRUM'):
         read_MFB('s1/published.p')
@@ -317,21 +319,21 @@ def test_a_network_trains_on_other_features(lab, capsys, monkeypatch, settings):
     model = lab_model.load_model(False, 'model_saved', 1, 128, 4)
     filename = reader.find_feats(c.TRAIN_FEAT_DIR)[0]
     assert lab_model.get_embeddings(False, filename, model, 100).norm().item() == pytest.approx(1, abs=1e-5)
-    change(monkeypatch, {name: reader.PUBLISHED_SETTINGS[name] for name in settings})
+    change(monkeypatch, {name: checks.PUBLISHED_SETTINGS[name] for name in settings})
     with pytest.raises(LabError, match='checkpoint_1.pth was trained on other features: [A-Z_]+ = .* there'):
         lab_model.load_model(False, 'model_saved', 1, None, None)
 
 
 def test_a_checkpoint_that_lacks_the_newer_settings_is_of_published_features(lab, monkeypatch):
-    older = {name: reader.PUBLISHED_SETTINGS[name] for name in list(reader.PUBLISHED_SETTINGS)[:5]}
+    older = {name: checks.PUBLISHED_SETTINGS[name] for name in list(checks.PUBLISHED_SETTINGS)[:5]}
     assert 'USE_MFCC' not in older
     torch.save({'state_dict': {}, 'features': older}, 'a.pth')
     torch.save({'state_dict': {}}, 'b.pth')
-    assert lab_model.read_checkpoint('a.pth')['features'] == older and lab_model.read_checkpoint('b.pth')
+    assert safe_files.read_checkpoint('a.pth')['features'] == older and safe_files.read_checkpoint('b.pth')
     change(monkeypatch, {'USE_DELTA': True})
     for filename in ('a.pth', 'b.pth'):
         with pytest.raises(LabError, match=filename + ' was .*: USE_DELTA = False there, True in configure.py'):
-            lab_model.read_checkpoint(filename)
+            safe_files.read_checkpoint(filename)
 
 
 @pytest.mark.parametrize('settings', SETTINGS, ids=str)
@@ -339,18 +341,19 @@ def test_features_from_feature_files_are_those_from_wavs(lab, monkeypatch, setti
     reader.write_feature('old.p', reader.extract_features(speech()), 's1')
     change(monkeypatch, settings)
     other_features.convert_feature(('old.p', 'new.p'))
-    content = reader.read_pickles('new.p')[0]
+    content = safe_files.read_pickles('new.p')[0]
     np.testing.assert_allclose(content['feat'], reader.extract_features(speech()), atol=1e-9)
-    assert content['label'] == 's1' and content['settings'] == reader.feature_settings()
+    assert content['label'] == 's1' and content['settings'] == checks.feature_settings()
     with pytest.raises(LabError, match='new.p: not a published log filterbank file'):
         other_features.convert_feature(('new.p', 'newer.p'))
 
 
 ASK_FOR = [('USE_MFCC = False', 'USE_MFCC = True'), ('USE_DELTA = False', 'USE_DELTA = True')]
 FEW_VOICES = [('N_TRAIN_VOICES, N_TEST_VOICES = 240, 10', 'N_TRAIN_VOICES, N_TEST_VOICES = 3, 1')]
-IN_CLONE = """import sys, demo_voices
+IN_CLONE = """import sys
+from support import demo_voices
 demo_voices.provide_train_features(), demo_voices.provide_test_features()
-sys.path.insert(0, 'tests')
+sys.path.insert(0, 'experiments')
 import other_features
 other_features.main()"""
 
@@ -360,16 +363,17 @@ def test_a_clone_with_other_features(lab, monkeypatch, stopped_with):
     for voice in range(1, 4):
         for utterance in range(demo_voices.N_UTTERANCES):
             demo_voices.make_train_utterance((lab / 'old', 0, voice, utterance))
-    for script, lines in {'configure.py': ASK_FOR, 'demo_voices.py': FEW_VOICES, 'DB_wav_reader.py': [],
-                          'tests/other_features.py': []}.items():
-        (lab / script).parent.mkdir(exist_ok=True)
+    for folder in ('support', 'experiments', 'deep_dive'):
+        shutil.copytree(PROJECT / folder, lab / folder)
+    for script, lines in {'configure.py': ASK_FOR, 'support/demo_voices.py': FEW_VOICES, 'DB_wav_reader.py': [],
+                          'SR_Dataset.py': []}.items():
         (lab / script).write_text(changed_source(script, lines))
     done = subprocess.run([sys.executable, '-c', IN_CLONE, 'old', 'new'], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.endswith('new: 21 feature files\n'), done.stderr
     made, derived = (reader.find_feats(folder) for folder in ('feat_mfcc_nfilt40_delta/train', 'new'))
     assert len(made) == len(derived) == 21 and len(reader.find_feats('feat_mfcc_nfilt40_delta/test')) == 2
     for made_file, derived_file in zip(made, derived):
-        contents = [reader.read_pickles(name)[0] for name in (made_file, derived_file)]
+        contents = [safe_files.read_pickles(name)[0] for name in (made_file, derived_file)]
         assert contents[0]['settings'] == contents[1]['settings'] and contents[0]['feat'].shape[1] == 60
         np.testing.assert_allclose(contents[0]['feat'], contents[1]['feat'], atol=1e-9)
 
@@ -389,15 +393,15 @@ def test_level_and_ends_by_hand():
     tone = 0.01 * np.sqrt(2) * np.sin(2 * np.pi * 2000 * np.arange(32000) / 16000)
     audio = np.pad(sounding * tone, (16000, 3200)) + 1e-6 * np.random.default_rng(0).standard_normal(51200)
     sounds = np.pad(sounding[::400] > 0, (40, 8))
-    levels = reader.frame_levels(audio)
-    assert reader.active_level(levels, sounds) == pytest.approx(-40, abs=0.01)
-    is_speech = reader.find_speech(levels, 'a.wav')
+    levels = recordings.frame_levels(audio)
+    assert recordings.active_level(levels, sounds) == pytest.approx(-40, abs=0.01)
+    is_speech = recordings.find_speech(levels, 'a.wav')
     after = np.roll(sounds, 1)  # an end as sharp as these is still there a frame later
     assert is_speech[sounds].all() and not is_speech[~sounds & ~after].any()
-    prepared = reader.prepare_speech(audio, 'a.wav')
+    prepared = recordings.prepare_speech(audio, 'a.wav')
     n_samples = 30000 + 400  # to the frame after the last tone
     assert len(prepared) == 8000 + n_samples + 8000  # TRIM_SECONDS at both ends
-    gain = 10 ** ((-44 - reader.active_level(levels, is_speech)) / 20)
+    gain = 10 ** ((-44 - recordings.active_level(levels, is_speech)) / 20)
     np.testing.assert_allclose(prepared[8000:-8000], gain * (audio - audio.mean())[16000:16000 + n_samples], atol=1e-9)
     np.testing.assert_array_equal(prepared[-3200:], 0)  # 1600 + 3200 samples of the recording are left; then zeros
 
@@ -408,9 +412,9 @@ def test_level_and_ends_by_hand():
     lambda audio: np.concatenate([[0.3] * 100, audio, [-0.3] * 100])], ids=['offset', 'hum', 'long silence', 'clicks'])
 def test_speech_is_found_in_spite_of(spoil):
     clean, spoilt = speech(), spoil(speech())
-    of_frames = [reader.frame_levels(audio) for audio in (clean, spoilt)]
-    levels = [reader.active_level(part, reader.find_speech(part, 'a.wav')) for part in of_frames]
-    lengths = [len(reader.prepare_speech(audio, 'a.wav')) for audio in (clean, spoilt)]
+    of_frames = [recordings.frame_levels(audio) for audio in (clean, spoilt)]
+    levels = [recordings.active_level(part, recordings.find_speech(part, 'a.wav')) for part in of_frames]
+    lengths = [len(recordings.prepare_speech(audio, 'a.wav')) for audio in (clean, spoilt)]
     assert levels[1] == pytest.approx(levels[0], abs=2) and lengths[1] == pytest.approx(lengths[0], abs=1600)
 
 
@@ -496,7 +500,7 @@ def test_pickles_execute_nothing(lab, bad):
     with open('bad.p', 'wb') as f:
         pickle.dump(bad, f)
     with pytest.raises(LabError, match='bad.p: not a pickle of plain data and arrays') as error:
-        reader.read_pickles('bad.p')
+        safe_files.read_pickles('bad.p')
     assert not os.path.exists('was_here')
     if isinstance(bad, Evil):
         assert 'open is not allowed' in str(error.value)
@@ -506,7 +510,7 @@ def test_pickles_execute_nothing(lab, bad):
 def test_broken_pickles_are_named(lab, content):
     (lab / 'bad.p').write_bytes(content)
     with pytest.raises(LabError, match='bad.p'):
-        reader.read_pickles('bad.p')
+        safe_files.read_pickles('bad.p')
 
 
 def test_pickles_of_both_numpys_are_read(lab):
@@ -517,11 +521,11 @@ def test_pickles_of_both_numpys_are_read(lab):
     contents = [pickle.dumps({'feat': feature, 'label': 'a'}, protocol) for protocol in (3, 4, 5)]
     for content in [old] + contents:
         (lab / 'a.p').write_bytes(content)
-        np.testing.assert_array_equal(reader.read_pickles('a.p')[0]['feat'], feature)
+        np.testing.assert_array_equal(safe_files.read_pickles('a.p')[0]['feat'], feature)
     for array in (feature.T, np.asfortranarray(feature), feature.astype('>f4'), np.arange(3), np.array(True)):
         for protocol in (3, 4, 5):
             (lab / 'a.p').write_bytes(pickle.dumps([array], protocol))
-            back = reader.read_pickles('a.p')[0][0]
+            back = safe_files.read_pickles('a.p')[0][0]
             assert back.dtype == array.dtype and back.shape == array.shape
             np.testing.assert_array_equal(back, array)
 
@@ -535,14 +539,14 @@ def test_an_array_that_claims_to_be_huge_is_refused(lab):
     for attack in attacks:
         (lab / 'huge.p').write_bytes(attack)
         with pytest.raises(LabError, match='huge.p: not a pickle'):
-            reader.read_pickles('huge.p')
+            safe_files.read_pickles('huge.p')
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(lab):
-    reader.write_pickles('a/x.p', 'old')
+    safe_files.write_pickles('a/x.p', 'old')
     with pytest.raises(Exception):
-        reader.write_pickles('a/x.p', lambda: 'functions cannot be pickled')
-    assert reader.read_pickles('a/x.p') == ['old'] and os.listdir('a') == ['x.p']
+        safe_files.write_pickles('a/x.p', lambda: 'functions cannot be pickled')
+    assert safe_files.read_pickles('a/x.p') == ['old'] and os.listdir('a') == ['x.p']
 
 
 def test_a_user_s_mistake_ends_in_one_line_and_exit_code_1(lab):

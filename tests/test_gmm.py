@@ -2,17 +2,16 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run_copy
 from scipy.fft import dct
 from scipy.stats import multivariate_normal
 
-import configure as c
-import DB_wav_reader
-import demo_voices
-from DB_wav_reader import LabError
-from SR_Dataset import read_MFB
 from deep_dive import gmm
+import DB_wav_reader
+import configure as c
+from support import demo_voices
+from conftest import run_copy
 from deep_dive.gmm import GMM
+from support.messages import LabError
 
 SCRIPT = 'deep_dive/gmm.py'
 

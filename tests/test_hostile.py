@@ -3,25 +3,26 @@ import io
 import os
 import tracemalloc
 
-import attacks
-import fuzz
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import FirstFrame
-from fuzz import answer, limits
 
-import configure as c
 import DB_wav_reader as reader
+import attacks
+import configure as c
 import enroll
+import fuzz
 import identification
 import model as lab_model
-import scoring
-import train
+from deep_dive import scoring
 import verification
-from DB_wav_reader import LabError
 from SR_Dataset import read_MFB
+from conftest import FirstFrame
+from deep_dive import schedules
+from fuzz import answer, limits
+from support import runs, safe_files
+from support.messages import LabError
 
 # Memory that reading a file may take: in times its size, and bytes in any case
 TIMES, AT_LEAST = 25, 6e6
@@ -50,7 +51,7 @@ def read_ones(found):
 
 
 def test_pickles_made_to_do_harm(lab):
-    before = {cls: dict(vars(cls)) for cls in (reader.PickledDtype, reader.PickledArray, reader.PickledBuffer)}
+    before = {cls: dict(vars(cls)) for cls in (safe_files.PickledDtype, safe_files.PickledArray, safe_files.PickledBuffer)}
     found = answers_to(attacks.pickle_attacks(), read_MFB, lab / 'a.p')
     assert len(found) > 300 and read_ones(found) == set()
     assert before == {cls: dict(vars(cls)) for cls in before}
@@ -99,7 +100,7 @@ def test_what_was_looked_at_is_what_is_loaded():
     shown, hidden = attacks.rewritten({'state_dict': {}}), attacks.rewritten({'hidden': {}})
     content = attacks.two_in_one(shown, hidden)
     assert torch.load(io.BytesIO(content), weights_only=True) == {'hidden': {}}
-    assert torch.load(io.BytesIO(lab_model.checked_checkpoint(content)), weights_only=True) == {'state_dict': {}}
+    assert torch.load(io.BytesIO(safe_files.checked_checkpoint(content)), weights_only=True) == {'state_dict': {}}
 
 
 def test_trial_lists_made_to_do_harm(lab):
@@ -109,7 +110,7 @@ def test_trial_lists_made_to_do_harm(lab):
 
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='Windows has no such files')
 @pytest.mark.parametrize('name, read', [('a.p', read_MFB), ('a.wav', reader.read_audio), ('a.txt', scoring.read_trials),
-                                        ('run.json', lambda name: train.read_run('.'))])
+                                        ('run.json', lambda name: runs.read_run('.'))])
 def test_pipes_and_devices_are_not_waited_for(lab, name, read):
     os.mkfifo(name)
     with pytest.raises(LabError, match='%s: not a file|there is no such trial list' % name):
@@ -124,10 +125,10 @@ def test_pipes_and_devices_are_not_waited_for(lab, name, read):
                                      '{"settings": {}, "epochs": [1]}', '{"settings": {}, "epochs": [{"lr": 1}]}'],
                          ids=lambda content: content[:9])
 def test_a_broken_run_file_is_named(lab, content):
-    train.save_checkpoint('model_saved/checkpoint_1.pth', {'state_dict': {}})
+    runs.save_checkpoint('model_saved/checkpoint_1.pth', {'state_dict': {}})
     (lab / 'model_saved/run.json').write_text(content)
     with pytest.raises(LabError, match='run.json: not what train.py wrote there .*To start over, remove it'):
-        train.check_log_dir('model_saved', {}, 1)
+        runs.check_log_dir('model_saved', {}, 1)
 
 
 @pytest.mark.parametrize('suffix', ['.p', '.wav'])
@@ -190,13 +191,13 @@ def loaded(lab):
     """A network loaded from checkpoint_1.pth."""
     torch.manual_seed(0)
     network = lab_model.background_resnet(16, 4)
-    train.save_checkpoint('model_saved/checkpoint_1.pth', {'state_dict': network.state_dict()})
+    runs.save_checkpoint('model_saved/checkpoint_1.pth', {'state_dict': network.state_dict()})
     return lab_model.load_model(False, 'model_saved', 1, None, None)
 
 
 def test_enrolments_that_must_not_be_scored(loaded, lab):
     for name, content in attacks.enrolment_attacks().items():
-        reader.write_pickles('enrolled/embeddings.p', loaded.checkpoint)
+        safe_files.write_pickles('enrolled/embeddings.p', loaded.checkpoint)
         (lab / 'enrolled/embeddings.p').write_bytes(content + (lab / 'enrolled/embeddings.p').read_bytes())
         with pytest.raises(LabError, match='embeddings.p') as error:
             lab_model.load_enroll_embeddings('enrolled', model=loaded)
@@ -206,7 +207,7 @@ def test_enrolments_that_must_not_be_scored(loaded, lab):
 @pytest.mark.parametrize('changed', [{'sha256': np.ones(2)}, {'file': 5}, {'file': 'a\n' * 9}, {'file': '\x1b[2J'},
                                      {'LEVEL_DBFS': np.ones(2)}, {'LEVEL_DBFS': 'a\n' * 9}], ids=str)
 def test_an_enrolment_of_a_strange_origin_is_refused(loaded, changed):
-    reader.write_pickles('enrolled/embeddings.p', {'a': np.ones((1, 16), np.float32)}, {**loaded.checkpoint, **changed})
+    safe_files.write_pickles('enrolled/embeddings.p', {'a': np.ones((1, 16), np.float32)}, {**loaded.checkpoint, **changed})
     with pytest.raises(LabError, match='not a dict of speakers') as error:
         lab_model.load_enroll_embeddings('enrolled', model=loaded)
     assert len(str(error.value).splitlines()) <= 2 and '\x1b' not in str(error.value)
@@ -216,7 +217,7 @@ def test_names_in_messages_are_one_line(lab):
     feature = np.zeros((200, 40))
     for content in ({'feat': feature, 'label': 'a' * 10**6}, {'feat': feature, 'label': 'a\nb'},
                     {'feat': feature, 'label': 'a', 'settings': {'S%d' % i: 1 for i in range(10000)}}):
-        reader.write_pickles('a.p', content)
+        safe_files.write_pickles('a.p', content)
         with pytest.raises(LabError, match="'label' a name") as error:
             read_MFB('a.p')
         assert len(str(error.value)) < 1000
@@ -225,11 +226,11 @@ def test_names_in_messages_are_one_line(lab):
 def test_a_training_cannot_go_on_from_a_checkpoint_that_lacks_something(lab):
     network, parameter = lab_model.background_resnet(16, 4), torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([parameter], lr=0.1)
-    scheduler = train.create_scheduler('plateau', optimizer, lr=0.1, patience=2, min_lr=1e-4, warm_up=0.3, n_steps=9)
+    scheduler = schedules.create_scheduler('plateau', optimizer, lr=0.1, patience=2, min_lr=1e-4, warm_up=0.3, n_steps=9)
     for more in ({}, {'scheduler': [1]}, {'scheduler': scheduler.state_dict(), 'criterion': {'a': torch.ones(1)}}):
-        train.save_checkpoint('checkpoint_1.pth', {'state_dict': network.state_dict(), **more})
+        runs.save_checkpoint('checkpoint_1.pth', {'state_dict': network.state_dict(), **more})
         with pytest.raises(LabError, match='checkpoint_1.pth: no training can go on from it .*\nSet start'):
-            train.continue_run('.', 2, network, torch.nn.CrossEntropyLoss(), optimizer, scheduler)
+            runs.continue_run('.', 2, network, torch.nn.CrossEntropyLoss(), optimizer, scheduler)
 
 
 def test_an_enrolment_of_another_level_is_refused(loaded, monkeypatch):
@@ -242,7 +243,7 @@ def test_an_enrolment_of_another_level_is_refused(loaded, monkeypatch):
     monkeypatch.setattr(c, 'LEVEL_DBFS', None)  # None is a setting, and not what nobody wrote down
     lab_model.save_enroll_embeddings('enrolled', {'a': torch.ones(1, 16)}, loaded)
     lab_model.load_enroll_embeddings('enrolled', model=loaded)
-    reader.write_pickles('enrolled/embeddings.p', {'a': np.ones((1, 16), np.float32)}, loaded.checkpoint)
+    safe_files.write_pickles('enrolled/embeddings.p', {'a': np.ones((1, 16), np.float32)}, loaded.checkpoint)
     with pytest.raises(LabError, match='LEVEL_DBFS = not said there, None in configure.py'):
         lab_model.load_enroll_embeddings('enrolled', model=loaded)
 
@@ -252,7 +253,7 @@ def test_a_speaker_enrolled_twice_is_refused(loaded, write_feat):
         lab_model.save_enroll_embeddings('enrolled', {'a': torch.ones(1, 16), 'b': torch.ones(1, 16)}, loaded)
     assert not os.path.exists('enrolled')
     twins = {name: np.ones((1, 16), np.float32) for name in 'ab'}
-    reader.write_pickles('enrolled/embeddings.p', twins, {**loaded.checkpoint, 'LEVEL_DBFS': c.LEVEL_DBFS})
+    safe_files.write_pickles('enrolled/embeddings.p', twins, {**loaded.checkpoint, 'LEVEL_DBFS': c.LEVEL_DBFS})
     with pytest.raises(LabError, match='a and b are the same recording'):
         lab_model.load_enroll_embeddings('enrolled', model=loaded)
     for name in ('old/a/enroll.p', 'new/a/enroll.p', 'new/a/test.p'):

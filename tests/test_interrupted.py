@@ -13,16 +13,17 @@ import time
 import numpy as np
 import pytest
 import torch
+
+import DB_wav_reader
+import configure as c
+from support import demo_voices
+import model as lab_model
 from conftest import FirstFrame, lines_of_main, run_copy
 from interrupt import N_EPOCHS, OUTPUTS, files_of, keeps_what_is_there, left_over, load_results, remove_results
 from interrupt import run_whole, start_script, stop_script, write_next, write_scripts
+from support import runs, safe_files
+from support.messages import LabError
 
-import configure as c
-import DB_wav_reader
-import demo_voices
-import model as lab_model
-import train
-from DB_wav_reader import LabError
 
 pytestmark = pytest.mark.skipif(os.name == 'nt', reason='Windows has neither kill -9 nor fork')
 SHORT = {'n_epochs': 3, 'batch_size': 8, 'plot': False}
@@ -34,18 +35,17 @@ def small_project(tmp_path_factory):
     folder = tmp_path_factory.mktemp('small project')
     write_scripts(folder)
     demo_voices.make_test_features(folder / c.TEST_WAV_DIR, folder / c.TEST_FEAT_DIR, n_voices=3)
-    train.save_checkpoint(folder / ('model_saved/checkpoint_%d.pth' % N_EPOCHS),
+    runs.save_checkpoint(folder / ('model_saved/checkpoint_%d.pth' % N_EPOCHS),
                           {'state_dict': lab_model.background_resnet(128, 6).state_dict()})
     return folder
 
 
 @pytest.mark.parametrize('script', OUTPUTS)
 def test_stopped_twice_and_finished(small_project, script, monkeypatch):
-    """By Ctrl-C and by kill -9, each soon after a new file has appeared; or while a script loads its packages."""
+    """By Ctrl-C and by kill -9, each soon after a new file has appeared."""
     remove_results(small_project, script)
     there = {}
-    while_loading = script in ('DB_wav_reader.py', 'enroll.py')
-    for number, patience in ((signal.SIGINT, 0.7 if while_loading else 60), (signal.SIGKILL, 60)):
+    for number, patience in ((signal.SIGINT, 60), (signal.SIGKILL, 60)):
         write_next(small_project, script)
         process, begin = start_script(small_project, script), time.perf_counter()
         while (process.poll() is None and len(files_of(small_project, script)) <= len(there)
@@ -82,16 +82,6 @@ def losses(log_dir):
         return [(epoch['train_loss'], epoch['valid_loss'], epoch['lr']) for epoch in json.load(f)['epochs']]
 
 
-def test_ctrl_c_in_the_middle_of_an_import_is_one_line(capsys):
-    wrapped = RuntimeError('Error calling __set_name__')
-    wrapped.__cause__ = KeyboardInterrupt()
-    for error in (KeyboardInterrupt(), wrapped):
-        DB_wav_reader.end_uncaught(type(error), error, None)
-        assert capsys.readouterr().err == 'Stopped by Ctrl-C.\n'
-    DB_wav_reader.end_uncaught(RuntimeError, RuntimeError('another'), None)
-    assert 'RuntimeError: another' in capsys.readouterr().err
-
-
 @pytest.fixture
 def another_process():
     """Starts a function in another process; what is still running at the end of a test is killed."""
@@ -108,7 +98,7 @@ def another_process():
 
 
 def hold_lock(log_dir, event):
-    train.lock_log_dir(log_dir)
+    runs.lock_log_dir(log_dir)
     event.set()
     time.sleep(60)
 
@@ -156,12 +146,12 @@ def test_what_a_killed_process_left_is_removed(lab, another_process):
     dead = another_process(os.getpid)
     dead.join()
     os.mkdir('a')
-    here = '.%s_' % DB_wav_reader.COMPUTER
+    here = '.%s_' % safe_files.COMPUTER
     kept = [here + '%d_x.p' % os.getppid(), here + '%d_y.p' % dead.pid, here + '7up_x.p', here + '9' * 30 + '_x.p',
             '.another_%d_x.p' % dead.pid]
     for name in [*kept, here + '%d_x.p' % dead.pid]:
         (lab / 'a' / name).touch()
-    DB_wav_reader.write_pickles('a/x.p', 1)
+    safe_files.write_pickles('a/x.p', 1)
     assert sorted(os.listdir('a')) == sorted(kept + ['x.p'])
     assert DB_wav_reader.find_feats('a') == ['a/x.p']  # none of those is taken for a feature file
 
@@ -183,20 +173,20 @@ def test_a_full_disk_and_a_read_only_one_leave_what_was_there(small_disk, lab, w
         message = stopped_with(lambda: function(*args))
         assert 'cannot be written: %s. What was there before' % reason in message, message
 
-    save = (DB_wav_reader.write_pickles, 'disk/e/embeddings.p')
-    DB_wav_reader.write_pickles('disk/e/embeddings.p', 'old')
+    save = (safe_files.write_pickles, 'disk/e/embeddings.p')
+    safe_files.write_pickles('disk/e/embeddings.p', 'old')
     for reason in ('No space left on device', 'Read-only file system'):
         refused(reason, *save, np.zeros(10**6))
-        refused(reason, train.save_checkpoint, 'disk/e/checkpoint_1.pth', {'x': torch.zeros(10**6)})
-        refused(reason, train.write_run, 'disk/e', {'x': 'x' * 10**6})
+        refused(reason, runs.save_checkpoint, 'disk/e/checkpoint_1.pth', {'x': torch.zeros(10**6)})
+        refused(reason, runs.write_run, 'disk/e', {'x': 'x' * 10**6})
         refused(reason, DB_wav_reader.write_feature, 'disk/s/a.p', np.zeros((1000, 40)), 's')
-        assert DB_wav_reader.read_pickles('disk/e/embeddings.p') == ['old'] and os.listdir('disk/e') == ['embeddings.p']
+        assert safe_files.read_pickles('disk/e/embeddings.p') == ['old'] and os.listdir('disk/e') == ['embeddings.p']
         small_disk('ro')
     message = stopped_with(lambda: demo_voices.make_train_features('disk/feat', n_voices=1))
     assert 'disk/feat' in message and 'Read-only file system' in message
     small_disk('rw')
     refused('No space left on device', lambda: demo_voices.make_train_features('disk/feat', n_voices=2))
-    assert all(DB_wav_reader.read_pickles(name) for name in DB_wav_reader.find_feats('disk/feat'))
+    assert all(safe_files.read_pickles(name) for name in DB_wav_reader.find_feats('disk/feat'))
     assert not demo_voices.is_complete('disk/feat')
 
 
@@ -219,12 +209,12 @@ def test_a_training_goes_on_when_there_is_room_again(small_disk, lab, write_feat
 def test_without_room_for_a_file_the_old_one_stays(lab):
     """The same without root: no file may grow beyond 100 kB."""
     import resource
-    DB_wav_reader.write_pickles('a/x.p', 'old')
+    safe_files.write_pickles('a/x.p', 'old')
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(LabError, match='a/x.p cannot be written: File too large.'):
-            DB_wav_reader.write_pickles('a/x.p', np.zeros(10**6))
+            safe_files.write_pickles('a/x.p', np.zeros(10**6))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert DB_wav_reader.read_pickles('a/x.p') == ['old'] and os.listdir('a') == ['x.p']
+    assert safe_files.read_pickles('a/x.p') == ['old'] and os.listdir('a') == ['x.p']

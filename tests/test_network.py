@@ -6,15 +6,16 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from conftest import PROJECT
 
 import configure as c
-import demo_voices
+from support import checks, demo_voices
 import model as lab_model
 import resnet
 import train
-from DB_wav_reader import LabError
 from SR_Dataset import read_MFB
+from support import devices, runs
+from support.messages import LabError
+from conftest import PROJECT
 
 
 def n_parameters(module):
@@ -113,7 +114,7 @@ def test_unknown_backbone_lists_the_known():
 
 def save(name, model, folder='model_saved', **more):
     optimizer = train.create_optimizer('sgd', model, 0.1, 1e-4)
-    train.save_checkpoint('%s/checkpoint_%s.pth' % (folder, name), {
+    runs.save_checkpoint('%s/checkpoint_%s.pth' % (folder, name), {
         'epoch': 25, 'state_dict': model.state_dict(), 'optimizer': optimizer.state_dict(), **more})
 
 
@@ -142,7 +143,7 @@ def test_d_vector_against_a_literal_loop(lab, write_feat, test_frames):
 def test_checkpoint_knows_what_rebuilds_the_model(lab, write_feat, capsys, backbone):
     torch.manual_seed(0)
     model = lab_model.background_resnet(48, 9, backbone).eval()
-    save(3, model, backbone=backbone, features=lab_model.feature_settings())
+    save(3, model, backbone=backbone, features=checks.feature_settings())
     loaded = lab_model.load_model(False, 'model_saved', 3, None, None)
     assert capsys.readouterr().out == '=> loading checkpoint\n'
     assert not loaded.training and loaded.settings['backbone'] == backbone
@@ -156,7 +157,7 @@ def test_checkpoint_of_the_original_lab_loads(lab):
     model = lab_model.background_resnet(128, 240)
     state_dict = OrderedDict(model.state_dict())
     state_dict['pretrained.fc.weight'], state_dict['pretrained.fc.bias'] = torch.zeros(1000, 128), torch.zeros(1000)
-    train.save_checkpoint('model_saved/checkpoint_24.pth', {'epoch': 25, 'state_dict': state_dict, 'optimizer': {}})
+    runs.save_checkpoint('model_saved/checkpoint_24.pth', {'epoch': 25, 'state_dict': state_dict, 'optimizer': {}})
     assert lab_model.load_model(True, 'model_saved', 24, 128, 240).last.out_features == 240
 
 
@@ -190,7 +191,7 @@ def test_wrong_checkpoints_are_refused(lab):
 
 
 def test_checkpoint_of_other_features_is_refused(lab, monkeypatch):
-    save(1, lab_model.background_resnet(16, 4), features=lab_model.feature_settings())
+    save(1, lab_model.background_resnet(16, 4), features=checks.feature_settings())
     monkeypatch.setattr(c, 'FILTER_BANK', 26)
     with pytest.raises(LabError, match='trained on other features: FILTER_BANK = 40 there, 26 in configure.py.\n'):
         lab_model.load_model(False, 'model_saved', 1, None, None)
@@ -254,11 +255,11 @@ def test_a_checkpoint_from_a_gpu_loads_without_one(lab, monkeypatch):
 def test_compilation_is_off_where_no_compiler_is_found(monkeypatch, capsys):
     model, device = torch.nn.Linear(2, 2), torch.device('cpu')
     monkeypatch.setattr(torch, 'compile', lambda network: ('compiled', network))
-    monkeypatch.setattr(lab_model.shutil, 'which', lambda name: '/usr/bin/' + name)
-    assert train.network_to_train(model, device, True, False) == ('compiled', model)
-    assert train.network_to_train(model, device, False, False) is model and capsys.readouterr().out == ''
-    monkeypatch.setattr(lab_model.shutil, 'which', lambda name: None)
-    assert train.network_to_train(model, device, True, False) is model
+    monkeypatch.setattr(devices.shutil, 'which', lambda name: '/usr/bin/' + name)
+    assert devices.network_to_train(model, device, True, False) == ('compiled', model)
+    assert devices.network_to_train(model, device, False, False) is model and capsys.readouterr().out == ''
+    monkeypatch.setattr(devices.shutil, 'which', lambda name: None)
+    assert devices.network_to_train(model, device, True, False) is model
     assert 'No compiler found: training without torch.compile' in capsys.readouterr().out
 
 

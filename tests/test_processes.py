@@ -8,13 +8,13 @@ import sys
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import PROJECT, changed_source
 from torch.utils.data import RandomSampler, SequentialSampler
 
 import configure as c
-import train
-from DB_wav_reader import LabError
 from SR_Dataset import ShareOfBatches
+from conftest import PROJECT, changed_source
+from support import devices
+from support.messages import LabError
 
 
 def own_shares(batches):
@@ -166,8 +166,8 @@ def group_of_one():
 
 def test_sync_batchnorm_needs_gpus(group_of_one):
     with pytest.raises(LabError, match='sync_batchnorm = True: PyTorch synchronises BatchNorm on GPUs only'):
-        train.network_to_train(torch.nn.Linear(2, 2), torch.device('cpu'), False, True)
+        devices.network_to_train(torch.nn.Linear(2, 2), torch.device('cpu'), False, True)
 
 
 def test_a_group_of_one_weighs_its_batches_as_they_are(group_of_one):
-    assert train.weight_of_share(7, torch.device('cpu')) == 1
+    assert devices.weight_of_share(7, torch.device('cpu')) == 1

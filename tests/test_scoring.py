@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-import scoring
-from DB_wav_reader import LabError
+from deep_dive import scoring
+from support.messages import LabError
 
 
 @pytest.mark.parametrize('target, impostor, eer', [

@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import PROJECT, FirstFrame, run_copy
 from torch import nn
 
 import configure as c
@@ -18,8 +17,11 @@ import identification
 import model as lab_model
 import train
 import verification
-from DB_wav_reader import LabError
-from demo_voices import N_TRAIN_VOICES, draw_voice
+from conftest import PROJECT, FirstFrame, run_copy
+from deep_dive import backends, schedules
+from support import runs
+from support.demo_voices import N_TRAIN_VOICES, draw_voice
+from support.messages import LabError
 
 SIX = [draw_voice(0, index).name for index in range(N_TRAIN_VOICES + 2, N_TRAIN_VOICES + 8)]  # the first is main()'s
 
@@ -120,7 +122,7 @@ def test_window_d_vectors_by_hand():
         def __len__(self):
             return 3
     before = torch.get_rng_state()
-    d_vectors = train.window_d_vectors(ThreeUtterances(), FirstFrame(), False, 2)
+    d_vectors = backends.window_d_vectors(ThreeUtterances(), FirstFrame(), False, 2)
     torch.testing.assert_close(d_vectors, torch.tensor([[0.6, 0.8], [0.0, 1.0]]))
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -191,9 +193,9 @@ def test_missing_pieces_are_explained_in_order(lab, stopped_with, write_feat):
     for script in (enroll, identification, verification):
         assert 'There is no checkpoint yet: run python train.py first' in stopped_with(script.main)
     model = lab_model.background_resnet(128, 4)
-    train.save_checkpoint('model_saved/checkpoint_23.pth', {'state_dict': model.state_dict()})
+    runs.save_checkpoint('model_saved/checkpoint_23.pth', {'state_dict': model.state_dict()})
     assert 'Set cp_num to one of 23, or run python train.py' in stopped_with(enroll.main)
-    train.save_checkpoint('model_saved/checkpoint_24.pth', {'state_dict': model.state_dict()})
+    runs.save_checkpoint('model_saved/checkpoint_24.pth', {'state_dict': model.state_dict()})
     for script in (enroll, identification, verification):
         assert 'feat_logfbank_nfilt40/test does not exist' in stopped_with(script.main)
     write_feat(c.TEST_FEAT_DIR + '/me/enroll.p')
@@ -219,9 +221,9 @@ def test_a_failed_enrolment_leaves_the_old_one(lab, write_vector):
 
 
 def test_a_failed_save_leaves_the_old_checkpoint(lab):
-    train.save_checkpoint('model_saved/checkpoint_1.pth', {'epoch': 2})
+    runs.save_checkpoint('model_saved/checkpoint_1.pth', {'epoch': 2})
     with pytest.raises(Exception):
-        train.save_checkpoint('model_saved/checkpoint_1.pth', {'epoch': lambda: 0})
+        runs.save_checkpoint('model_saved/checkpoint_1.pth', {'epoch': lambda: 0})
     assert torch.load('model_saved/checkpoint_1.pth') == {'epoch': 2}
     assert os.listdir('model_saved') == ['checkpoint_1.pth']
 
@@ -277,7 +279,7 @@ def test_six_voices_what_training_writes(six_voices):
     assert all(torch.equal(best['state_dict'][name], expected['state_dict'][name]) for name in expected['state_dict'])
     # d-vectors vary less within speakers than altogether, by 1 - |mean|^2, as they have unit length
     within = torch.linalg.inv(best['wccn'].double() @ best['wccn'].double().T)
-    assert within.trace() / (1 + lab_model.WCCN_SMOOTHING) < 0.5 * (1 - best['mean'].norm() ** 2)
+    assert within.trace() / (1 + backends.WCCN_SMOOTHING) < 0.5 * (1 - best['mean'].norm() ** 2)
     settings = torch.load(six_voices / 'model_saved/checkpoint_1.pth')['optimizer']['param_groups'][0]
     assert (settings['lr'], settings['momentum'], settings['weight_decay']) == (0.1, 0.9, 1e-4)
 
@@ -433,7 +435,7 @@ def test_a_last_batch_of_one_joins_the_one_before(six_voices_features, lab, caps
 
 def test_one_cycle_rises_to_lr_and_falls_to_nothing():
     optimizer = train.create_optimizer('sgd', nn.Linear(2, 2), 0.5, 0)
-    scheduler = train.create_scheduler('onecycle', optimizer, lr=0.5, patience=2, min_lr=0, warm_up=0.3, n_steps=100)
+    scheduler = schedules.create_scheduler('onecycle', optimizer, lr=0.5, patience=2, min_lr=0, warm_up=0.3, n_steps=100)
     rates = []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]['lr'])

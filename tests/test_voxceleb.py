@@ -3,14 +3,15 @@ import json
 
 import numpy as np
 import pytest
-from conftest import run_copy
 from scipy.io import wavfile
 
-import configure as c
 import DB_wav_reader as reader
-import demo_voices
-from DB_wav_reader import LabError
+import configure as c
+from support import demo_voices
 from SR_Dataset import read_MFB
+from conftest import run_copy
+from support import messages
+from support.messages import LabError
 
 ALL = ("    test_speaker = '242M9242'", "    test_speaker = 'all'")
 SPEAKERS, VIDEOS, UTTERANCES = ('id10270', 'id10271', 'id10272'), ('5r0dWxy17C8', 'x6uYqmx31kE'), ('00001', '00002')
@@ -23,7 +24,7 @@ def voxceleb(lab, monkeypatch):
     monkeypatch.setattr(c, 'TRAIN_WAV_DIR', 'dev/wav')
     monkeypatch.setattr(c, 'TEST_WAV_DIR', 'test/wav')
     # Other processes read configure.py as it stands
-    monkeypatch.setattr(reader, 'in_parallel', lambda function, tasks, _: [function(task) for task in tasks])
+    monkeypatch.setattr(messages, 'in_parallel', lambda function, tasks, _: [function(task) for task in tasks])
     silence = round(demo_voices.SILENCE * c.SAMPLE_RATE)
     for i, speaker in enumerate(SPEAKERS):
         voice = demo_voices.draw_voice(0, 1 + i)

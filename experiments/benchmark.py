@@ -12,6 +12,7 @@ import contextlib
 import copy
 import io
 import math
+import multiprocessing
 import pickle
 import random
 import resource
@@ -25,19 +26,22 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import multiprocessing, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import project  # noqa: F401  (the lab, one folder up, is found)
 
-import configure as c  # noqa: E402
-import demo_voices  # noqa: E402
-import model as lab_model  # noqa: E402
-import train  # noqa: E402
-from DB_wav_reader import LabError, feature_size, find_feats, run_script, write_feature  # noqa: E402
-from SR_Dataset import AUGMENTATIONS, SPEEDS, DvectorDataset, ToTensorInput, TruncatedInputfromMFB  # noqa: E402
-from SR_Dataset import collate_fn_feat_padded, read_MFB, training_transforms  # noqa: E402
-from scoring import cosine_scores  # noqa: E402
+import configure as c
+from support import demo_voices
+import model as lab_model
+import train
+from DB_wav_reader import find_feats, write_feature
+from SR_Dataset import DvectorDataset, ToTensorInput, TruncatedInputfromMFB, read_MFB, collate_fn_feat_padded
+from deep_dive.augmentation import AUGMENTATIONS, SPEEDS, training_transforms
+from deep_dive.scoring import cosine_scores
+from support import devices
+from support.checks import feature_size
+from support.messages import LabError, run_script
 
 
 class LiteralDataset(Dataset):
@@ -120,7 +124,7 @@ def quietly(function, *args, **kwargs):
 
 
 def compare_training(n_pairs, n_utterances, batch_size, valid_batch_size):
-    device = lab_model.get_device(True)
+    device = devices.get_device(True)
     criterion = nn.CrossEntropyLoss()
     train_data, valid_data, n_classes = quietly(train.load_dataset, 10)
     speakers = sorted({Path(filename).parent.name for filename in find_feats(c.TRAIN_FEAT_DIR)})
@@ -161,9 +165,9 @@ def compare_training(n_pairs, n_utterances, batch_size, valid_batch_size):
     n_steps = len(loaders['suite train'])
     compare('%d training steps' % n_steps, literal_epoch, suite_epoch, n_pairs)
     compare('the same with validation', literal_both, suite_both, n_pairs)
-    has_bfloat16, lab_model.has_bfloat16 = lab_model.has_bfloat16, lambda device: False
+    has_bfloat16, devices.has_bfloat16 = devices.has_bfloat16, lambda device: False
     compare('%d training steps, no bfloat16' % n_steps, literal_epoch, suite_epoch, n_pairs)
-    lab_model.has_bfloat16 = has_bfloat16
+    devices.has_bfloat16 = has_bfloat16
 
 
 def measure_augmentation(n_pairs, batch_size):
@@ -172,7 +176,7 @@ def measure_augmentation(n_pairs, batch_size):
     batch = [torch.stack(column) for column in zip(*((train_data[i][0], torch.tensor(train_data[i][1]))
                                                      for i in range(batch_size)))]
     loader = DataLoader(list(zip(*batch)), batch_size)  # one step, its samples at hand
-    model = lab_model.background_resnet(128, n_classes).to(lab_model.get_device(True),
+    model = lab_model.background_resnet(128, n_classes).to(devices.get_device(True),
                                                            memory_format=torch.channels_last)
     optimizer = train.create_optimizer('sgd', model, 0.01, 1e-4)
     for augment in [[name] for name in AUGMENTATIONS] + [AUGMENTATIONS]:
@@ -189,7 +193,7 @@ def measure_augmentation(n_pairs, batch_size):
 
 
 def compare_enrolment(n_pairs, n_speakers, n_frames, test_frames):
-    device = lab_model.get_device(True)
+    device = devices.get_device(True)
     rng = np.random.default_rng(0)
     features = [rng.normal(size=(n_frames, feature_size())) for _ in range(n_speakers)]
     model = lab_model.background_resnet(128, 240).to(device).eval()
@@ -249,7 +253,7 @@ def steps_of_process(rank, n_processes, store, n_steps, batch_size, timings):
     data = list(zip(torch.randn(batch_size * n_steps // n_processes, 1, feature_size(), 100), [0, 1] * 10 ** 6))
     device = torch.device('cpu')
     model = lab_model.background_resnet(128, 240).to(memory_format=torch.channels_last)
-    network = train.network_to_train(model, device, False, False)
+    network = devices.network_to_train(model, device, False, False)
     optimizer = train.create_optimizer('sgd', model, 0.01, 1e-4)
     epoch = (DataLoader(data, n_share), network, nn.CrossEntropyLoss(), optimizer, False, 1, 240)
     quietly(train.train, *epoch)
@@ -294,7 +298,7 @@ def main():
     n_enrolled, embedding_size = 10 ** 6, 128  # one test vector is scored against as many
 
     print('%d threads, bfloat16 in hardware: %s'
-          % (torch.get_num_threads(), lab_model.has_bfloat16(lab_model.get_device(True))), flush=True)
+          % (torch.get_num_threads(), devices.has_bfloat16(devices.get_device(True))), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         measure_reading(folder + '/generated', cache_gb, batch_size)
         compare_processes(folder, n_pairs, n_steps, batch_size)

@@ -9,18 +9,18 @@ they are not there yet.
 """
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import project  # noqa: F401  (the lab, one folder up, is found)
 
-import configure as c  # noqa: E402
-import demo_voices  # noqa: E402
-from DB_wav_reader import extract_features, prepare_speech, read_audio, read_DB_structure, run_script  # noqa: E402
-from DB_wav_reader import trim_silence  # noqa: E402
-from model import embed_feature, load_model  # noqa: E402
-from scoring import equal_error_rate  # noqa: E402
+import configure as c
+from support import demo_voices
+from DB_wav_reader import read_DB_structure, extract_features, read_audio, trim_silence
+from deep_dive.scoring import equal_error_rate
+from model import embed_feature, load_model
+from support.messages import run_script
+from support.recordings import prepare_speech
 
 
 def main():

@@ -8,9 +8,9 @@ Writes two folders of links: <new folder>/train with 200 speakers, to train on (
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import project  # noqa: F401  (the lab, one folder up, is found)
 
-from DB_wav_reader import LabError, run_script  # noqa: E402
+from support.messages import LabError, run_script
 
 # Drawn once at random: places in the list of the speakers, sorted by name and counted from 0
 UNSEEN = [10, 12, 13, 17, 19, 22, 23, 27, 28, 31, 36, 44, 45, 57, 58, 88, 90, 92, 102, 106,

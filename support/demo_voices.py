@@ -1,6 +1,6 @@
 """Voices for a clone without recordings: a speech synthesiser of our own.
 
-    python demo_voices.py
+    python -m support.demo_voices
 
 Writes what is missing of 240 training voices with 7 utterances of 3 to 4 s each (feature files in TRAIN_FEAT_DIR) and
 of 10 test voices with enroll.wav and test.wav of 15 s each (in TEST_WAV_DIR, their features in TEST_FEAT_DIR). Takes
@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-# The lab's own first: DB_wav_reader tells numpy how many threads to use, which must be before it is loaded
-import configure as c
-from DB_wav_reader import LabError, convert_wavs, extract_features, find_feats, find_wavs, in_parallel, run_script
-from DB_wav_reader import speaker_of, write_feature, written_whole
-
 import numpy as np
 from scipy import fft
 from scipy.io import wavfile
+
+import configure as c
+from DB_wav_reader import convert_wavs, extract_features, find_feats, find_wavs, speaker_of, write_feature
+from support.messages import LabError, in_parallel, run_script
+from support.safe_files import written_whole
 
 RATE = c.SAMPLE_RATE
 STEP = 0.005  # seconds: how often the vocal tract moves
@@ -379,7 +379,7 @@ def synthesise(seed, voice, utterance, seconds):
 
 # ---------------------------------------------------------------------------------------------- files, in parallel
 
-PROJECT = Path(__file__).resolve().parent
+PROJECT = Path(__file__).resolve().parent.parent
 FEAT_DIR = PROJECT / Path(c.FEAT_DIR).name  # in the project, wherever the features of configure.py lie
 OWN_FOLDERS = [FEAT_DIR / 'train', FEAT_DIR / 'test', PROJECT / 'test_wavs']
 SEED = 0  # of all demo voices

@@ -12,13 +12,15 @@ of that filter come out too low by one factor. Only USE_LOGSCALE = False notices
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import numpy as np
 
-import numpy as np  # noqa: E402
+import project  # noqa: F401  (the lab, one folder up, is found)
 
-import configure as c  # noqa: E402
-from DB_wav_reader import PUBLISHED_SETTINGS, LabError, find_feats, finish_features, in_parallel  # noqa: E402
-from DB_wav_reader import read_pickles, run_script, write_feature  # noqa: E402
+import configure as c
+from DB_wav_reader import find_feats, finish_features, write_feature
+from support.checks import PUBLISHED_SETTINGS
+from support.messages import LabError, in_parallel, run_script
+from support.safe_files import read_pickles
 
 TAKES_RECORDINGS = ['SAMPLE_RATE', 'WIN_LENGTH', 'WIN_STEP', 'FILTER_BANK', 'ENERGY_FLOOR']  # to change these
 

@@ -20,14 +20,16 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import matplotlib.pyplot as plt
+import torch
 
-import configure as c  # noqa: E402
-from DB_wav_reader import COMPUTER, LabError, read_pickles, read_wav, run_script  # noqa: E402
-from conftest import PROJECT, changed_source, lines_of_main  # noqa: E402
+from project import PROJECT
 
-import matplotlib.pyplot as plt  # noqa: E402
-import torch  # noqa: E402
+import configure as c
+from conftest import changed_source, lines_of_main
+from support.messages import LabError, run_script
+from support.recordings import read_wav
+from support.safe_files import COMPUTER, read_pickles
 
 N_EPOCHS = 3
 N_VOICES, N_UTTERANCES, N_TEST_VOICES = 6, 4, 4
@@ -41,7 +43,11 @@ def write_scripts(folder):
     demo = [('N_TRAIN_VOICES, N_TEST_VOICES = 240, 10', 'N_TRAIN_VOICES, N_TEST_VOICES = %d, %d'
              % (N_VOICES, N_TEST_VOICES)),
             ('N_UTTERANCES = 7', 'N_UTTERANCES = %d' % N_UTTERANCES), ('TEST_SECONDS = 15.0', 'TEST_SECONDS = 5.0')]
-    (folder / 'demo_voices.py').write_text(changed_source('demo_voices.py', demo))
+    for name in ('support', 'deep_dive'):
+        shutil.copytree(PROJECT / name, folder / name)
+    (folder / 'support/demo_voices.py').write_text(changed_source('support/demo_voices.py', demo))
+    (folder / 'demo_voices.py').write_text('from support import demo_voices, messages\n\n'
+                                           'if __name__ == "__main__":\n    messages.run_script(demo_voices.main)\n')
     (folder / 'DB_wav_reader.py').write_text(changed_source('DB_wav_reader.py', []))
     (folder / 'enroll.py').write_text(changed_source('enroll.py', lines_of_main('enroll.py', {'cp_num': N_EPOCHS})))
     write_train(folder, 1)

@@ -7,9 +7,10 @@ Then set TRAIN_FEAT_DIR in configure.py to the new folder. Takes a second.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import project  # noqa: F401  (the lab, one folder up, is found)
 
-from DB_wav_reader import LabError, find_feats, run_script  # noqa: E402
+from DB_wav_reader import find_feats
+from support.messages import LabError, run_script
 
 
 def link_subset(feat_dir, new_dir, n_speakers, files):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from DB_wav_reader import LabError
+from support.checks import is_number, only_numbers
+from support.messages import LabError
 
 TRIALS_AT_ONCE = 100000  # so many take some 100 MB
 
@@ -21,14 +22,6 @@ def cosine_scores(embeddings, others):
     with np.errstate(invalid='ignore', divide='ignore'):
         scores = products / np.outer(lengths_of(embeddings), lengths_of(others))
     return only_numbers(scores.astype(np.float64))
-
-
-def only_numbers(scores):
-    """The scores themselves. Raises LabError where one is not a number: it would count as rejected, or as anything."""
-    if not np.isfinite(scores).all():
-        raise LabError('%d of %d scores are not numbers: a d-vector is zero or NaN.\nRun python enroll.py again, or '
-                       'choose another checkpoint or backend.' % (np.sum(~np.isfinite(scores)), np.size(scores)))
-    return scores
 
 
 def lengths_of(vectors):
@@ -89,11 +82,6 @@ def min_dcf(target_scores, impostor_scores, *, p_target=0.01, cost_miss=1, cost_
     _, misses, false_alarms = error_rates(target_scores, impostor_scores)
     miss_cost, false_alarm_cost = cost_miss * p_target, cost_false_alarm * (1 - p_target)
     return np.min(miss_cost * misses + false_alarm_cost * false_alarms) / min(miss_cost, false_alarm_cost)
-
-
-def is_number(value):
-    """Whether a setting is a number that scores can be compared with."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
 
 
 def rates_at(threshold, target_scores, impostor_scores):

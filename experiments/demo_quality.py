@@ -11,18 +11,17 @@ utterances each; writes nothing else.
 """
 import sys
 import tempfile
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import project  # noqa: F401  (the lab, one folder up, is found)
 
-import demo_voices  # noqa: E402
-from DB_wav_reader import read_feats_structure, run_script, split_enroll_and_test  # noqa: E402
-from identification import answers, score_matrix  # noqa: E402
-from model import embed_pieces, get_embeddings, load_model  # noqa: E402
-from scoring import equal_error_rate, trial_scores  # noqa: E402
-from verification import trials_of_pairs  # noqa: E402
+from support import demo_voices
+from DB_wav_reader import read_feats_structure, split_enroll_and_test
+from deep_dive.all_trials import answers, embed_pieces, score_matrix, trials_of_pairs
+from deep_dive.scoring import equal_error_rate, trial_scores
+from model import get_embeddings, load_model
+from support.messages import run_script
 
 FIRST_VOICE, N_VOICES, N_UTTERANCES = 251, 40, 10  # after those of training and test
 TEST_FRAMES, ENROLL_FRAMES = 100, 200

@@ -11,19 +11,22 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import matplotlib.pyplot as plt
+import torch
+from torch.utils.data import DataLoader
 
-import configure as c  # noqa: E402
-import train  # noqa: E402
-from DB_wav_reader import LabError, read_feats_structure, run_script, save_picture  # noqa: E402
-from SR_Dataset import DvectorDataset, ToTensorDevInput, collate_fn_feat_padded, read_MFB  # noqa: E402
-from conftest import lines_of_main, run_copy  # noqa: E402
-from model import load_model  # noqa: E402
-from subset import link_subset  # noqa: E402
+import project  # noqa: F401  (the lab, one folder up, is found)
 
-import matplotlib.pyplot as plt  # noqa: E402
-import torch  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
+import configure as c
+import train
+from DB_wav_reader import read_feats_structure
+from SR_Dataset import DvectorDataset, ToTensorDevInput, read_MFB, collate_fn_feat_padded
+from conftest import lines_of_main, run_copy
+from model import load_model
+from subset import link_subset
+from support import runs
+from support.messages import LabError, run_script
+from support.pictures import save_picture
 
 N_SPEAKERS, N_FILES, N_TEST_FILES = 20, 10, 20
 # The lines of train.py's main(): 180 utterances are 11 steps of 16
@@ -44,7 +47,7 @@ def run_approach(lines, log_dir):
 
 def accuracies_of(log_dir, test_loader):
     """The accuracy on the test files after each epoch, in percent, and the seconds of training until then."""
-    epochs = json.loads((log_dir / train.RUN_FILE).read_text())['epochs']
+    epochs = json.loads((log_dir / runs.RUN_FILE).read_text())['epochs']
     accuracies, seconds = [], []
     for number, entry in enumerate(epochs, 1):
         with contextlib.redirect_stdout(None):

@@ -22,14 +22,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
+import numpy as np
 
-import numpy as np  # noqa: E402
+import project  # noqa: F401  (the lab, one folder up, is found)
 
-import attacks  # noqa: E402
-import DB_wav_reader as reader  # noqa: E402
-import model as lab_model  # noqa: E402
-from SR_Dataset import read_MFB  # noqa: E402
+import DB_wav_reader as reader
+import attacks
+import model as lab_model
+from SR_Dataset import read_MFB
+from support import checks, messages
+
 
 try:
     import resource
@@ -103,7 +105,7 @@ def answer(read, filename):
     try:
         read(str(filename))
         result = 'read', ''
-    except reader.LabError as error:
+    except messages.LabError as error:
         result = 'refused', str(error)
         if isinstance(error.__cause__, MemoryError):
             result = 'WRONG', 'asked for too much memory'
@@ -198,7 +200,7 @@ def seeds_of(suffix):
         pickle.dump({'a': embedding, 'b': -embedding}, enrolment, 4)
         pickle.dump({'file': 'a.pth', 'sha256': 'ff', 'LEVEL_DBFS': -44}, enrolment, 4)
         valid = [pickle.dumps({'feat': feature.astype(np.float16), 'label': 's1',
-                               'settings': reader.feature_settings()}, p)
+                               'settings': checks.feature_settings()}, p)
                  for p in (3, 4, 5)] + [enrolment.getvalue(), attacks.feature_pickle()]
         found = {**attacks.pickle_attacks(), **attacks.enrolment_attacks()}
     else:

@@ -9,22 +9,22 @@ alone. Takes about ten minutes on two cores with the defaults.
 import random
 import sys
 import tempfile
-from pathlib import Path
 
+import benchmark
 import torch
 from torch import nn, optim
 from torch.utils.data import DataLoader
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import project  # noqa: F401  (the lab, one folder up, is found)
 
-import benchmark  # noqa: E402
-import configure as c  # noqa: E402
-import demo_quality  # noqa: E402
-import demo_voices  # noqa: E402
-import train  # noqa: E402
-from DB_wav_reader import run_script  # noqa: E402
-from SR_Dataset import collate_fn_feat_padded  # noqa: E402
-from model import background_resnet, get_device  # noqa: E402
+import configure as c
+import demo_quality
+from support import demo_voices
+import train
+from SR_Dataset import collate_fn_feat_padded
+from model import background_resnet
+from support.devices import get_device
+from support.messages import run_script
 
 
 def loaders_of(kind, seed, batch_size, valid_batch_size):

@@ -15,20 +15,24 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
 
-import configure as c  # noqa: E402
-import train  # noqa: E402
-from DB_wav_reader import BLACK, LabError, feature_size, find_feats, make_DB, run_script, save_picture  # noqa: E402
-from DB_wav_reader import sex_of  # noqa: E402
-from conftest import lines_of_main, run_copy  # noqa: E402
-from model import available_backends, background_resnet, create_backend, embed_pieces, load_model  # noqa: E402
-from scoring import all_pairs, cosine_scores, equal_error_rate, min_dcf, trial_scores  # noqa: E402
+import project  # noqa: F401  (the lab, one folder up, is found)
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
+import configure as c
+import train
+from DB_wav_reader import make_DB, find_feats
+from conftest import lines_of_main, run_copy
+from deep_dive.all_trials import embed_pieces
+from deep_dive.backends import available_backends, create_backend
+from deep_dive.scoring import all_pairs, cosine_scores, equal_error_rate, min_dcf, trial_scores
+from model import background_resnet, load_model
+from support.checks import feature_size, sex_of
+from support.messages import LabError, run_script
+from support.pictures import BLACK, save_picture
 
 # The lines of train.py's main() that all variants change
 COMMON = {'n_epochs': 1, 'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False}

@@ -1,0 +1,1 @@
+"""After the lab: the last page of the slides, and beyond."""

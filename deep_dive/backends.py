@@ -1,0 +1,82 @@
+"""What d-vectors can go through before they are compared: centring, LDA, WCCN. `backend` names which."""
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.linalg import eigh
+from torch.utils.data import BatchSampler
+
+from SR_Dataset import ToTensorInput, TruncatedInputfromMFB
+from model import SEGMENT_BATCH
+from support.devices import get_device, mixed_precision
+from support.messages import LabError
+
+BACKENDS = ['cosine', 'centre', 'lda', 'wccn']
+LDA_SIZE = 100  # dimensions that LDA keeps; one fewer than speakers, where these are fewer
+WCCN_SMOOTHING = 0.1  # share of the mean variance that is added to the within-speaker covariance
+
+
+def estimate_backend(d_vectors, labels):
+    """What `backend` needs to know of the training set: dict of tensors 'mean', 'lda' and 'wccn', each of float32.
+
+    d_vectors: (n, embedding_size) tensor of unit length; labels: (n,) speakers. With W the covariance within speakers
+    and B that of the speakers' means: LDA is the axes a of the largest a'Ba / a'Wa (Dehak et al. 2011), each of
+    variance a'Wa = 1; WCCN is the Cholesky factor of W^-1 (Hatch et al. 2006). W is smoothed, as there, so that few
+    recordings will do. With as many axes as the embedding has, both would give the same cosines.
+    """
+    vectors, labels = d_vectors.double().numpy(), np.asarray(labels)
+    mean = vectors.mean(axis=0, keepdims=True)
+    speakers, number, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    means = np.zeros((len(speakers), vectors.shape[1]))
+    np.add.at(means, number, vectors)
+    means /= counts[:, None]
+    within = (vectors - means[number]).T @ (vectors - means[number]) / max(1, len(vectors) - len(speakers))
+    within += WCCN_SMOOTHING * max(np.trace(within) / len(within), 1e-9) * np.eye(len(within))
+    between = np.cov(means.T, aweights=counts, ddof=0)
+    n_axes = min(LDA_SIZE, len(speakers) - 1)
+    lda = eigh(between, within)[1][:, ::-1][:, :n_axes]  # eigh sorts the largest last
+    wccn = np.linalg.cholesky(np.linalg.inv(within))
+    return {name: torch.from_numpy(np.ascontiguousarray(value, np.float32))
+            for name, value in (('mean', mean), ('lda', lda), ('wccn', wccn))}
+
+
+def unchanged(d_vectors):
+    """The backend of the slides: d-vectors are compared as they are."""
+    return d_vectors
+
+
+def available_backends(model):
+    """The backends that the checkpoint of a model knows enough for."""
+    matrices = [name for name in ('lda', 'wccn') if name in model.backend]
+    return ['cosine'] + (['centre'] if 'mean' in model.backend else []) + matrices
+
+
+def create_backend(backend, model):
+    """What d-vectors (n, embedding_size) go through before their cosine is taken: a function of a tensor.
+
+    'cosine': nothing; 'centre': the mean of the training set is subtracted; 'lda', 'wccn': and the rest multiplied by a
+    matrix, see estimate_backend. Raises LabError for another name, and where the checkpoint does not know enough.
+    """
+    if backend not in BACKENDS:
+        raise LabError('unknown backend: %s. Choose one of %s.' % (backend, ', '.join(BACKENDS)))
+    if backend not in available_backends(model):
+        raise LabError("backend = '%s': %s knows enough for %s alone.\nAfter python train.py, cp_num = 'best' knows "
+                       "all; set it here and in enroll.py."
+                       % (backend, model.checkpoint['file'], ' and '.join(available_backends(model))))
+    if backend == 'cosine':
+        return unchanged
+    mean, matrix = model.backend['mean'], model.backend.get(backend)
+    return lambda d_vectors: d_vectors - mean if matrix is None else (d_vectors - mean) @ matrix
+
+
+def window_d_vectors(dataset, model, use_cuda, n_utterances):
+    """The d-vectors of one window, as it was recorded, of each of the first n_utterances: (n, embedding_size)."""
+    device, d_vectors = get_device(use_cuda), []
+    to_window, to_tensor = TruncatedInputfromMFB(), ToTensorInput()
+    model.eval()
+    # With a copy of the random state: training goes on with its own
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(), mixed_precision(device):
+        for numbers in BatchSampler(range(min(n_utterances, len(dataset))), SEGMENT_BATCH, drop_last=False):
+            inputs = torch.stack([to_tensor(to_window(dataset.feature(i))) for i in numbers])  # (batch, 1, 40, 100)
+            spk_embedding, _ = model(inputs.to(device, memory_format=torch.channels_last))  # (batch, embedding_size)
+            d_vectors.append(F.normalize(spk_embedding.float(), dim=1).cpu())
+    return torch.cat(d_vectors)
