@@ -1,316 +1,233 @@
-"""Find the data, and turn wav files into feature files.
+"""Find the data, and turn recordings into feature files.
 
     python DB_wav_reader.py
 
-Reads every wav under TRAIN_WAV_DIR and TEST_WAV_DIR (configure.py) and writes
-DIR/<speaker>/<utterance>.p under TRAIN_FEAT_DIR and TEST_FEAT_DIR, only what is missing or older than its wav.
-Ten minutes of audio take one to two seconds on one core.
-
-The other scripts import from here what they need to find and read files: the DataFrame loaders, the audio reader, the
-feature recipe, and the pickle reader that executes nothing.
+Reads every recording in TRAIN_WAV_DIR and TEST_WAV_DIR (configure.py). Writes DIR/<speaker>/<utterance>.p in
+TRAIN_FEAT_DIR and TEST_FEAT_DIR, if it is missing or older than its recording. Ten minutes of audio take two seconds on
+one core.
 """
 import os
 import sys
-from collections import Counter
 from glob import escape, glob
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from python_speech_features import delta, fbank, lifter
-from python_speech_features.sigproc import preemphasis, round_half_up
 from scipy.fft import dct
 
 import configure as c
-from support.checks import PUBLISHED_SETTINGS, feature_settings
+from support.checks import PUBLISHED_SETTINGS, check_length, feature_settings
 from support.messages import LabError, in_parallel, run_script
-from support.recordings import OTHER_AUDIO, diagnose, is_wav, prepare_speech, read_wav, to_mono_at_rate
-from support.safe_files import write_pickles
+from support.recordings import bandwidth_of, diagnose, is_recording, is_wav, prepare_speech, read_recording
+from support.recordings import to_mono_at_rate
+from support.safe_files import read_pickles, write_pickles
+
+DELTA_FRAMES = 1  # differences are taken between the frame before and the frame after
+SCALE_FLOOR = 2e-12  # added to a standard deviation, because a row may be constant
 
 
-def find_wavs(directory, pattern='**/*.[wW][aA][vV]'):
-    """Sorted list of the wav files anywhere below `directory`."""
-    return sorted(glob(os.path.join(escape(str(directory)), pattern), recursive=True))
+def find_files(directory):
+    """Sorted list of the files anywhere below `directory`, with / between folders on Windows, too."""
+    return [name.replace('\\', '/') for name in sorted(glob('%s/**/*.*' % escape(str(directory)), recursive=True))]
 
 
-def find_feats(directory, pattern='**/*.p'):
+def find_feats(directory):
     """Sorted list of the feature files anywhere below `directory`."""
-    return sorted(glob(os.path.join(escape(str(directory)), pattern), recursive=True))
+    return [filename for filename in find_files(directory) if filename.endswith('.p')]
+
+
+def find_wavs(directory):
+    """Sorted list of the recordings anywhere below `directory`. x.m4a is left out if there is an x.wav."""
+    recordings = [filename for filename in find_files(directory) if is_recording(filename)]
+    converted = {os.path.splitext(filename)[0] for filename in recordings if is_wav(filename)}
+    return [name for name in recordings if is_wav(name) or os.path.splitext(name)[0] not in converted]
 
 
 def path_parts(filename):
-    """The folders of a file, from the root on, and its name; of Windows paths, too."""
+    """The folders of a file, from the root on, and its name. Windows paths are split, too."""
     return os.path.abspath(filename).replace('\\', '/').split('/')
 
 
 def speaker_of(filename):
-    """The speaker of a file: the name of the folder it lies in, or of one further up (SPEAKER_LEVEL)."""
+    """The speaker of a file: the name of its folder, or of a folder further up (SPEAKER_LEVEL in configure.py)."""
     return path_parts(filename)[-1 - c.SPEAKER_LEVEL]
 
 
-def check_speaker_folder(filename, directory):
-    """Raise LabError for a file that lies in no speaker's folder below `directory`: not deep enough."""
-    if len(Path(filename).relative_to(directory).parts) <= c.SPEAKER_LEVEL:
-        place = '%s/<speaker>/' % directory + '<video>/' * (c.SPEAKER_LEVEL - 1)
-        raise LabError('%s: lies in no speaker folder. Move it to %s, or see SPEAKER_LEVEL in configure.py.'
-                       % (filename, place))
-
-
-def make_DB(filenames, directory, kind, advice):
+def make_DB(filenames, directory, advice):
     """DataFrame with a row per file: filename, speaker_id (speaker_of), dataset_id (the folder above that).
 
-    Raises LabError, with the advice, where there are no files of this kind, and where one is in no speaker's folder.
+    Raises LabError, with the advice, if there are no files, and for a file that lies in no speaker's folder.
     """
     if not filenames:
-        problem = 'holds no %s files' % kind if os.path.isdir(directory) else 'does not exist'
-        raise LabError('%s %s. %s' % (directory, problem, advice))
+        raise LabError('%s %s. %s' % (directory, 'holds nothing to read' if os.path.isdir(directory)
+                                      else 'does not exist', advice))
     for filename in filenames:
-        check_speaker_folder(filename, directory)
+        if len(Path(filename).relative_to(directory).parts) <= c.SPEAKER_LEVEL:
+            raise LabError('%s: lies in no speaker folder. Move it to %s/<speaker>/, or see SPEAKER_LEVEL in '
+                           'configure.py.' % (filename, directory))
     DB = pd.DataFrame({'filename': filenames}, dtype=object)
-    DB['filename'] = [name.replace('\\', '/') for name in DB['filename']]  # Windows paths
-    DB['speaker_id'] = [speaker_of(name) for name in DB['filename']]
-    DB['dataset_id'] = [path_parts(name)[-2 - c.SPEAKER_LEVEL] for name in DB['filename']]
+    DB['speaker_id'] = [speaker_of(filename) for filename in filenames]
+    DB['dataset_id'] = [path_parts(filename)[-2 - c.SPEAKER_LEVEL] for filename in filenames]
     return DB
 
 
 def read_DB_structure(directory):
-    """DataFrame (filename, speaker_id, dataset_id) of the wav files below `directory`, sorted by filename.
-
-    Raises LabError where the folder is missing or holds no wav file.
-    """
-    return make_DB(find_wavs(directory), directory, 'wav',
+    """DataFrame (filename, speaker_id, dataset_id) of the recordings below `directory`, sorted by filename."""
+    return make_DB(find_wavs(directory), directory,
                    'Put recordings there as <speaker>/<name>.wav, or set another folder in configure.py.')
 
 
 def read_feats_structure(directory):
-    """DataFrame (filename, speaker_id, dataset_id) of the feature files below `directory`, sorted by filename.
-
-    Raises LabError where the folder is missing or holds no feature file.
-    """
-    return make_DB(find_feats(directory), directory, 'feature',
-                   'Run python DB_wav_reader.py to make them from your wavs, or set another\nfolder in configure.py; '
-                   'demo voices are made only in the folders that the project came with.')
+    """DataFrame (filename, speaker_id, dataset_id) of the feature files below `directory`, sorted by filename."""
+    return make_DB(find_feats(directory), directory,
+                   'Run python DB_wav_reader.py to make feature files\nfrom recordings, or name another folder. Demo '
+                   'voices are made only in the folders of this project.')
 
 
 def read_feats_and_wavs(directory):
-    """DataFrame (filename, speaker_id, dataset_id) of the feature files and the wavs below `directory`.
-
-    Raises LabError where there are none, and where a recording is there both as a wav and as features.
-    """
-    DB = make_DB(sorted(find_feats(directory) + find_wavs(directory)), directory, 'feature or wav',
-                 'Each speaker needs a folder there with\nenroll.wav and test.wav, or with enroll.p and test.p.')
-    stems = Counter(os.path.splitext(filename)[0] for filename in DB['filename'])
-    stem, count = stems.most_common(1)[0]
-    if count > 1:
-        raise LabError('%s is there as a wav and as a feature file. Remove one of them.' % stem)
-    return DB
+    """DataFrame (filename, speaker_id, dataset_id) of the feature files and the recordings below `directory`."""
+    return make_DB(sorted(find_feats(directory) + find_wavs(directory)), directory,
+                   'Each speaker needs a folder there with\nenroll.wav and test.wav, or with enroll.p and test.p.')
 
 
 def split_enroll_and_test(dataroot_dir):
-    """(enroll_DB, test_DB): the files below `dataroot_dir` whose names begin with 'enroll' and with 'test'.
-
-    Raises LabError where one of the two kinds is missing, and as read_feats_and_wavs.
-    """
+    """(enroll_DB, test_DB): the files below `dataroot_dir` whose names begin with 'enroll' and with 'test'."""
     DB_all = read_feats_and_wavs(dataroot_dir)
     names = [os.path.basename(filename).lower() for filename in DB_all['filename']]
     enroll_DB = DB_all[[name.startswith('enroll') for name in names]].reset_index(drop=True)
     test_DB = DB_all[[name.startswith('test') for name in names]].reset_index(drop=True)
-    folders = {}
-    for filename, speaker in zip(DB_all['filename'], DB_all['speaker_id']):
-        folder = '/'.join(path_parts(filename)[:-c.SPEAKER_LEVEL])
-        if folders.setdefault(speaker, folder) != folder:
-            raise LabError('%s and %s are both a folder of speaker %s, who can be enrolled once.\nRename one, or move '
-                           'its files into the other.' % (folders[speaker], folder, speaker))
-    if enroll_DB.empty or test_DB.empty:
-        raise LabError('%s has %d enrolment and %d test files. Each speaker needs a folder there with\n'
-                       'enroll.wav and test.wav, or with enroll.p and test.p.'
-                       % (dataroot_dir, len(enroll_DB), len(test_DB)))
     return enroll_DB, test_DB
 
 
-def test_file_of(test_speaker, test_DB):
-    """The test file of a speaker; or test_speaker itself, where it is a wav or feature file.
-
-    Raises LabError, with the speakers there are, for an unknown one.
-    """
-    suffix = os.path.splitext(str(test_speaker))[1].lower()
-    if suffix in OTHER_AUDIO:
-        raise LabError('%s: only wavs are read. Convert it first, for example: ffmpeg -i %s test.wav'
-                       % (test_speaker, test_speaker))
-    if is_wav(test_speaker) or str(test_speaker).endswith('.p'):
+def test_files_of(test_speaker, test_DB):
+    """List of the test files of a speaker; or [test_speaker], if it is the name of a recording or a feature file."""
+    if is_recording(test_speaker) or test_speaker.endswith('.p'):
         if not os.path.isfile(test_speaker):
             raise LabError('test_speaker = %r: there is no such file.' % test_speaker)
-        return test_speaker
-    filenames = test_DB['filename'][test_DB['speaker_id'] == test_speaker]
-    if filenames.empty:
+        return [test_speaker]
+    filenames = list(test_DB['filename'][test_DB['speaker_id'] == test_speaker])
+    if not filenames:
         raise LabError('There is no test file of test_speaker = %r. Choose one of %s, or the name of a wav file.'
-                       % (test_speaker, ', '.join(sorted(set(test_DB['speaker_id'])))))
-    return filenames.iloc[0]
+                       % (test_speaker, ', '.join(sorted(set(test_DB['speaker_id']))) or 'nobody'))
+    return filenames
 
 
 def read_audio(filename, sample_rate=c.SAMPLE_RATE):
-    """Read a wav file: mono float64 array in [-1, 1] at `sample_rate`, whatever its format, channels and rate.
-
-    Raises LabError, with the file's name, for a file that cannot be used.
-    """
-    samples, rate, _ = read_wav(filename)
+    """Read a recording: mono float64 array (n_samples,) in [-1, 1] at `sample_rate`. Raises LabError if it cannot."""
+    samples, rate = read_recording(filename)  # (n_samples, n_channels)
     return to_mono_at_rate(samples, rate, sample_rate, filename)
 
 
-PRE_EMPHASIS = 0.97  # of each sample, so much of the one before is subtracted: as the library does by itself
-FRAMES_AT_ONCE = 6000  # whose spectra are held in memory: a minute takes 100 MB
-DELTA_FRAMES = 1  # differences are taken from this many frames before to as many after, as in the original lab
-SCALE_FLOOR = 2e-12  # added to the standard deviation: a row may be constant
-
-
 def extract_features(audio):
-    """The feature of mono audio (float in [-1, 1], SAMPLE_RATE): (n_frames, feature_size()) float64.
+    """The feature of mono audio (n_samples,), float in [-1, 1] at SAMPLE_RATE: (n_frames, n_dims) float64.
 
-    As configure.py stands, by the recipe of the published feature files: filterbank energies of 25 ms rectangular
-    windows every 10 ms, floored, in 20*log10, minus their mean over the utterance, per filter. Raises as log_filterbank
-    and finish_features.
+    As in the published files: energies of 25 ms windows every 10 ms, floored, in 20*log10, minus their mean.
     """
     return finish_features(log_filterbank(audio))
 
 
 def log_filterbank(audio):
-    """Floored mel filterbank energies of mono audio in 20*log10: (n_frames, FILTER_BANK) float64.
-
-    Raises ValueError for integers and several channels.
-    """
-    if audio.ndim != 1 or audio.dtype.kind != 'f':  # the library would take them without a word, and be wrong
+    """Mel filterbank energies of mono audio (n_samples,), with a floor, in 20*log10: (n_frames, FILTER_BANK)."""
+    if audio.ndim != 1 or audio.dtype.kind != 'f':  # the library would take it without a word, and be wrong
         raise ValueError('audio must be one channel of floats in [-1, 1]; read_audio returns that')
-    length, step = (int(round_half_up(seconds * c.SAMPLE_RATE)) for seconds in (c.WIN_LENGTH, c.WIN_STEP))
-    n_frames = 1 + max(0, -(-(len(audio) - length) // step))  # the last one is filled up with zeros
-    emphasised = preemphasis(audio, PRE_EMPHASIS)
-    energies = []
-    for first in range(0, n_frames, FRAMES_AT_ONCE):  # an hour in one go would take 6 GB
-        part = emphasised[first * step:(first + FRAMES_AT_ONCE - 1) * step + length]
-        energies.append(fbank(part, c.SAMPLE_RATE, c.WIN_LENGTH, c.WIN_STEP, c.FILTER_BANK, preemph=0)[0])
-    return 20 * np.log10(np.maximum(np.vstack(energies), c.ENERGY_FLOOR))
+    energies, _ = fbank(audio, c.SAMPLE_RATE, c.WIN_LENGTH, c.WIN_STEP, c.FILTER_BANK)
+    return 20 * np.log10(np.maximum(energies, c.ENERGY_FLOOR))
 
 
 def finish_features(log_energies):
-    """Make the feature that configure.py describes of log energies (n_frames, FILTER_BANK), in 20*log10 and floored.
-
-    Returns (n_frames, feature_size()) float64: filters or cepstral coefficients, then their first differences, then the
-    second ones; each row normalised over the utterance. Raises LabError for too large an N_CEPSTRUM.
-    """
+    """The feature that configure.py asks for, from log energies (n_frames, FILTER_BANK): (n_frames, n_dims)."""
+    feature = log_energies if c.USE_LOGSCALE else 10 ** (log_energies / 20)
     if c.USE_MFCC:
-        if c.N_CEPSTRUM > c.FILTER_BANK:
-            raise LabError('N_CEPSTRUM = %s in configure.py: FILTER_BANK = %s filters give no more coefficients than '
-                           'that.\nLower the one or raise the other.' % (c.N_CEPSTRUM, c.FILTER_BANK))
-        natural = log_energies * np.log(10) / 20  # cepstra are of natural logarithms
-        static = lifter(dct(natural, type=2, axis=1, norm='ortho')[:, :c.N_CEPSTRUM])  # as the library's mfcc does
-    else:
-        static = log_energies if c.USE_LOGSCALE else 10 ** (log_energies / 20)
-    blocks = [static]
+        natural = log_energies * np.log(10) / 20  # a cepstrum is made of natural logarithms
+        feature = lifter(dct(natural, type=2, axis=1, norm='ortho')[:, :c.N_CEPSTRUM])
     if c.USE_DELTA:
-        blocks.append(delta(static, DELTA_FRAMES))
-        blocks.append(delta(blocks[1], DELTA_FRAMES))
-    feature = np.hstack(blocks)
+        first = delta(feature, DELTA_FRAMES)
+        feature = np.hstack([feature, first, delta(first, DELTA_FRAMES)])
     feature = feature - feature.mean(axis=0)
     return feature / (feature.std(axis=0) + SCALE_FLOOR) if c.USE_SCALE else feature
 
 
 def feature_of_wav(filename):
-    """What the lab makes of a wav file: (feature (n_frames, feature_size()), kind of wav, line of diagnose or
-    None).
+    """Make the feature of a recording, its speech brought to LEVEL_DBFS.
 
-    Raises LabError for a file that cannot be used, holds no speech, or too little.
+    Returns (feature (n_frames, n_dims), one line that says what is wrong with the recording or None, its bandwidth in
+    Hz). Raises LabError if it cannot be used, holds no speech, or too little.
     """
-    samples, rate, kind = read_wav(filename)  # (n_samples, n_channels)
+    samples, rate = read_recording(filename)  # (n_samples, n_channels)
     audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
     log_energies = log_filterbank(prepare_speech(audio, filename))  # (n_frames, FILTER_BANK)
-    feature = finish_features(log_energies)
-    trim_silence(feature, filename)  # raises for a recording too short to be used
-    channels = {1: 'mono', 2: 'stereo'}.get(samples.shape[1], '%d channels' % samples.shape[1])
-    return feature, '%s, %d Hz, %s' % (kind, rate, channels), diagnose(samples, audio, log_energies, filename)
+    check_length(len(log_energies), filename)
+    return finish_features(log_energies), diagnose(samples, audio, log_energies, filename), bandwidth_of(audio)
 
 
-def trim_silence(feature, filename):
-    """Drop TRIM_SECONDS at both ends: (n_frames, n_dims) -> (fewer, n_dims). Raises LabError if too short."""
-    n_trim = round(c.TRIM_SECONDS / c.WIN_STEP)  # frames at each end
-    trimmed = feature[n_trim:max(n_trim, len(feature) - n_trim)]
-    if len(trimmed) <= c.MIN_FRAMES:
-        raise LabError('%s: %d frames, %d after trimming %g s at both ends: more than %d are needed'
-                       % (filename, len(feature), len(trimmed), c.TRIM_SECONDS, c.MIN_FRAMES))
-    return trimmed
+def write_feature(filename, feature, label, recording=None):
+    """Write the feature file {'feat': feature (n_frames, n_dims), 'label': speaker}.
 
-
-def write_feature(filename, feature, label):
-    """Write the feature file {'feat': feature (n_frames, feature_size()), 'label': speaker}.
-
-    Where configure.py says something else than the published files' settings, they are its third entry, 'settings'.
+    Further entries: 'settings' if the features are not the published ones, 'recording' if it was made from one.
     """
     content = {'feat': feature, 'label': label}
     if feature_settings() != PUBLISHED_SETTINGS:
         content['settings'] = feature_settings()
+    if recording is not None:
+        content['recording'] = recording
     write_pickles(filename, content)
 
 
 def convert_wav(task):
-    """Make one feature file. task is (wav file, feature file, folder of the speakers' folders).
-
-    Returns (kind of wav, what is off about it or None), or (None, what is wrong with the file).
-    """
-    wav_file, feat_file, wav_dir = task
+    """Make one feature file. task: (recording, feature file). Returns (note or None, what went wrong or None)."""
+    wav_file, feat_file = task
     try:
-        check_speaker_folder(wav_file, wav_dir)
-        feature, kind, remark = feature_of_wav(wav_file)
-    except (LabError, OSError) as error:
-        return None, str(error)
-    except (MemoryError, ValueError) as error:
-        return None, '%s: %s' % (wav_file, error)
-    write_feature(feat_file, feature, speaker_of(wav_file))
-    return kind, remark
+        feature, note, bandwidth = feature_of_wav(wav_file)
+    except (LabError, OSError, MemoryError, ValueError) as error:
+        return None, '%s' % error if wav_file in str(error) else '%s: %s' % (wav_file, error)
+    write_feature(feat_file, feature, speaker_of(wav_file), {'LEVEL_DBFS': c.LEVEL_DBFS, 'bandwidth': bandwidth})
+    return note, None
 
 
 def convert_wavs(wav_dir, feat_dir):
-    """Turn the wavs below `wav_dir` into feature files below `feat_dir`, where missing or older than the wav.
+    """Turn the recordings below `wav_dir` into feature files below `feat_dir`, where one is missing or older.
 
-    Returns (Counter: kind of wav -> number converted, list of what is off about them, list of what is wrong with those
-    not converted, number up to date).
+    A feature file that was not made from a recording is never replaced. Returns the list of what went wrong.
     """
-    tasks, n_up_to_date = [], 0
-    for wav_file in find_wavs(wav_dir):
+    tasks, n_up_to_date, left_alone = [], 0, []
+    for wav_file in read_DB_structure(wav_dir)['filename']:
         feat_file = Path(feat_dir) / Path(wav_file).relative_to(wav_dir).with_suffix('.p')
-        if feat_file.exists() and feat_file.stat().st_mtime >= os.path.getmtime(wav_file):
+        if feat_file.exists() and 'recording' not in read_pickles(feat_file)[0]:
+            left_alone.append(str(feat_file))
+        elif feat_file.exists() and feat_file.stat().st_mtime >= os.path.getmtime(wav_file):
             n_up_to_date += 1
         else:
-            tasks.append((wav_file, feat_file, wav_dir))
+            tasks.append((wav_file, feat_file))
     results = in_parallel(convert_wav, tasks, 'Features of %s' % wav_dir)
-    converted = Counter(kind for kind, _ in results if kind is not None)
-    remarks = [line for kind, line in results if kind is not None and line is not None]
-    return converted, remarks, [line for kind, line in results if kind is None], n_up_to_date
-
-
-def main():
-    folders = [(c.TRAIN_WAV_DIR, c.TRAIN_FEAT_DIR),  # wavs in, features out
-               (c.TEST_WAV_DIR, c.TEST_FEAT_DIR)]
-
-    n_failed, n_empty = 0, 0
-    for wav_dir, feat_dir in folders:
-        if not find_wavs(wav_dir):
-            print('%s: no wav files' % wav_dir)
-            n_empty += 1
-            continue
-        converted, remarks, errors, n_up_to_date = convert_wavs(wav_dir, feat_dir)
-        print('%s -> %s: %d converted, %d up to date, %d skipped'
-              % (wav_dir, feat_dir, converted.total(), n_up_to_date, len(errors)))
-        for kind, count in sorted(converted.items()):
-            print('  %d x %s' % (count, kind))
-        for remark in remarks:
-            print('Note: %s' % remark)
-        for error in errors:
+    errors = [error for _, error in results if error is not None]
+    print('%s -> %s: %d converted, %d up to date, %d skipped'
+          % (wav_dir, feat_dir, len(results) - len(errors), n_up_to_date, len(errors)))
+    if left_alone:
+        print('%d feature files are not by this script and stay: %s' % (len(left_alone), ', '.join(left_alone)))
+    for note, error in results:
+        if error is not None:
             print('Skipped %s' % error, file=sys.stderr)
-        n_failed += len(errors)
+        elif note is not None:
+            print('Note: %s' % note)
+    return errors
 
-    if n_empty == len(folders):
-        raise LabError('There are no wav files to convert. Put recordings into %s/<speaker>/, '
-                       'or set the folders in configure.py.' % c.TEST_WAV_DIR)
-    if n_failed:
-        raise LabError('%d wav file(s) skipped, named above. The others are done.' % n_failed)
+
+def main(
+        # Settings
+        train_wav_dir=c.TRAIN_WAV_DIR,  # recordings to train on: DIR/<speaker>/<utterance>.wav
+        train_feat_dir=c.TRAIN_FEAT_DIR,  # where their features go
+        test_wav_dir=c.TEST_WAV_DIR,  # recordings to enrol and test: DIR/<speaker>/enroll.wav and test.wav
+        test_feat_dir=c.TEST_FEAT_DIR,  # where their features go
+):
+    folders = [(train_wav_dir, train_feat_dir), (test_wav_dir, test_feat_dir)]
+    folders = [(wav_dir, feat_dir) for wav_dir, feat_dir in folders if find_wavs(wav_dir)]
+    if not folders:
+        raise LabError('There are no recordings to convert. Put some into %s/<speaker>/, or name another folder.'
+                       % test_wav_dir)
+    errors = [error for wav_dir, feat_dir in folders for error in convert_wavs(wav_dir, feat_dir)]
+    if errors:
+        raise LabError('%d recording(s) skipped, named above. The others are done.' % len(errors))
 
 
 if __name__ == '__main__':

@@ -1,75 +1,90 @@
 """Enrol the speakers: one averaged d-vector for each.
 
-    python enroll.py
+    python enroll.py --cp_num=etri240        # every setting of main() can be named; this is the model that ships
 
-Reads TEST_FEAT_DIR/<speaker>/enroll*.p or enroll*.wav (configure.py) and a checkpoint of train.py; makes the demo test
-voices where the project's own folder has none. Writes embeddings.p and two pictures of who sounds like whom into
-enroll_embeddings. Takes some seconds.
+Reads TEST_FEAT_DIR/<speaker>/enroll*.p or enroll*.wav (configure.py) and a checkpoint of train.py. Makes demo voices if
+there are none. Writes embeddings.p and pictures of who sounds like whom into enroll_embeddings. Takes ten seconds.
 """
-import os
+import sys
 
 import configure as c
 from DB_wav_reader import split_enroll_and_test
+from deep_dive.all_trials import draw_who_sounds_alike
 from model import get_embeddings, load_model, save_enroll_embeddings
-from support.demo_voices import is_demo_name, provide_test_features
-from support.messages import run_script
-from support.pictures import draw_parameters, draw_similarity
+from support.checks import ENROLL_RULES, check_settings
+from support.demo_voices import provide_test_features
+from support.messages import LabError, run_script
+from support.recordings import name_unused_files, same_origin
 
 
 def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
-    """Sum the d-vectors of the enrolment files of each speaker, and save them in embedding_dir.
+    """Sum the d-vectors of the enrolment files of each speaker, and save the sums in embedding_dir.
 
-    Returns dict speaker -> (1, embedding_size) tensor.
+    A speaker with a file that cannot be used is skipped, and the reason is printed. Returns dict speaker ->
+    (1, embedding_size) tensor. Raises LabError if nobody is left.
     """
     n_files = len(DB)
-    enroll_speaker_list = sorted(set(DB['speaker_id']))
-    embeddings = {}
+    embeddings, recordings, skipped = {}, {}, set()
 
     print('Start to aggregate all the d-vectors per enroll speaker')
     for i in range(n_files):
         filename = DB['filename'][i]
         spk = DB['speaker_id'][i]
-
-        activation = get_embeddings(use_cuda, filename, model, test_frames)  # (1, embedding_size)
+        try:
+            activation = get_embeddings(use_cuda, filename, model, test_frames)  # (1, embedding_size)
+            recordings[spk] = same_origin(recordings.get(spk), filename)
+        except LabError as error:
+            print('Skipped %s: %s' % (spk, error), file=sys.stderr)
+            skipped.add(spk)
+            continue
         if spk in embeddings:
             embeddings[spk] += activation
         else:
             embeddings[spk] = activation
         print('Aggregates the activation (spk : %s)' % spk)
 
-    save_enroll_embeddings(embedding_dir, embeddings, model)
+    enroll_speaker_list = sorted(set(DB['speaker_id']) - skipped)
+    embeddings = {spk: embeddings[spk] for spk in enroll_speaker_list}
+    save_enroll_embeddings(embedding_dir, embeddings, model, recordings)
     for spk in enroll_speaker_list:
         print('Save the embeddings for %s' % spk)
     return embeddings
 
 
-def main():
-    # Settings
-    use_cuda = True  # use a GPU if there is one; False: the CPU in any case
-    log_dir = 'model_saved'  # where the checkpoints are saved
-    embedding_size = 128  # dimension of a d-vector; None: what the checkpoint says
-    cp_num = 24  # which checkpoint to use? 'best' is the one with the lowest validation loss; the same in all scripts
-    n_classes = None  # how many speakers in the training data? None: what the checkpoint says
-    test_frames = 200  # frames (10 ms) of the segments that an utterance is cut into; try 100 and 400
-    segments = test_frames  # None: embed the utterance in one pass, here and in the two test scripts
-    embedding_dir = 'enroll_embeddings'  # where to save the embeddings
-    plot = True  # write the pictures of who sounds like whom there, too
+def main(
+        # Settings of the slides
+        use_cuda=True,  # use a GPU if there is one; False: the CPU in any case
+        log_dir='model_saved',  # where the checkpoints are saved
+        embedding_size=128,  # length of a d-vector; None: what the checkpoint says
+        cp_num=24,  # which checkpoint? 'best': the lowest validation loss; 'etri240': the model that ships
+        n_classes=None,  # how many speakers in the training data? None: what the checkpoint says
+        test_frames=200,  # the utterance is cut into segments of so many frames (10 ms); None: not cut
+        embedding_dir='enroll_embeddings',  # where to save the embeddings
+
+        # Beyond the slides
+        test_dir=c.TEST_FEAT_DIR,  # where the enrolment files are
+        plot=True,  # draw who sounds like whom
+):
+    check_settings(locals(), ENROLL_RULES)
 
     # Load the model from the checkpoint
     model = load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes)
 
     # Get the dataframe for the enroll DB
-    provide_test_features()
-    enroll_DB, test_DB = split_enroll_and_test(c.TEST_FEAT_DIR)
+    provide_test_features(test_dir)
+    enroll_DB, test_DB = split_enroll_and_test(test_dir)
+    name_unused_files(test_dir, [*enroll_DB['filename'], *test_DB['filename']], set(enroll_DB['speaker_id']))
 
     # Perform the enrollment and save the results
-    embeddings = enroll_per_spk(use_cuda, segments, model, enroll_DB, embedding_dir)
+    embeddings = enroll_per_spk(use_cuda, test_frames, model, enroll_DB, embedding_dir)
 
     # Draw who sounds like whom
     if plot and len(embeddings) > 2:
-        draw_similarity(embeddings, os.path.join(embedding_dir, 'similarity.png'))
-        if all(is_demo_name(spk) for spk in embeddings):
-            draw_parameters(embeddings, os.path.join(embedding_dir, 'parameters.png'))
+        draw_who_sounds_alike(embeddings, embedding_dir)
+
+    skipped = sorted(set(enroll_DB['speaker_id']) - set(embeddings))
+    if skipped:
+        raise LabError('Not enrolled, for the reasons above: %s. The others are enrolled.' % ', '.join(skipped))
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """Residual networks (He et al. 2016, "Deep residual learning for image recognition") for feature maps.
 
-The ResNet of PyTorch's vision library, made small for speech as in the slides: one input channel, 16 to 128 channels
-instead of 64 to 512, and no stride and no pooling in front, because a map of 40 x T has no resolution to give away.
+This is the ResNet of PyTorch's vision library, made small as in the slides: one input channel, 16 to 128 channels, and
+no stride and no pooling at the beginning, because a map of 40 x T is small already.
 """
 from torch import nn
 
@@ -68,9 +68,8 @@ class ResNet(nn.Module):
         self.layer2 = self._make_layer(block, 32, layers[1], stride=2)
         self.layer3 = self._make_layer(block, 64, layers[2], stride=2)
         self.layer4 = self._make_layer(block, 128, layers[3], stride=2)
-
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # He et al. 2015; BatchNorm starts as 1 and 0 by itself
+            if isinstance(module, nn.Conv2d):  # He et al. 2015. BatchNorm starts as 1 and 0 by itself
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
 
     def _make_layer(self, block, planes, blocks, stride=1):
@@ -79,10 +78,9 @@ class ResNet(nn.Module):
             downsample = nn.Sequential(
                 nn.Conv2d(self.inplanes, planes * block.expansion, kernel_size=1, stride=stride, bias=False),
                 nn.BatchNorm2d(planes * block.expansion))
-        layers = [block(self.inplanes, planes, stride, downsample)]
+        first = block(self.inplanes, planes, stride, downsample)
         self.inplanes = planes * block.expansion
-        layers += [block(self.inplanes, planes) for _ in range(1, blocks)]
-        return nn.Sequential(*layers)
+        return nn.Sequential(first, *[block(self.inplanes, planes) for _ in range(1, blocks)])
 
     def forward(self, x):  # (batch, 1, 40, T)
         x = self.relu(self.bn1(self.conv1(x)))  # (batch, 16, 40, T)
@@ -93,7 +91,7 @@ class ResNet(nn.Module):
 
 
 def resnet18(**kwargs):
-    """1 + 2 x (2 + 2 + 2 + 2) convolutions, and the classifier's layer as the 18th."""
+    """18 layers: conv1, 2 x (2 + 2 + 2 + 2) in the blocks, and the classifier in model.py."""
     return ResNet(BasicBlock, [2, 2, 2, 2], **kwargs)
 
 

@@ -1,20 +1,26 @@
-"""test_speaker = 'all': every test file at once, and how often the answers are right."""
+"""test_speaker = 'all': every test file at once, and how often the answers are right.
+
+identification.py and verification.py hand over to identify_all and verify_all; enroll.py to draw_who_sounds_alike.
+"""
 import os
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from scipy.spatial.distance import pdist
 
 import configure as c
-from DB_wav_reader import speaker_of
+from DB_wav_reader import read_feats_and_wavs, speaker_of
 from SR_Dataset import read_MFB
-from deep_dive.backends import unchanged
+from deep_dive.backends import available_backends, create_backend
 from deep_dive.scoring import all_pairs, bootstrap_interval, choose_threshold, cosine_scores, equal_error_rate
-from deep_dive.scoring import min_dcf, rates_at, read_trials
+from deep_dive.scoring import error_rates, min_dcf, rates_at, read_trials, trial_scores
 from model import embed_feature, get_embeddings
 from support.checks import sex_of
+from support.demo_voices import is_demo_name, parameters_of
 from support.messages import LabError
+from support.pictures import draw_confusion, draw_det, draw_lengths, draw_parameters, draw_scores, draw_similarity
 
 
 def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
@@ -57,10 +63,12 @@ def print_precision_and_recall(true_spks, predicted_spks):
     return 100 * np.mean(true_spks == predicted_spks)
 
 
-def score_matrix(pieces, embeddings, spk_list, project=unchanged):
+def score_matrix(pieces, embeddings, spk_list, project=None):
     """Cosine similarity of every piece (n, embedding_size) with every speaker of spk_list: (n, n_speakers) array."""
     gallery = F.normalize(torch.cat([embeddings[spk] for spk in spk_list]))  # (n_speakers, embedding_size)
-    return cosine_scores(project(pieces).numpy(), project(gallery).numpy())
+    if project is not None:
+        pieces, gallery = project(pieces), project(gallery)
+    return cosine_scores(pieces.numpy(), gallery.numpy())
 
 
 def answers(scores, spk_list, thres):
@@ -172,3 +180,89 @@ def print_error_rates(scores, is_target, speakers, first, second, thres):
     print('\nThreshold : %.4f\nFalse accepts : %.2f %%\nFalse rejects : %.2f %%\n'
           % (threshold, 100 * false_alarm, 100 * miss))
     return threshold
+
+
+# ------------------------------------------------------------------------------------------------- for the scripts
+
+def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *, thres, project, piece_seconds,
+                 picture_dir):
+    """Identify every test file, or piece of it; print precision and recall of everybody for each length of pieces.
+
+    test_DB: DataFrame (filename, speaker_id); piece_seconds: seconds, None, or a list of them; picture_dir: where
+    confusion.png goes, or lengths.png for several lengths; None: nowhere. Raises LabError for fewer than two speakers.
+    """
+    if len(spk_list) < 2:
+        raise LabError("test_speaker = 'all' needs two enrolled speakers or more: enrol another one.")
+    lengths = piece_seconds if isinstance(piece_seconds, list) else [piece_seconds]
+    accuracies, eers = [], []
+    for length in lengths:
+        pieces, true_spks = embed_pieces(use_cuda, test_DB, model, test_frames, length)
+        if thres is not None:  # 'unknown' is right for those who are not in the list
+            true_spks = [spk if spk in spk_list else UNKNOWN for spk in true_spks]
+        scores = score_matrix(pieces, embeddings, spk_list, project)
+        predicted_spks = answers(scores, spk_list, thres)
+        print('\n=== Speaker identification: %s ===' % ('whole files' if length is None else 'pieces of %g s' % length))
+        accuracies.append(print_precision_and_recall(true_spks, predicted_spks))
+        is_own = np.array(true_spks)[:, None] == np.array(spk_list)
+        eers.append(equal_error_rate(scores[is_own], scores[~is_own]))
+        print('\nAccuracy : %.2f %% of %d pieces\nEER : %.2f %%' % (accuracies[-1], len(true_spks), eers[-1]))
+        if thres is not None:
+            print_strangers(scores, true_spks, spk_list, thres)
+    if picture_dir is not None and len(lengths) == 1:
+        draw_confusion(true_spks, predicted_spks, os.path.join(picture_dir, 'confusion.png'))
+    elif picture_dir is not None:
+        points = [point for point in zip(lengths, accuracies, eers) if point[0] is not None]  # whole files differ
+        draw_lengths(*zip(*points), os.path.join(picture_dir, 'lengths.png'))
+
+
+def verify_all(use_cuda, model, trials, test_dir, test_frames, thres, *, backend, picture_dir, test_DB=None,
+               embeddings=None, piece_seconds=None):
+    """Verify all trials; print the error rates at the threshold and at others, and the EER of every backend.
+
+    trials: 'enrolled' (every piece of test_DB against everybody in embeddings), 'pairs' (every two utterances below
+    test_dir), or the name of a trial list whose paths begin in test_dir. picture_dir: where scores.png and det.png go.
+    """
+    if trials == 'enrolled':
+        all_trials = trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piece_seconds)
+    elif trials == 'pairs':
+        all_trials = trials_of_pairs(use_cuda, model, read_feats_and_wavs(test_dir), test_frames)
+    else:
+        all_trials = trials_of_list(use_cuda, model, trials, test_dir, test_frames)
+    vectors, speakers, first, second, is_target = all_trials
+    scores_of = {}
+    for name in available_backends(model):
+        project = create_backend(name, model)
+        projected = vectors if project is None else project(vectors)
+        scores_of[name] = trial_scores(projected.numpy(), first, second)
+    threshold = print_error_rates(scores_of[backend], is_target, speakers, first, second, thres)
+    for name, scores in scores_of.items():
+        print("EER, backend '%s' : %.2f %%" % (name, equal_error_rate(scores[is_target], scores[~is_target])))
+    if picture_dir is not None:
+        draw_trials(scores_of[backend][is_target], scores_of[backend][~is_target], threshold, picture_dir)
+
+
+def draw_trials(target, impostor, threshold, picture_dir):
+    """Draw the scores of both kinds of trial, (n,) and (m,), and the DET curve, if there is an error at all."""
+    rates = rates_at(threshold, target, impostor)
+    draw_scores(target, impostor, threshold, rates, os.path.join(picture_dir, 'scores.png'))
+    _, misses, false_alarms = error_rates(target, impostor)
+    eer, filename = equal_error_rate(target, impostor), os.path.join(picture_dir, 'det.png')
+    if eer == 0:
+        print('No picture of a DET curve: a threshold without errors exists. Try piece_seconds = 1.%s'
+              % (' %s is of an earlier run.' % filename if os.path.exists(filename) else ''))
+        return
+    title = 'EER %.2f %% of %d target and %d impostor trials' % (eer, len(target), len(impostor))
+    draw_det(misses, false_alarms, rates, title, threshold, filename)
+
+
+def draw_who_sounds_alike(embeddings, picture_dir):
+    """Draw the cosine similarity of every two speakers; of demo voices also against how differently they were made."""
+    speakers = sorted(embeddings)
+    vectors = torch.cat([embeddings[spk] for spk in speakers]).numpy()  # (n, embedding_size)
+    scores = np.clip(cosine_scores(vectors, vectors), -1, 1)  # (n, n)
+    draw_similarity(scores, speakers, os.path.join(picture_dir, 'similarity.png'))
+    if all(is_demo_name(spk) for spk in speakers):
+        first, second = all_pairs(len(speakers))
+        distances = pdist(np.array([parameters_of(spk) for spk in speakers]))  # (n_pairs,)
+        same_sex = np.array([sex_of(speakers[i]) == sex_of(speakers[j]) for i, j in zip(first, second)])
+        draw_parameters(distances, scores[first, second], same_sex, os.path.join(picture_dir, 'parameters.png'))

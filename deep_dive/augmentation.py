@@ -5,11 +5,11 @@ import numpy as np
 import torch
 from python_speech_features import fbank
 from python_speech_features.base import hz2mel, mel2hz
+from torch.utils.data import Dataset
 
 import configure as c
 from SR_Dataset import ToTensorInput, TruncatedInputfromMFB
 from support.checks import require_log_filterbank
-from support.messages import LabError
 
 PER_NEPER = 20 / np.float32(np.log(10))  # features are 20*log10 of energies: so much for a factor of e
 # Augmentation (train.py names which)
@@ -115,12 +115,9 @@ AUGMENTATIONS = ['speed', 'level', 'noise', 'specaugment']
 def training_transforms(augment):
     """What a training sample goes through, from (n_frames, n_dims) to a (1, n_dims, NUM_WIN_SIZE) tensor.
 
-    augment: list of names among AUGMENTATIONS ('speed' is not done here, but by DvectorDataset). Raises LabError for
-    another name, and where the features are not log filterbank energies, which all but 'specaugment' work on.
+    augment: list of names among AUGMENTATIONS; AugmentedDataset does 'speed'. All but 'specaugment' work on log
+    filterbank energies. Raises LabError for other features.
     """
-    if not isinstance(augment, list) or not set(augment) <= set(AUGMENTATIONS):
-        raise LabError('augment = %r: it must be a list of some of %s, such as %s.'
-                       % (augment, ', '.join(AUGMENTATIONS), AUGMENTATIONS[:2]))
     if set(augment) - {'specaugment'}:
         require_log_filterbank('augment = %r' % augment)
     transforms = [AttenuatedInput()] if 'level' in augment else []
@@ -128,3 +125,28 @@ def training_transforms(augment):
     transforms += [TruncatedInputfromMFB()]
     transforms += [MaskedInput()] if 'specaugment' in augment else []
     return transforms + [ToTensorInput()]
+
+
+class AugmentedDataset(Dataset):
+    """The utterances of a DvectorDataset, each time a little different.
+
+    With 'speed', an utterance comes at one of SPEEDS each time; at the k-th, it is by speaker number + k * n_speakers.
+    """
+
+    def __init__(self, dataset, augment):
+        self.dataset, self.transforms = dataset, training_transforms(augment)
+        self.speeds = SPEEDS if 'speed' in augment else SPEEDS[:1]
+        self.labels, self.in_memory, self.feature = dataset.labels, dataset.in_memory, dataset.feature
+        self.n_speakers, self.n_classes = dataset.n_speakers, len(self.speeds) * dataset.n_speakers
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        feature = self.dataset.feature(index)  # (n_frames, n_dims)
+        k = int(torch.randint(len(self.speeds), ()))
+        if k > 0:
+            feature = change_speed(feature, self.speeds[k])
+        for transform in self.transforms:
+            feature = transform(feature)
+        return feature, self.labels[index] + k * self.n_speakers

@@ -9,6 +9,7 @@ One more backbone, or pooling, takes one class here and one entry in BACKBONES, 
 import torch
 from torch import nn
 
+import configure as c
 from support.checks import feature_size
 
 
@@ -94,6 +95,14 @@ class AttentivePooling(nn.Module):
         mean = (weights * h).sum(dim=1)  # (batch, channels * rows)
         variance = (weights * (h - mean[:, None]) ** 2).sum(dim=1)
         return torch.cat([mean, variance.clamp(min=1e-6).sqrt()], dim=1)
+
+
+def rows_of(backbone):
+    """How many rows the map of a backbone has, for feature maps as configure.py describes them."""
+    with torch.no_grad():
+        rows = backbone.eval()(torch.zeros(1, 1, feature_size(), c.NUM_WIN_SIZE)).shape[2]
+    backbone.train()
+    return rows
 
 
 BACKBONES = {'vgg': VGG, 'lstm': LSTM, 'cnn_lstm': CNNLSTM}

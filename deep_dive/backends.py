@@ -7,7 +7,7 @@ from torch.utils.data import BatchSampler
 
 from SR_Dataset import ToTensorInput, TruncatedInputfromMFB
 from model import SEGMENT_BATCH
-from support.devices import get_device, mixed_precision
+from support.devices import get_device
 from support.messages import LabError
 
 BACKENDS = ['cosine', 'centre', 'lda', 'wccn']
@@ -39,11 +39,6 @@ def estimate_backend(d_vectors, labels):
             for name, value in (('mean', mean), ('lda', lda), ('wccn', wccn))}
 
 
-def unchanged(d_vectors):
-    """The backend of the slides: d-vectors are compared as they are."""
-    return d_vectors
-
-
 def available_backends(model):
     """The backends that the checkpoint of a model knows enough for."""
     matrices = [name for name in ('lda', 'wccn') if name in model.backend]
@@ -53,30 +48,34 @@ def available_backends(model):
 def create_backend(backend, model):
     """What d-vectors (n, embedding_size) go through before their cosine is taken: a function of a tensor.
 
-    'cosine': nothing; 'centre': the mean of the training set is subtracted; 'lda', 'wccn': and the rest multiplied by a
-    matrix, see estimate_backend. Raises LabError for another name, and where the checkpoint does not know enough.
+    'cosine': None, nothing is changed. 'centre': the mean of the training set is subtracted. 'lda', 'wccn': the rest is
+    also multiplied by a matrix, see estimate_backend. Raises LabError if the checkpoint does not hold what is needed.
     """
-    if backend not in BACKENDS:
-        raise LabError('unknown backend: %s. Choose one of %s.' % (backend, ', '.join(BACKENDS)))
     if backend not in available_backends(model):
         raise LabError("backend = '%s': %s knows enough for %s alone.\nAfter python train.py, cp_num = 'best' knows "
-                       "all; set it here and in enroll.py."
+                       "all. Set it here and in enroll.py."
                        % (backend, model.checkpoint['file'], ' and '.join(available_backends(model))))
     if backend == 'cosine':
-        return unchanged
+        return None
     mean, matrix = model.backend['mean'], model.backend.get(backend)
     return lambda d_vectors: d_vectors - mean if matrix is None else (d_vectors - mean) @ matrix
 
 
+def estimate_from(dataset, model, use_cuda, n_utterances):
+    """estimate_backend from one window of each of the first n_utterances of a training set."""
+    d_vectors = window_d_vectors(dataset, model, use_cuda, n_utterances)  # (n, embedding_size)
+    return estimate_backend(d_vectors, dataset.labels[:n_utterances])
+
+
 def window_d_vectors(dataset, model, use_cuda, n_utterances):
-    """The d-vectors of one window, as it was recorded, of each of the first n_utterances: (n, embedding_size)."""
+    """The d-vectors of one window of each of the first n_utterances, not augmented: (n, embedding_size), float32."""
     device, d_vectors = get_device(use_cuda), []
     to_window, to_tensor = TruncatedInputfromMFB(), ToTensorInput()
     model.eval()
-    # With a copy of the random state: training goes on with its own
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(), mixed_precision(device):
+    # With a copy of the random state, because training may go on with its own
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
         for numbers in BatchSampler(range(min(n_utterances, len(dataset))), SEGMENT_BATCH, drop_last=False):
             inputs = torch.stack([to_tensor(to_window(dataset.feature(i))) for i in numbers])  # (batch, 1, 40, 100)
             spk_embedding, _ = model(inputs.to(device, memory_format=torch.channels_last))  # (batch, embedding_size)
-            d_vectors.append(F.normalize(spk_embedding.float(), dim=1).cpu())
+            d_vectors.append(F.normalize(spk_embedding, dim=1).cpu())
     return torch.cat(d_vectors)

@@ -24,7 +24,7 @@ from DB_wav_reader import read_feats_structure, split_enroll_and_test
 from SR_Dataset import read_MFB
 from deep_dive.all_trials import answers, print_error_rates, print_precision_and_recall
 from deep_dive.scoring import all_pairs
-from support.checks import is_number, require_log_filterbank
+from support.checks import GMM_RULES, check_settings, is_number, require_log_filterbank
 from support.demo_voices import provide_test_features, provide_train_features
 from support.messages import LabError, run_script
 
@@ -217,38 +217,35 @@ def split_first(DB, n_enroll, n_each):
     return DB[place < n_enroll], DB[(place >= n_enroll) & (place < n_each)]
 
 
-def main():
-    train_dir = c.TRAIN_FEAT_DIR  # what the UBM is trained on
-    test_dir = c.TEST_FEAT_DIR  # where the test features are saved
+def main(
+        # The background model
+        train_dir=c.TRAIN_FEAT_DIR,  # what the UBM is trained on
+        n_utterances=1000,  # so many of it, drawn at random: 40 minutes of speech. More are slower and change little
+        n_components=64,  # Gaussians; try 16, 128, 256: utterances of a few seconds do not fill so many
+        n_iterations=20,  # of EM
+        seed=0,  # of both draws: utterances, and frames to start from
 
-    # The background model
-    n_utterances = 1000  # it hears so many, drawn at random: 40 minutes of speech. More are slower and change little
-    n_components = 64  # Gaussians; try 16, 128, 256: utterances of a few seconds do not fill so many
-    n_iterations = 20  # of EM
-    seed = 0  # of both draws: utterances, and frames to start from
-
-    # The speakers
-    relevance = 16  # frames that the UBM counts for against the speaker's own; try 4 and 64
-    thres = 'eer'  # threshold: as in verification.py
-
-    # People whom the UBM never heard, a folder such as tests/hold_out.py makes; None: skip it
-    unseen_dir = None
-    n_each = 25  # utterances of each, the first ones: every two of them are compared
-    n_enroll = 5  # of these enrol the speaker, for identification
+        # The speakers
+        test_dir=c.TEST_FEAT_DIR,  # where the enrolment and test files are
+        relevance=16,  # how many frames the UBM counts for, against the speaker's own; try 4 and 64
+        thres='eer',  # threshold, as in verification.py
+        unseen_dir='',  # people whom the UBM never heard, such as experiments/hold_out.py makes; '': nobody
+        n_each=25,  # utterances of each of them, the first ones: every two are compared
+        n_enroll=5,  # of these, so many enrol the speaker, for identification
+):
+    check_settings(locals(), GMM_RULES)
 
     # Draw the utterances for the background model, and train it
     require_log_filterbank('deep_dive/gmm.py')
-    provide_train_features()
+    provide_train_features(train_dir)
     train_DB = read_feats_structure(train_dir)
-    if not 1 <= n_utterances:
-        raise LabError('n_utterances = %s: the background model needs one or more.' % n_utterances)
     drawn = np.random.default_rng(seed).permutation(len(train_DB))[:n_utterances]
     frames = np.concatenate(read_frames(train_DB.iloc[drawn]))
     print('Background model: %d Gaussians, %d utterances, %d frames' % (n_components, len(drawn), len(frames)))
     ubm = train_ubm(frames, n_components, n_iterations, seed=seed)
 
     # Identify each test file
-    provide_test_features()
+    provide_test_features(test_dir)
     enroll_DB, test_DB = split_enroll_and_test(test_dir)
     print('\n=== Speaker identification: whole files ===')
     scores, spk_list = identify(enroll_DB, test_DB, ubm, relevance)
@@ -260,7 +257,7 @@ def main():
     print_error_rates(scores.ravel(), speakers[first] == speakers[second], speakers, first, second, thres)
 
     # The same for people nobody has heard: from a few utterances, and from one
-    if unseen_dir is not None:
+    if unseen_dir:
         enroll_DB, test_DB = split_first(read_feats_structure(unseen_dir), n_enroll, n_each)
         print('=== Speaker identification: %d speakers, %d utterances of each enrolled ==='
               % (enroll_DB['speaker_id'].nunique(), n_enroll))

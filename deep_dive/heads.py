@@ -1,32 +1,59 @@
-"""What stands behind the backbone for losses beyond the slides, and networks that begin with a trained one."""
-import os
+"""What stands behind the pooling of a network, for losses and trainings beyond the slides (model.py)."""
+from types import MethodType
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from support.messages import LabError
 from support.safe_files import read_checkpoint
 
 
+def normalised_head(model, spk_embedding):
+    """The embedding after BatchNorm, and the logits of the slides. (batch, size) -> (batch, size), (batch, classes)."""
+    normalised = model.bn0(spk_embedding)
+    return normalised, model.last(F.relu(normalised))
+
+
+def cosine_head(model, spk_embedding):
+    """The embedding after BatchNorm, and the cosines of its angle to the weights of each class instead of logits."""
+    normalised = model.bn0(spk_embedding)
+    return normalised, cosines(normalised, model.last.weight)
+
+
+HEADS = {'normalised': normalised_head, 'cosine': cosine_head}
+
+
 def cosines(vectors, others):
-    """Cosine similarity of rows (n, size) and (m, size): (n, m) in float32, whatever the network computes in."""
+    """Cosine similarity of rows (n, size) and (m, size): (n, m), always in float32."""
     with torch.autocast(vectors.device.type, enabled=False):
         return F.linear(F.normalize(vectors.float()), F.normalize(others.float()))
 
 
-def load_backbone(model, filename):
-    """Give a model the trained parameters of a checkpoint, but for the last layer, which belongs to its speakers.
+def load_backbone(model, filename, *, freeze=False):
+    """Transfer: give a model the trained parameters of a checkpoint, all but the last layer.
 
-    Raises LabError where the two networks are not alike.
+    The last layer belongs to the speakers of the checkpoint. freeze: only the last layer learns from now on. Raises
+    LabError if the two networks differ.
     """
-    if not os.path.isfile(filename):
-        raise LabError('init_from = %r: there is no such checkpoint.' % filename)
-    state_dict = read_checkpoint(filename)['state_dict']
+    state_dict = read_checkpoint(filename)[0]['state_dict']
     own = model.state_dict()
-    kept = {name: value for name, value in state_dict.items() if not name.startswith('last.')}
     needed = {name for name in own if not name.startswith('last.')}
-    if needed - kept.keys() or any(kept[name].shape != own[name].shape for name in needed):
+    if needed - state_dict.keys() or any(state_dict[name].shape != own[name].shape for name in needed):
         raise LabError('init_from: %s holds another network. Set embedding_size, backbone and pooling as in its '
                        'training.' % filename)
-    own.update((name, kept[name]) for name in needed)
-    model.load_state_dict(own)
+    model.load_state_dict({**own, **{name: state_dict[name] for name in needed}})
+    if freeze:
+        freeze_backbone(model)
+
+
+def freeze_backbone(model):
+    """Let only the last layer learn. BatchNorm keeps its statistics, too."""
+    model.requires_grad_(False)
+    model.last.requires_grad_(True)
+    model.train = MethodType(stay_in_eval_mode, model)
+
+
+def stay_in_eval_mode(model, mode=True):
+    """Stands for model.train()."""
+    return nn.Module.train(model, False)

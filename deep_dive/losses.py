@@ -10,6 +10,7 @@ One more loss takes one class here and one entry in LOSSES.
 import math
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
@@ -32,6 +33,9 @@ class CenterLoss(nn.Module):
         if self.training:
             counts = torch.bincount(targets, minlength=len(self.centres))  # (n_classes,)
             sums = torch.zeros_like(self.centres).index_add_(0, targets, away.detach())
+            if dist.is_initialized():  # the centres follow the embeddings of all processes, so they stay the same
+                dist.all_reduce(counts)
+                dist.all_reduce(sums)
             self.centres += self.alpha * sums / (1 + counts[:, None])
         return F.cross_entropy(logits, targets) + self.weight / 2 * (away ** 2).sum(dim=1).mean()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from support.checks import is_number, only_numbers
+from support.checks import is_number
 from support.messages import LabError
 
 TRIALS_AT_ONCE = 100000  # so many take some 100 MB
@@ -22,6 +22,14 @@ def cosine_scores(embeddings, others):
     with np.errstate(invalid='ignore', divide='ignore'):
         scores = products / np.outer(lengths_of(embeddings), lengths_of(others))
     return only_numbers(scores.astype(np.float64))
+
+
+def only_numbers(scores):
+    """The scores themselves. Raises LabError if one is no number, because it would count as rejected, or as anything."""
+    if not np.isfinite(scores).all():
+        raise LabError('%d of %d scores are not numbers: a d-vector is zero or NaN.\nRun python enroll.py again, or '
+                       'choose another checkpoint or backend.' % (np.sum(~np.isfinite(scores)), np.size(scores)))
+    return scores
 
 
 def lengths_of(vectors):

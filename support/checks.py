@@ -1,4 +1,5 @@
-"""What makes a feature file, an enrolment or a setting unusable."""
+"""What makes a setting, a feature file or an enrolment unusable. Every function raises LabError, which says why."""
+import os
 from types import NoneType
 
 import numpy as np
@@ -6,16 +7,116 @@ import numpy as np
 import configure as c
 from support.messages import LabError
 
-# What decides what a feature is, as it was for the published feature files
+
+# ------------------------------------------------------------------------------------------------- settings
+
+def is_number(value, least=-np.inf, most=np.inf):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_whole(value, least=0):
+    return isinstance(value, int) and is_number(value, least)
+
+
+def is_name(text):
+    """Whether this can be the name of a speaker, a setting or a file: one line of ordinary letters."""
+    return isinstance(text, str) and text.isprintable() and 0 < len(text) <= 300
+
+
+def is_seconds(value):
+    return is_number(value, c.WIN_STEP) and value < np.inf
+
+
+def whole(least):
+    return 'a whole number, %d or more' % least, lambda value: is_whole(value, least)
+
+
+def number(least):
+    return 'a number, %g or more' % least, lambda value: is_number(value, least) and value < np.inf
+
+
+def or_none(rule):
+    return rule[0] + ', or None', lambda value: value is None or rule[1](value)
+
+
+POSITIVE = 'a number above 0', lambda value: is_number(value) and 0 < value < np.inf
+SHARE = 'a number above 0 and below 1', lambda value: is_number(value) and 0 < value < 1
+BOOL = 'True or False', lambda value: isinstance(value, bool)
+NAME = 'a name', is_name
+NAMES = 'a list of names', lambda value: isinstance(value, list) and len(value) > 0 and all(map(is_name, value))
+SCORE = 'a number from -1 to 1', lambda value: is_number(value, -1, 1)
+THRESHOLD = ("a number from -1 to 1, 'eer', or ('far', 0.01): a false-accept rate of 1 %",
+             lambda value: SCORE[1](value) or value == 'eer' or (
+                 isinstance(value, (tuple, list)) and len(value) == 2 and value[0] == 'far' and SHARE[1](value[1])))
+PIECES = ('a number of seconds, a list of them, or None',
+          lambda value: value is None or is_seconds(value) or (isinstance(value, list) and len(value) > 0 and all(
+              one is None or is_seconds(one) for one in value)))
+EPOCH_OR_NAME = "the number of an epoch, or a name such as 'best'", lambda value: is_whole(value) or is_name(value)
+
+TRAIN_RULES = {
+    'use_cuda': BOOL, 'val_ratio': ('a percentage above 0 and below 100', lambda value: SHARE[1](
+        value / 100 if is_number(value) else value)),
+    'embedding_size': whole(1), 'start': whole(1), 'n_epochs': whole(1), 'lr': POSITIVE, 'wd': number(0),
+    'batch_size': whole(2), 'valid_batch_size': whole(1), 'use_shuffle': BOOL, 'patience': whole(0),
+    'min_lr': number(0),
+    'seed': whole(0), 'warm_up': SHARE, 'init_from': or_none(NAME), 'freeze_backbone': BOOL, 'cache_gb': number(0),
+    'num_workers': whole(0), 'n_backend': whole(1), 'log_interval': whole(1), 'log_dir': NAME, 'train_dir': NAME,
+    'plot': BOOL}
+TEST_RULES = {
+    'use_cuda': BOOL, 'embedding_size': or_none(whole(1)), 'cp_num': EPOCH_OR_NAME, 'n_classes': or_none(whole(1)),
+    'test_frames': or_none(whole(1)), 'log_dir': NAME, 'embedding_dir': NAME, 'test_dir': NAME, 'test_speaker': NAME,
+    'plot': BOOL}
+ENROLL_RULES = TEST_RULES
+IDENTIFICATION_RULES = {**TEST_RULES, 'spk_list': or_none(NAMES), 'thres': or_none(SCORE), 'piece_seconds': PIECES}
+VERIFICATION_RULES = {**TEST_RULES, 'enroll_speaker': NAME, 'thres': THRESHOLD, 'trials': NAME,
+                      'piece_seconds': or_none(('a number of seconds', is_seconds))}
+GMM_RULES = {
+    'train_dir': NAME, 'n_utterances': whole(1), 'n_components': whole(1), 'n_iterations': whole(1), 'seed': whole(0),
+    'test_dir': NAME, 'relevance': POSITIVE, 'thres': THRESHOLD, 'unseen_dir': (
+        "a name, or ''", lambda value: value == '' or is_name(value)), 'n_each': whole(1), 'n_enroll': whole(1)}
+
+
+def check_settings(settings, rules, **choices):
+    """Raise LabError for the first setting whose value cannot be used. Returns a copy of the dict `settings`.
+
+    rules: dict name -> (what it must be, in words; whether a value is that); choices: name=the values it may have, of
+    which 'augment' may have several.
+    """
+    for name, value in settings.items():
+        if name == 'augment':
+            known = list(choices[name])
+            if not isinstance(value, list) or not all(one in known for one in value):
+                raise LabError('augment = %r: it must be a list of some of %s, such as %s.'
+                               % (value, ', '.join(known), known[:2]))
+        elif name in choices:
+            if value not in list(choices[name]):
+                raise LabError('unknown %s: %s. Choose one of %s.' % (name, value, ', '.join(choices[name])))
+        elif not rules[name][1](value):
+            raise LabError('%s = %r: it must be %s.' % (name, value, rules[name][0]))
+    if settings.get('freeze_backbone') and settings['init_from'] is None:
+        raise LabError('freeze_backbone = True needs init_from: there is nothing to keep in a network that has not '
+                       'learned.')
+    if settings.get('init_from') is not None and not os.path.isfile(settings['init_from']):
+        raise LabError('init_from = %r: there is no such checkpoint.' % settings['init_from'])
+    if 'enroll_speaker' in settings and settings['test_speaker'] != 'all' and not is_number(settings['thres']):
+        raise LabError("thres = %r needs test_speaker = 'all'. For one test file, it must be a number."
+                       % (settings['thres'],))
+    return dict(settings)
+
+
+# ------------------------------------------------------------------------------------------------- features
+
+# What decides how a feature is made, with the values of the published feature files
 PUBLISHED_SETTINGS = {'SAMPLE_RATE': 16000, 'WIN_LENGTH': 0.025, 'WIN_STEP': 0.01, 'FILTER_BANK': 40,
                       'ENERGY_FLOOR': 1e-5, 'USE_MFCC': False, 'N_CEPSTRUM': 20, 'USE_LOGSCALE': True,
                       'USE_DELTA': False, 'USE_SCALE': False}
+LARGEST_FEATURE = 1000  # no feature is as large, in units of 20*log10
 
 
 def feature_settings():
-    """What configure.py says about features: written into feature files and checkpoints, compared on reading them."""
+    """What configure.py says about features. It is saved with feature files and checkpoints, and compared later."""
     settings = {name: getattr(c, name) for name in PUBLISHED_SETTINGS}
-    unused = 'USE_LOGSCALE' if c.USE_MFCC else 'N_CEPSTRUM'  # whatever it says, features are the same
+    unused = 'USE_LOGSCALE' if c.USE_MFCC else 'N_CEPSTRUM'  # it changes nothing, so it is not compared
     settings[unused] = PUBLISHED_SETTINGS[unused]
     return settings
 
@@ -23,29 +124,17 @@ def feature_settings():
 def are_settings(settings):
     """Whether these can be the settings of a file: a dict of names and numbers."""
     return isinstance(settings, dict) and len(settings) < 100 and all(
-        is_name(name) and isinstance(value, (bool, int, float)) for name, value in settings.items())
-
-
-def is_name(text):
-    """Whether this can be the name of a speaker, a setting or a file in a message: one line of ordinary letters."""
-    return isinstance(text, str) and text.isprintable() and len(text) <= 300
+        is_name(name) and isinstance(value, (bool, int, float, NoneType)) for name, value in settings.items())
 
 
 def other_settings(settings):
-    """Where the settings of a file differ from configure.py, in words; '' where they do not.
+    """Where the settings of a file differ from configure.py, in words; '' if they agree.
 
-    What the dict `settings` lacks is as published: the original lab did not write settings down.
+    A setting that the file does not name is as published, because the original lab did not save settings.
     """
     there, here = {**PUBLISHED_SETTINGS, **settings}, feature_settings()
     return ', '.join('%s = %s there, %s in configure.py' % (name, there[name], here.get(name))
                      for name in there if there[name] != here.get(name))
-
-
-def require_log_filterbank(what):
-    """Raise LabError, naming what asks for it, where configure.py describes other features than log filterbanks."""
-    if c.USE_MFCC or c.USE_DELTA or c.USE_SCALE or not c.USE_LOGSCALE:
-        raise LabError('%s works on log filterbank energies: in configure.py, set USE_LOGSCALE = True,\n'
-                       'and USE_MFCC, USE_DELTA and USE_SCALE to False.' % what)
 
 
 def feature_size():
@@ -53,35 +142,112 @@ def feature_size():
     return (c.N_CEPSTRUM if c.USE_MFCC else c.FILTER_BANK) * (3 if c.USE_DELTA else 1)
 
 
+def require_log_filterbank(what):
+    """Raise LabError if configure.py asks for other features than log filterbank energies. `what` needs them."""
+    if c.USE_MFCC or c.USE_DELTA or c.USE_SCALE or not c.USE_LOGSCALE:
+        raise LabError('%s works on log filterbank energies: in configure.py, set USE_LOGSCALE = True,\n'
+                       'and USE_MFCC, USE_DELTA and USE_SCALE to False.' % what)
+
+
+def check_feature(content, filename):
+    """(feature (n_frames, n_dims), label) from the content of a feature file. Raises LabError if it is none."""
+    if not isinstance(content, dict) or not {'feat', 'label'} <= content.keys():
+        raise LabError("%s: not a feature file: it must hold a dict with 'feat' and 'label'" % filename)
+    feature, label, settings = content['feat'], content['label'], content.get('settings', {})
+    if (not isinstance(feature, np.ndarray) or feature.ndim != 2 or not is_name(label) or not are_settings(settings)
+            or not are_settings(content.get('recording', {}))):
+        raise LabError("%s: 'feat' must be a float array (n_frames, %d), 'label' a name, 'settings' and 'recording', "
+                       "if they are there, numbers" % (filename, feature_size()))
+    if other_settings(settings):
+        raise LabError('%s: made with other settings: %s.\nSet those of the file in configure.py, or name a folder of '
+                       'other features there, or delete the files and make them again.'
+                       % (filename, other_settings(settings)))
+    if feature.shape[1] != feature_size():
+        raise LabError('%s: has %d rows a frame, configure.py asks for %d. Delete it and make it again.'
+                       % (filename, feature.shape[1], feature_size()))
+    if not (np.abs(feature) < LARGEST_FEATURE).all():  # false for NaN, too
+        raise LabError('%s: holds NaN, infinite or absurd values. Delete it and make it again.' % filename)
+    return feature, label
+
+
+def check_length(n_frames, filename):
+    """Raise LabError if too few of n_frames are left after TRIM_SECONDS have been dropped at both ends."""
+    n_trimmed = 2 * round(c.TRIM_SECONDS / c.WIN_STEP)
+    if n_frames - n_trimmed <= c.MIN_FRAMES:
+        raise LabError('%s: %d frames, %d after trimming %g s at both ends: more than %d are needed'
+                       % (filename, n_frames, max(0, n_frames - n_trimmed), c.TRIM_SECONDS, c.MIN_FRAMES))
+
+
+def check_checkpoint(checkpoint, filename):
+    """Raise LabError if a checkpoint, a dict, was trained on other features than configure.py asks for."""
+    settings = checkpoint.get('features', {})
+    if not are_settings(settings):
+        raise LabError("%s: 'features' must be a dict of names and numbers" % filename)
+    if other_settings(settings):
+        raise LabError('%s was trained on other features: %s.\nSet those in configure.py, or choose another checkpoint.'
+                       % (filename, other_settings(settings)))
+
+
+def check_model(model):
+    """Raise ValueError if a model, or what it knows about its training set, has wrong shapes or holds NaN."""
+    size = model.fc0.out_features
+    for name, tensor in model.backend.items():
+        rows, columns = tensor.shape
+        if (rows, columns) != {'mean': (1, size), 'lda': (size, columns), 'wccn': (size, size)}[name]:
+            raise ValueError("'%s' is (%d, %d), the embedding is of %d" % (name, rows, columns, size))
+    for name, tensor in [*model.state_dict().items(), *model.backend.items()]:
+        if not tensor.isfinite().all():
+            raise ValueError("'%s' holds NaN or infinity" % name)
+
+
+# ------------------------------------------------------------------------------------------------- speakers
+
 def sex_of(speaker):
-    """'F' or 'M' where the speaker's name says so as in the slides' corpus (103F3021), '' otherwise."""
+    """'F' or 'M' if the name says so as in the slides' corpus (103F3021), otherwise ''."""
     return speaker[3] if speaker[:3].isdigit() and speaker[3:4] in ('F', 'M') else ''
 
 
-def is_origin(made_with):
-    """Whether this can be what save_enroll_embeddings wrote of the checkpoint and the level."""
-    return isinstance(made_with, dict) and all(is_name(made_with.get(name, '')) for name in ('file', 'sha256')) and (
-        isinstance(made_with.get('LEVEL_DBFS'), (int, float, NoneType)))
-
-
-def is_enrolment(embeddings):
-    """Whether this is a dict speaker -> (1, embedding_size) array of floats with a direction, with somebody in it."""
-    if not isinstance(embeddings, dict) or not all(
-            is_name(speaker) and isinstance(e, np.ndarray) and e.ndim == 2 and len(e) == 1
-            and e.dtype.kind == 'f' for speaker, e in embeddings.items()):
-        return False
-    with np.errstate(over='ignore', invalid='ignore'):  # what no float32 can hold is infinite
-        all_of_use = all(has_direction(embedding.astype(np.float32)) for embedding in embeddings.values())
-    return all_of_use and len({embedding.shape for embedding in embeddings.values()}) == 1  # 0 of nobody
-
-
 def has_direction(embedding):
-    """Whether an embedding, as array or tensor, can be compared with another: not NaN, infinite or all zero."""
+    """Whether an embedding, an array or a tensor, can be compared: it is not all zero, infinite or NaN."""
     return 0 < float((embedding ** 2).sum()) < float('inf')
 
 
+def is_enrolment(embeddings):
+    """Whether this is a dict speaker -> (1, embedding_size) float array that can be compared, with somebody in it."""
+    if not isinstance(embeddings, dict) or not all(
+            is_name(speaker) and isinstance(e, np.ndarray) and e.ndim == 2 and len(e) == 1
+            for speaker, e in embeddings.items()):
+        return False
+    with np.errstate(over='ignore', invalid='ignore'):  # what no float32 can hold is infinite
+        all_of_use = all(has_direction(embedding.astype(np.float32)) for embedding in embeddings.values())
+    return all_of_use and len({embedding.shape for embedding in embeddings.values()}) == 1  # 0 if nobody is in it
+
+
+def is_origin(made_with):
+    """Whether this can be what save_enroll_embeddings wrote about the checkpoint and the recordings."""
+    recordings = made_with.get('recordings', {}) if isinstance(made_with, dict) else None
+    return isinstance(recordings, dict) and all(is_name(made_with.get(name, 'x')) for name in ('file', 'sha256')) and (
+        all(is_name(speaker) and are_settings(recording) for speaker, recording in recordings.items()))
+
+
+def check_enrolment(embedding_dir, embeddings, made_with, checkpoint):
+    """Raise LabError if an enrolment cannot be scored with a checkpoint, because it was made with another one.
+
+    embeddings: dict speaker -> array; made_with, checkpoint: dicts with 'file' and 'sha256'.
+    """
+    if made_with.get('sha256') != checkpoint['sha256']:
+        there, here = made_with.get('file', 'an unknown checkpoint'), checkpoint['file']
+        if there == here:
+            there = 'an earlier %s, which has been trained again since' % there
+        raise LabError('The enrolment in %s was made with %s, and cannot be scored with %s.\n'
+                       'Run python enroll.py, with the cp_num that you test with.' % (embedding_dir, there, here))
+    if made_with.get('recordings', {}).keys() != embeddings.keys():
+        raise LabError('The enrolment in %s does not say how its recordings were made. Run python enroll.py again.'
+                       % embedding_dir)
+
+
 def check_enrolled(speakers, embeddings):
-    """Raise LabError where one of the list `speakers` is not enrolled, or with an embedding of no direction."""
+    """Raise LabError if one of the list `speakers` is not enrolled, or has an embedding that cannot be compared."""
     if isinstance(speakers, str):
         raise LabError("%r is one name; a list is needed: ['%s']" % (speakers, speakers))
     for speaker in speakers:
@@ -90,26 +256,3 @@ def check_enrolled(speakers, embeddings):
         if not has_direction(embeddings[speaker]):
             raise LabError('the embedding of %r is zero, infinite or not a number. Run python enroll.py again.'
                            % speaker)
-
-
-def check_all_different(embeddings, filename):
-    """Raise LabError where two speakers of an enrolment, dict speaker -> array, have one and the same embedding."""
-    owner = {}  # bytes of an embedding -> speaker
-    for speaker, embedding in embeddings.items():
-        other = owner.setdefault(embedding.tobytes(), speaker)
-        if other != speaker:
-            raise LabError('%s: %s and %s are the same recording. Remove the folder of one of them, and run python '
-                           'enroll.py again.' % (filename, other, speaker))
-
-
-def is_number(value):
-    """Whether a setting is a number that scores can be compared with."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
-
-
-def only_numbers(scores):
-    """The scores themselves. Raises LabError where one is not a number: it would count as rejected, or as anything."""
-    if not np.isfinite(scores).all():
-        raise LabError('%d of %d scores are not numbers: a d-vector is zero or NaN.\nRun python enroll.py again, or '
-                       'choose another checkpoint or backend.' % (np.sum(~np.isfinite(scores)), np.size(scores)))
-    return scores

@@ -380,8 +380,6 @@ def synthesise(seed, voice, utterance, seconds):
 # ---------------------------------------------------------------------------------------------- files, in parallel
 
 PROJECT = Path(__file__).resolve().parent.parent
-FEAT_DIR = PROJECT / Path(c.FEAT_DIR).name  # in the project, wherever the features of configure.py lie
-OWN_FOLDERS = [FEAT_DIR / 'train', FEAT_DIR / 'test', PROJECT / 'test_wavs']
 SEED = 0  # of all demo voices
 N_TRAIN_VOICES, N_TEST_VOICES = 240, 10
 N_UTTERANCES = 7  # of each training voice
@@ -407,8 +405,8 @@ def make_test_wav(task):
     filename = Path(wav_dir) / voice.name / name
     if not filename.exists():
         audio = synthesise(seed, voice, int(name == 'test.wav'), TEST_SECONDS)
-        with written_whole(filename) as temporary:
-            wavfile.write(temporary, RATE, np.round(audio * 2**15).astype(np.int16))
+        with written_whole(filename) as f:
+            wavfile.write(f, RATE, np.round(audio * 2**15).astype(np.int16))
 
 
 def make_train_features(feat_dir, *, first=1, n_voices=N_TRAIN_VOICES, n_utterances=N_UTTERANCES, seed=SEED):
@@ -425,7 +423,7 @@ def make_test_features(wav_dir, feat_dir, *, first=N_TRAIN_VOICES + 1, n_voices=
              for index in range(first, first + n_voices) for name in ('enroll.wav', 'test.wav')]
     with marked_unfinished(feat_dir):
         in_parallel(make_test_wav, tasks, 'Test voices')
-        _, _, errors, _ = convert_wavs(wav_dir, feat_dir)
+        errors = convert_wavs(wav_dir, feat_dir)
         if errors:
             raise LabError('%s\nDelete it, and it is made again.' % errors[0])
 
@@ -440,11 +438,18 @@ def marked_unfinished(feat_dir):
     marker.unlink(missing_ok=True)  # two scripts may have done the work side by side
 
 
+def is_own(directory):
+    """Whether this is test_wavs, or train or test in a feature folder (feat_*), of the project itself."""
+    path = Path(directory).resolve()
+    return path == PROJECT / 'test_wavs' or (
+        path.parent.parent == PROJECT and path.parent.name.startswith('feat_') and path.name in ('train', 'test'))
+
+
 def may_fill(*directories):
-    """Whether these are folders of the project itself, with <speaker>/<utterance>, and hold nothing but demo voices."""
+    """Whether these are folders of the project itself, with <speaker>/<utterance>, that hold demo voices at most."""
     demo_names = {draw_voice(SEED, index).name for index in range(1, N_TRAIN_VOICES + N_TEST_VOICES + 1)}
     files = [filename for directory in directories for filename in find_wavs(directory) + find_feats(directory)]
-    return (c.SPEAKER_LEVEL == 1 and all(Path(directory).resolve() in OWN_FOLDERS for directory in directories)
+    return (c.SPEAKER_LEVEL == 1 and all(map(is_own, directories))
             and all(speaker_of(filename) in demo_names for filename in files))
 
 
@@ -453,20 +458,20 @@ def is_complete(feat_dir):
     return len(find_feats(feat_dir)) > 0 and not (Path(feat_dir) / MARKER).exists()
 
 
-def provide_train_features():
-    """Fill TRAIN_FEAT_DIR with demo voices if it is the project's own, has no feature files, and no wavs wait."""
-    if is_complete(c.TRAIN_FEAT_DIR) or find_wavs(c.TRAIN_WAV_DIR) or not may_fill(c.TRAIN_FEAT_DIR):
+def provide_train_features(train_dir=c.TRAIN_FEAT_DIR):
+    """Fill train_dir with demo voices if it is the project's own and empty, and no recordings wait to be converted."""
+    if is_complete(train_dir) or find_wavs(c.TRAIN_WAV_DIR) or not may_fill(train_dir):
         return
-    print('Making %d synthetic demo voices: %s has no feature files' % (N_TRAIN_VOICES, c.TRAIN_FEAT_DIR), flush=True)
-    make_train_features(c.TRAIN_FEAT_DIR)
+    print('Making %d synthetic demo voices: %s has no feature files' % (N_TRAIN_VOICES, train_dir), flush=True)
+    make_train_features(train_dir)
 
 
-def provide_test_features():
-    """Fill TEST_WAV_DIR and TEST_FEAT_DIR with demo voices if they are the project's own and have no feature files."""
-    if is_complete(c.TEST_FEAT_DIR) or not may_fill(c.TEST_WAV_DIR, c.TEST_FEAT_DIR):
+def provide_test_features(test_dir=c.TEST_FEAT_DIR):
+    """Fill TEST_WAV_DIR and test_dir with demo voices if they are the project's own and hold nothing else."""
+    if is_complete(test_dir) or not may_fill(c.TEST_WAV_DIR, test_dir):
         return
-    print('Making %d synthetic demo voices: %s has no feature files' % (N_TEST_VOICES, c.TEST_FEAT_DIR), flush=True)
-    make_test_features(c.TEST_WAV_DIR, c.TEST_FEAT_DIR)
+    print('Making %d synthetic demo voices: %s has no feature files' % (N_TEST_VOICES, test_dir), flush=True)
+    make_test_features(c.TEST_WAV_DIR, test_dir)
 
 
 def main():

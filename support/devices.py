@@ -1,32 +1,30 @@
-"""GPU or CPU, bfloat16 or float32, one process or several (torchrun)."""
+"""GPU or CPU, bfloat16 or float32, one process or several.
+
+torchrun starts several processes. Each trains on its share of every batch, and they exchange the gradients. Every
+function here does nothing if there is only one process.
+"""
 import functools
-import importlib.util
 import os
-import shutil
 import sys
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler, SequentialSampler
 from tqdm import tqdm
 
 from support.messages import LabError
 
 
-def get_device(use_cuda):
-    """The torch.device to run on: the GPU if it is wanted and there is one."""
+def get_device(use_cuda, *, say_so=False):
+    """The torch.device to run on: the GPU if it is wanted and there is one. say_so: print a line if there is none."""
+    if say_so and use_cuda and not torch.cuda.is_available():
+        print('No GPU found: running on the CPU')
     return torch.device('cuda' if use_cuda and torch.cuda.is_available() else 'cpu')
 
 
-def print_device(use_cuda):
-    """Say so in one line where a GPU is wanted and there is none."""
-    if use_cuda and not torch.cuda.is_available():
-        print('No GPU found: running on the CPU')
-
-
 def has_bfloat16(device):
-    """Whether the hardware multiplies bfloat16 numbers itself: the GPU, or a CPU with AMX or AVX512-BF16."""
+    """Whether the hardware itself multiplies bfloat16 numbers: the GPU, or a CPU with AMX or AVX512-BF16."""
     if device.type == 'cuda':
         return torch.cuda.is_bf16_supported(including_emulation=False)
     abilities = torch.cpu.get_capabilities()
@@ -34,24 +32,16 @@ def has_bfloat16(device):
 
 
 def mixed_precision(device):
-    """Context in which a network computes in bfloat16 where that is faster, and in float32 elsewhere."""
+    """Context in which a network computes in bfloat16 if the hardware can, because that is faster."""
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
 
-def has_compiler(device):
-    """Whether torch.compile finds what it needs: a C++ compiler for the CPU, Triton for a GPU."""
-    if device.type == 'cuda':
-        return importlib.util.find_spec('triton') is not None
-    return shutil.which(os.environ.get('CXX', 'cl' if os.name == 'nt' else 'g++')) is not None
-
+# ------------------------------------------------------------------------------------------------- processes
 
 def join_processes(use_cuda):
-    """Become one of the processes that torchrun started: (rank, number of processes); (0, 1) without torchrun.
-
-    On GPUs, each process takes one. Only the one of rank 0 prints. Raises LabError where there are too few GPUs.
-    """
+    """Become one of the processes that torchrun started. On GPUs, each process takes one. Only the first one prints."""
     if not dist.is_torchelastic_launched():
-        return 0, 1
+        return
     if get_device(use_cuda).type == 'cuda':
         local_rank, n_gpus = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
         if local_rank >= n_gpus:
@@ -60,38 +50,84 @@ def join_processes(use_cuda):
         dist.init_process_group('nccl', device_id=torch.device('cuda', local_rank))
     else:
         dist.init_process_group('gloo')
-    if dist.get_rank() > 0:
+    if rank() > 0:
         sys.stdout = open(os.devnull, 'w')
-        tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)  # as tqdm's documentation has it
-    return dist.get_rank(), dist.get_world_size()
+        tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)  # as tqdm's documentation says
 
 
-def network_to_train(model, device, use_compile, sync_batchnorm):
-    """What runs in training, around the parameters of model: itself, compiled, one process's part of a group."""
-    network = model
-    if dist.is_initialized():
-        if sync_batchnorm and device.type != 'cuda':
-            raise LabError('sync_batchnorm = True: PyTorch synchronises BatchNorm on GPUs only. Set it to False.')
-        network = DistributedDataParallel(nn.SyncBatchNorm.convert_sync_batchnorm(model) if sync_batchnorm else model)
-    if use_compile and not has_compiler(device):
-        print('No compiler found: training without torch.compile')
-    return torch.compile(network) if use_compile and has_compiler(device) else network
+def rank():
+    """The number of this process: 0 for the first one, and if there is only one."""
+    return dist.get_rank() if dist.is_initialized() else 0
 
 
-def weight_of_share(n_samples, device):
-    """What the loss of this process's share of a batch counts for: 1, unless another process has a larger share.
+def first_process_first(function, *arguments):
+    """Call a function in the first process, and after that in the others."""
+    if rank() > 0:
+        dist.barrier()
+    function(*arguments)
+    if dist.is_initialized() and rank() == 0:
+        dist.barrier()
 
-    DistributedDataParallel averages the gradients of the processes as if their shares were equally large.
+
+def share_loaders(train_loader, valid_loader, seed):
+    """Loaders like these two for the share of this process. The batches of all processes make one batch together.
+
+    Whole validation batches are shared, because padding depends on the batch. Raises LabError for too small a batch.
     """
     if not dist.is_initialized():
-        return 1
-    n_all = torch.full((), float(n_samples), device=device)
-    dist.all_reduce(n_all)
-    return n_samples * dist.get_world_size() / n_all
+        return train_loader, valid_loader
+    dataset, n_processes = train_loader.dataset, dist.get_world_size()
+    batch_size = train_loader.batch_size // n_processes
+    if batch_size < 2:
+        raise LabError('batch_size = %d for %d processes: BatchNorm needs at least 2 utterances in each.\nRaise '
+                       'batch_size, or start fewer processes.' % (train_loader.batch_size, n_processes))
+    sampler = NewOrderEachEpoch(dataset, shuffle=isinstance(train_loader.sampler, RandomSampler), seed=seed)
+    batches = list(BatchSampler(SequentialSampler(valid_loader.dataset), valid_loader.batch_size, drop_last=False))
+    options = {'num_workers': train_loader.num_workers, 'pin_memory': train_loader.pin_memory}
+    torch.manual_seed(seed + rank())  # other random windows in each process
+    return (DataLoader(dataset, batch_size, sampler=sampler, drop_last=len(sampler) % batch_size == 1, **options),
+            DataLoader(valid_loader.dataset, batch_sampler=batches[rank()::n_processes],
+                       collate_fn=valid_loader.collate_fn, **options))
+
+
+class NewOrderEachEpoch(DistributedSampler):
+    """A DistributedSampler that needs nobody to tell it the number of the epoch."""
+
+    def __iter__(self):
+        self.set_epoch(self.epoch + 1)
+        return super().__iter__()
+
+
+def network_to_train(model):
+    """The network to train around the parameters of a model: the model itself, or one that exchanges gradients."""
+    return DistributedDataParallel(model) if dist.is_initialized() else model
 
 
 def follow_first_process(model):
-    """Give every process the BatchNorm statistics, or the centres of a loss, of the first, which saves them."""
+    """Give every process the BatchNorm statistics of the first one, because that one is saved."""
     if dist.is_initialized():
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)
+
+
+def average_over_processes(meter):
+    """The average of an AverageMeter over what all processes have seen."""
+    if not dist.is_initialized():
+        return meter.avg
+    total = torch.stack([torch.as_tensor(meter.sum, dtype=torch.float64),
+                         torch.as_tensor(meter.count, dtype=torch.float64, device=torch.as_tensor(meter.sum).device)])
+    dist.all_reduce(total)
+    return (total[0] / total[1]).item()
+
+
+def leave_processes():
+    """End the group. Only the first process goes on.
+
+    The others end without Python's own clean-up, because a thread of PyTorch that still holds shared numbers can abort
+    it ("terminate called without an active exception").
+    """
+    if dist.is_initialized():
+        number = rank()
+        dist.destroy_process_group()
+        if number > 0:
+            os._exit(0)

@@ -1,6 +1,9 @@
-"""What a person at the keyboard sees: errors in one or two lines, the progress of long work."""
+"""What a person at the keyboard sees: settings on the command line, errors in one or two lines, progress bars."""
+import ast
+import inspect
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -11,26 +14,90 @@ from tqdm import tqdm
 
 
 class LabError(Exception):
-    """Something the person at the keyboard can mend: the message says what is wrong, where, and what to do next."""
+    """A mistake that the person at the keyboard can correct. The message says what is wrong, where, and what to do."""
 
 
 def in_one_line(error):
-    """The message of an exception, short enough to stand inside another."""
+    """The message of an exception, short enough to be a part of another message."""
     return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
 def run_script(main):
-    """Call main(); a mistake of the user ends in one or two lines on stderr and exit code 1, never in a traceback."""
+    """Call main() with the settings of the command line. A user's mistake ends in one or two lines and exit code 1."""
     try:
-        main()
+        if {'-h', '--help'} & set(sys.argv[1:]):
+            print(describe_settings(main))
+        else:
+            main(**read_command_line(main, sys.argv[1:]))
     except (LabError, OSError) as error:
         sys.exit('Error: %s' % error)
     except KeyboardInterrupt:
         sys.exit('Stopped by Ctrl-C.')
 
 
+def read_command_line(main, arguments):
+    """Settings of main() from arguments such as '--n_epochs=4': dict name -> value.
+
+    A value is a Python literal (4, 0.1, None, [1, 2]); a bare word is a string. A setting that is a string by default
+    takes its value as it stands, so --test_speaker=7021 needs no quotes. Raises LabError for an unknown name.
+    """
+    defaults = {name: parameter.default for name, parameter in inspect.signature(main).parameters.items()}
+    settings = {}
+    for argument in arguments:
+        name, equals, text = argument.removeprefix('--').partition('=')
+        if not argument.startswith('--') or not equals:
+            raise LabError('%s: write a setting as --name=value, for example --%s. All settings: --help'
+                           % (argument, '%s=%s' % next(iter(defaults.items()))))
+        if name not in defaults:
+            raise LabError('unknown setting: %s. Choose one of %s.' % (name, ', '.join(defaults)))
+        settings[name] = read_value(text, isinstance(defaults[name], str))
+    return settings
+
+
+def read_value(text, is_text):
+    """The value that `text` stands for. is_text: the setting is a string, so numbers are names, too."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+    return text if is_text and isinstance(value, (int, float)) else value
+
+
+def describe_settings(main):
+    """The settings of main() with their defaults, and their comments as they stand in the source."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(main).parameters.items()}
+    lines = inspect.getsource(main).split('):\n')[0].splitlines()[1:]
+    shown = [inspect.getmodule(main).__doc__.strip(), '']
+    for line in lines:
+        heading, setting = re.fullmatch(r' *# (.*)', line), re.fullmatch(r' *(\w+)=.*?,  # (.*)', line)
+        if heading:
+            shown.append('\n%s (--name=value)' % heading.group(1))
+        elif setting:
+            name, comment = setting.groups()
+            shown.append('  --%-40s %s' % ('%s=%s' % (name, defaults[name]), comment))
+    return '\n'.join(shown)
+
+
+def in_parallel(function, tasks, description):
+    """[function(task) for task in tasks], on all cores, with a progress bar if a person is watching."""
+    with ProcessPoolExecutor(initializer=begin_worker) as pool:
+        try:
+            # A worker that is just starting would answer Ctrl-C with a traceback, so it inherits that it is ignored
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            pool.submit(os.getpid)
+            signal.signal(signal.SIGINT, handler)
+            results = pool.map(function, tasks, chunksize=4)
+            return list(tqdm(results, total=len(tasks), desc=description, disable=None))
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+        except BrokenProcessPool as error:
+            raise LabError('Another program ended a part of the work, perhaps because the memory was full.\n'
+                           'Close other programs, or split long recordings, and run this again.') from error
+
+
 def begin_worker():
-    """Leave Ctrl-C to the process that started this one, and do not outlive it if it is killed."""
+    """Leave Ctrl-C to the process that started this one, and end when that process is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
 
@@ -38,21 +105,3 @@ def begin_worker():
 def end_with_parent():
     multiprocessing.parent_process().join()
     os._exit(1)
-
-
-def in_parallel(function, tasks, description):
-    """[function(task) for task in tasks], on all cores, with a progress bar when a person is watching."""
-    with ProcessPoolExecutor(initializer=begin_worker) as pool:
-        try:
-            # A process that is just starting would answer Ctrl-C with a traceback; they inherit that it is ignored
-            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            pool.submit(os.getpid)
-            signal.signal(signal.SIGINT, handler)
-            results = pool.map(function, tasks, chunksize=4)
-            return list(tqdm(results, total=len(tasks), desc=description, disable=None))
-        except KeyboardInterrupt:  # Ctrl-C reaches this process alone, which drops what has not been started
-            pool.shutdown(cancel_futures=True)
-            raise
-        except BrokenProcessPool as error:
-            raise LabError('A process that did a part of the work was ended from outside, perhaps for lack of memory.\n'
-                           'Close other programs, or split long recordings, and run this again.') from error

@@ -1,6 +1,6 @@
-"""What several tests need: the lab's modules on the path, a lab of six voices, short ways to make files."""
+"""What several tests share: the lab's modules on the path, a lab of six voices, short ways to make files."""
 import contextlib
-import re
+import functools
 import sys
 from pathlib import Path
 
@@ -16,32 +16,12 @@ import DB_wav_reader  # noqa: E402
 from support import checks, demo_voices, messages  # noqa: E402
 from subset import link_subset  # noqa: E402
 
-
-def changed_source(script, replacements):
-    """The source of a script in which a student has changed some lines, each of them found once."""
-    source = (PROJECT / script).read_text()
-    for old, new in replacements:
-        assert source.count(old) == 1, old
-        source = source.replace(old, new)
-    return source
-
-
-def lines_of_main(script, values):
-    """The replacements that give settings in main() of a script other values: {name: value}."""
-    source = (PROJECT / script).read_text()
-    return [(re.search(r'^    %s = .*$' % name, source, re.MULTILINE).group(), '    %s = %r' % (name, value))
-            for name, value in values.items()]
-
-
-def run_copy(script, replacements):
-    """main() of a copy of a script in which a student has changed some lines."""
-    namespace = {'__name__': 'a copy', '__file__': str(PROJECT / script)}
-    exec(compile(changed_source(script, replacements), str(PROJECT / script), 'exec'), namespace)
-    namespace['main']()
+SIX = [demo_voices.draw_voice(0, index).name for index in range(242, 248)]  # the first is the default of the scripts
+SIX_EPOCHS = 8
 
 
 class FirstFrame(torch.nn.Module):
-    """In place of a network: the embedding of a feature map is its first two filters in the first frame."""
+    """Stands for a network: the embedding of a feature map is its first two filters in the first frame."""
 
     def __init__(self):
         super().__init__()
@@ -60,11 +40,12 @@ def lab(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def stopped_with(capsys):
-    """Calls a script's main() as the command line does, and returns its one or two lines of error."""
-    def run(main):
+def stopped_with(monkeypatch):
+    """Calls main(**settings) as the command line does, and returns its one or two lines of error."""
+    def run(main, **settings):
+        monkeypatch.setattr(sys, 'argv', ['script'])
         with pytest.raises(SystemExit) as stop:
-            messages.run_script(main)
+            messages.run_script(functools.partial(main, **settings))
         message = str(stop.value.code)  # a string: Python prints it to stderr and exits with code 1
         assert message.startswith('Error: ') and 'Traceback' not in message
         assert 1 <= len(message.splitlines()) <= 2, message
@@ -74,7 +55,7 @@ def stopped_with(capsys):
 
 @pytest.fixture
 def write_feat():
-    """Writes a feature file of random numbers, after the recipe's format; returns its name."""
+    """Writes a feature file of random numbers in the format of the recipe; returns its name."""
     def write(filename, n_frames=200, label=None, seed=0):
         feature = np.random.default_rng(seed).normal(size=(n_frames, checks.feature_size()))
         DB_wav_reader.write_feature(filename, feature, label or Path(filename).parent.name)
@@ -84,7 +65,7 @@ def write_feat():
 
 @pytest.fixture
 def write_vector(lab):
-    """Writes a feature file whose embedding under FirstFrame points to (x, y)."""
+    """Writes a feature file whose embedding under FirstFrame points to (x, y); returns its name."""
     def write(filename, x, y):
         feature = np.zeros((200, 40))
         feature[:, 0], feature[:, 1] = x, y
@@ -106,9 +87,8 @@ def six_voices(tmp_path_factory):
     folder = tmp_path_factory.mktemp('six voices')
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        first = demo_voices.N_TRAIN_VOICES + 2
-        demo_voices.make_train_features(c.TRAIN_FEAT_DIR, first=first, n_voices=6, n_utterances=70)
-        demo_voices.make_test_features(c.TEST_WAV_DIR, c.TEST_FEAT_DIR, first=first, n_voices=6)
+        demo_voices.make_train_features(c.TRAIN_FEAT_DIR, first=242, n_voices=6, n_utterances=20)
+        demo_voices.make_test_features(c.TEST_WAV_DIR, c.TEST_FEAT_DIR, first=242, n_voices=6)
         with open('train.log', 'w') as log, contextlib.redirect_stdout(log):
-            train.main()
+            train.main(n_epochs=SIX_EPOCHS, scheduler_type='onecycle', lr=0.05, batch_size=16)
     return folder
