@@ -2,9 +2,9 @@
 
     python DB_wav_reader.py
 
-Reads every recording in TRAIN_WAV_DIR and TEST_WAV_DIR (configure.py). Writes DIR/<speaker>/<utterance>.p in
-TRAIN_FEAT_DIR and TEST_FEAT_DIR, if it is missing or older than its recording. Ten minutes of audio take two seconds on
-one core.
+Reads every recording in TRAIN_WAV_DIR and TEST_WAV_DIR (configure.py). For each one, it writes a feature file
+<speaker>/<utterance>.p in TRAIN_FEAT_DIR or TEST_FEAT_DIR, unless a newer one exists. Ten minutes of audio take two
+seconds on one core.
 """
 import os
 import sys
@@ -17,11 +17,12 @@ from python_speech_features import delta, fbank, lifter
 from scipy.fft import dct
 
 import configure as c
-from support.checks import PUBLISHED_SETTINGS, check_length, feature_settings
+from support.checks import CONVERT_RULES, PUBLISHED_SETTINGS, check_length, check_settings, feature_settings
+from support.checks import n_cepstrum
 from support.messages import LabError, in_parallel, run_script
-from support.recordings import bandwidth_of, diagnose, is_recording, is_wav, prepare_speech, read_recording
-from support.recordings import to_mono_at_rate
-from support.safe_files import read_pickles, write_pickles
+from support.recordings import MOST_NAMED, bandwidth_of, diagnose, is_of_recording, is_recording, is_wav
+from support.recordings import prepare_speech, read_recording, to_mono_at_rate
+from support.safe_files import write_pickles
 
 DELTA_FRAMES = 1  # differences are taken between the frame before and the frame after
 SCALE_FLOOR = 2e-12  # added to a standard deviation, because a row may be constant
@@ -29,7 +30,8 @@ SCALE_FLOOR = 2e-12  # added to a standard deviation, because a row may be const
 
 def find_files(directory):
     """Sorted list of the files anywhere below `directory`, with / between folders on Windows, too."""
-    return [name.replace('\\', '/') for name in sorted(glob('%s/**/*.*' % escape(str(directory)), recursive=True))]
+    names = glob(os.path.join(escape(str(directory)), '**', '*.*'), recursive=True)
+    return sorted(name.replace('\\', '/') for name in names)
 
 
 def find_feats(directory):
@@ -88,7 +90,8 @@ def read_feats_structure(directory):
 def read_feats_and_wavs(directory):
     """DataFrame (filename, speaker_id, dataset_id) of the feature files and the recordings below `directory`."""
     return make_DB(sorted(find_feats(directory) + find_wavs(directory)), directory,
-                   'Each speaker needs a folder there with\nenroll.wav and test.wav, or with enroll.p and test.p.')
+                   'Put enroll.wav and test.wav into\n%s/<speaker>/. If they are in %s, run python DB_wav_reader.py.'
+                   % (directory, c.TEST_WAV_DIR))
 
 
 def split_enroll_and_test(dataroot_dir):
@@ -101,7 +104,11 @@ def split_enroll_and_test(dataroot_dir):
 
 
 def test_files_of(test_speaker, test_DB):
-    """List of the test files of a speaker; or [test_speaker], if it is the name of a recording or a feature file."""
+    """List of the test files of a speaker, or of 'all'; or [test_speaker], if that is the name of a file."""
+    if test_DB.empty:
+        raise LabError('There is no test file. Each speaker needs test.wav or test.p beside the enrolment file.')
+    if test_speaker == 'all':
+        return list(test_DB['filename'])
     if is_recording(test_speaker) or test_speaker.endswith('.p'):
         if not os.path.isfile(test_speaker):
             raise LabError('test_speaker = %r: there is no such file.' % test_speaker)
@@ -109,7 +116,7 @@ def test_files_of(test_speaker, test_DB):
     filenames = list(test_DB['filename'][test_DB['speaker_id'] == test_speaker])
     if not filenames:
         raise LabError('There is no test file of test_speaker = %r. Choose one of %s, or the name of a wav file.'
-                       % (test_speaker, ', '.join(sorted(set(test_DB['speaker_id']))) or 'nobody'))
+                       % (test_speaker, ', '.join(sorted(set(test_DB['speaker_id'])))))
     return filenames
 
 
@@ -128,8 +135,11 @@ def extract_features(audio):
 
 
 def log_filterbank(audio):
-    """Mel filterbank energies of mono audio (n_samples,), with a floor, in 20*log10: (n_frames, FILTER_BANK)."""
-    if audio.ndim != 1 or audio.dtype.kind != 'f':  # the library would take it without a word, and be wrong
+    """Mel filterbank energies of mono audio (n_samples,), with a floor, in 20*log10: (n_frames, FILTER_BANK).
+
+    An hour of audio needs 6 GB of memory, so split long recordings.
+    """
+    if audio.ndim != 1 or audio.dtype.kind != 'f':  # the library accepts other input, but the features are wrong
         raise ValueError('audio must be one channel of floats in [-1, 1]; read_audio returns that')
     energies, _ = fbank(audio, c.SAMPLE_RATE, c.WIN_LENGTH, c.WIN_STEP, c.FILTER_BANK)
     return 20 * np.log10(np.maximum(energies, c.ENERGY_FLOOR))
@@ -140,11 +150,11 @@ def finish_features(log_energies):
     feature = log_energies if c.USE_LOGSCALE else 10 ** (log_energies / 20)
     if c.USE_MFCC:
         natural = log_energies * np.log(10) / 20  # a cepstrum is made of natural logarithms
-        feature = lifter(dct(natural, type=2, axis=1, norm='ortho')[:, :c.N_CEPSTRUM])
+        feature = lifter(dct(natural, type=2, axis=1, norm='ortho')[:, :n_cepstrum()])  # (n_frames, N_CEPSTRUM)
     if c.USE_DELTA:
         first = delta(feature, DELTA_FRAMES)
-        feature = np.hstack([feature, first, delta(first, DELTA_FRAMES)])
-    feature = feature - feature.mean(axis=0)
+        feature = np.hstack([feature, first, delta(first, DELTA_FRAMES)])  # three times as many columns
+    feature = feature - feature.mean(axis=0)  # the mean of each column over time
     return feature / (feature.std(axis=0) + SCALE_FLOOR) if c.USE_SCALE else feature
 
 
@@ -193,7 +203,7 @@ def convert_wavs(wav_dir, feat_dir):
     tasks, n_up_to_date, left_alone = [], 0, []
     for wav_file in read_DB_structure(wav_dir)['filename']:
         feat_file = Path(feat_dir) / Path(wav_file).relative_to(wav_dir).with_suffix('.p')
-        if feat_file.exists() and 'recording' not in read_pickles(feat_file)[0]:
+        if feat_file.exists() and not is_of_recording(feat_file):
             left_alone.append(str(feat_file))
         elif feat_file.exists() and feat_file.stat().st_mtime >= os.path.getmtime(wav_file):
             n_up_to_date += 1
@@ -204,7 +214,8 @@ def convert_wavs(wav_dir, feat_dir):
     print('%s -> %s: %d converted, %d up to date, %d skipped'
           % (wav_dir, feat_dir, len(results) - len(errors), n_up_to_date, len(errors)))
     if left_alone:
-        print('%d feature files are not by this script and stay: %s' % (len(left_alone), ', '.join(left_alone)))
+        print('%d feature files were not made from a recording by this version, and stay. To make them again, delete '
+              'them: %s' % (len(left_alone), ', '.join(left_alone[:MOST_NAMED])))
     for note, error in results:
         if error is not None:
             print('Skipped %s' % error, file=sys.stderr)
@@ -220,6 +231,7 @@ def main(
         test_wav_dir=c.TEST_WAV_DIR,  # recordings to enrol and test: DIR/<speaker>/enroll.wav and test.wav
         test_feat_dir=c.TEST_FEAT_DIR,  # where their features go
 ):
+    check_settings(locals(), CONVERT_RULES)
     folders = [(train_wav_dir, train_feat_dir), (test_wav_dir, test_feat_dir)]
     folders = [(wav_dir, feat_dir) for wav_dir, feat_dir in folders if find_wavs(wav_dir)]
     if not folders:

@@ -1,9 +1,10 @@
-"""From a feature file to a batch, in three hops: read_MFB, DvectorDataset, collate_fn_feat_padded.
+"""From a feature file to a batch, in three steps.
 
-    read_MFB          file -> feature (n_frames, 40), label
-    DvectorDataset    index -> feature (1, 40, n_frames) as a tensor, number of the speaker
-    collate           list of those -> features (batch, 1, 40, n_frames), labels (batch,)
+    read_MFB                  file -> feature (n_frames, 40), label
+    DvectorDataset            index -> feature (1, 40, n_frames) as a tensor, index of the speaker
+    collate_fn_feat_padded    list of those -> features (batch, 1, 40, n_frames), labels (batch,): for validation
 """
+import math
 import os
 
 import numpy as np
@@ -45,9 +46,9 @@ class TruncatedInputfromMFB:
 
     def __call__(self, frames_features):
         if len(frames_features) < c.NUM_WIN_SIZE:
-            n_repeats = -(-c.NUM_WIN_SIZE // len(frames_features))  # rounded up
+            n_repeats = math.ceil(c.NUM_WIN_SIZE / len(frames_features))
             frames_features = np.tile(frames_features, (n_repeats, 1))
-        # The random numbers are torch's, not numpy's: one seed is enough, and workers of a DataLoader differ
+        # torch's random numbers, because train.py sets their seed. numpy's would be the same in all workers
         start = int(torch.randint(len(frames_features) - c.NUM_WIN_SIZE + 1, ()))
         return frames_features[None, start:start + c.NUM_WIN_SIZE]
 
@@ -74,16 +75,16 @@ class ToTensorTestInput:
 
 
 class DvectorDataset(Dataset):
-    """The utterances of a DataFrame (filename, speaker_id): (feature tensor, number of the speaker).
+    """The utterances of a DataFrame (filename, speaker_id): (feature tensor, index of the speaker).
 
-    loader: file -> (feature, label); transforms: called one after another on a feature; spk_to_idx: speaker -> number.
-    Every file is read and checked once, so that a bad one is found before the first epoch. If the features need more
-    than cache_gb (10^9 bytes) of memory, each is read again when needed. Raises LabError for a file of no use.
+    loader: file -> (feature, label); transforms: called one after another on a feature; spk_to_idx: speaker -> index.
+    Every file is read once, so that a bad one is found before the first epoch: LabError. If the features need more than
+    cache_gb (10^9 bytes) of memory, each is read again when it is needed.
     """
 
     def __init__(self, DB, loader, transforms, spk_to_idx, *, cache_gb=4.0):
         self.filenames, self.loader, self.transforms = list(DB['filename']), loader, transforms
-        self.n_speakers = self.n_classes = len(spk_to_idx)
+        self.n_speakers = self.n_classes = len(spk_to_idx)  # an AugmentedDataset has more classes
         file_bytes = sum(os.path.getsize(filename) for filename in self.filenames)
         self.in_memory = file_bytes / 2 <= cache_gb * 1e9  # files hold float64, the memory float32
         self.features, self.labels = [], []
@@ -116,5 +117,5 @@ def collate_fn_feat_padded(batch):
     batch: list of (feature (1, n_dims, n_frames), label). Returns (batch, 1, n_dims, longest) and (batch,) tensors.
     """
     longest = max(feature.shape[2] for feature, _ in batch)
-    padded = [feature.repeat(1, 1, -(-longest // feature.shape[2]))[:, :, :longest] for feature, _ in batch]
+    padded = [feature.repeat(1, 1, math.ceil(longest / feature.shape[2]))[:, :, :longest] for feature, _ in batch]
     return torch.stack(padded), torch.tensor([label for _, label in batch])

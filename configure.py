@@ -1,17 +1,17 @@
 """Settings that every script shares: where the data lies, and what a feature is.
 
 Paths are relative to the folder in which you run the scripts. The settings of one script (learning rate, threshold,
-...) are the arguments of its main(). Features made with other values are refused, with both values named.
+...) are the arguments of its main(). A feature file made with other values is refused. The message shows both values.
 """
 
 # Recordings: DIR/<speaker>/<utterance>.wav
 TRAIN_WAV_DIR = 'train_wavs'  # your own training recordings, if you have any
 TEST_WAV_DIR = 'test_wavs'  # DIR/<speaker>/enroll.wav and DIR/<speaker>/test.wav
-SPEAKER_LEVEL = 1  # folders from a file up to its speaker; 2 for <speaker>/<video>/<utterance>.wav (VoxCeleb)
+SPEAKER_LEVEL = 1  # 1: the folder of a file is its speaker; 2: the folder above that (<speaker>/<video>/x.wav)
 
 # Features: DIR/<speaker>/<utterance>.p. Other features need another folder, such as feat_mfcc
 TRAIN_FEAT_DIR = 'feat_logfbank_nfilt40/train'
-TEST_FEAT_DIR = 'feat_logfbank_nfilt40/test'  # it may hold recordings, too
+TEST_FEAT_DIR = 'feat_logfbank_nfilt40/test'  # recordings (wav) may be in it, too
 
 # How a feature is made (DB_wav_reader.py)
 SAMPLE_RATE = 16000  # Hz; recordings of another rate are resampled
@@ -19,7 +19,7 @@ WIN_LENGTH = 0.025  # seconds of one analysis window
 WIN_STEP = 0.01  # seconds from one window to the next: 100 frames a second
 FILTER_BANK = 40  # number of mel filters between 0 Hz and SAMPLE_RATE / 2; try 23, 64
 ENERGY_FLOOR = 1e-5  # smaller filter energies are raised to this: -100 in units of 20*log10
-LEVEL_DBFS = -44  # dB: the speech in a recording is brought to this level; None: leave the level as it is
+LEVEL_DBFS = -44  # dBFS (0 is full scale): speech in a recording is brought to this level; None: leave it as it is
 USE_LOGSCALE = True  # 20*log10 of the energies; False: the energies themselves
 USE_MFCC = False  # mel cepstrum (MFCC) instead of the filterbank
 N_CEPSTRUM = 20  # with USE_MFCC: the number of coefficients, at most FILTER_BANK; try 13, 40
@@ -27,6 +27,6 @@ USE_DELTA = False  # add the first and second differences between frames: three 
 USE_SCALE = False  # divide each row by its standard deviation over the utterance
 
 # What the network sees (SR_Dataset.py)
-TRIM_SECONDS = 0.5  # dropped at both ends of every utterance, because it is silence
-MIN_FRAMES = 40  # an utterance must be longer than this after trimming
+TRIM_SECONDS = 0.5  # seconds dropped at both ends of every utterance, because they are silent
+MIN_FRAMES = 40  # frames (0.4 s): an utterance must be longer than this after trimming
 NUM_WIN_SIZE = 100  # frames of one training sample: 1 second

@@ -1,6 +1,7 @@
 """Enrol the speakers: one averaged d-vector for each.
 
-    python enroll.py --cp_num=etri240        # every setting of main() can be named; this is the model that ships
+    python enroll.py
+    python enroll.py --cp_num=etri240        # with the trained model that comes with the project
 
 Reads TEST_FEAT_DIR/<speaker>/enroll*.p or enroll*.wav (configure.py) and a checkpoint of train.py. Makes demo voices if
 there are none. Writes embeddings.p and pictures of who sounds like whom into enroll_embeddings. Takes ten seconds.
@@ -55,8 +56,8 @@ def main(
         # Settings of the slides
         use_cuda=True,  # use a GPU if there is one; False: the CPU in any case
         log_dir='model_saved',  # where the checkpoints are saved
-        embedding_size=128,  # length of a d-vector; None: what the checkpoint says
-        cp_num=24,  # which checkpoint? 'best': the lowest validation loss; 'etri240': the model that ships
+        embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
+        cp_num=24,  # which checkpoint? 'best': lowest validation loss; 'etri240': the trained model of the project
         n_classes=None,  # how many speakers in the training data? None: what the checkpoint says
         test_frames=200,  # the utterance is cut into segments of so many frames (10 ms); None: not cut
         embedding_dir='enroll_embeddings',  # where to save the embeddings

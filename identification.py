@@ -1,7 +1,7 @@
 """Who is speaking? The enrolled speaker whose d-vector is nearest to that of the test utterance.
 
     python identification.py
-    python identification.py --cp_num=etri240 --test_speaker=me      # every setting of main() can be named
+    python identification.py --test_speaker=241F9241       # every setting of main() can be named
 
 Reads TEST_FEAT_DIR/<speaker>/test*.p or test*.wav (configure.py), a checkpoint of train.py and the enrolment of
 enroll.py. Prints the answer and every score. With --test_speaker=all it prints precision and recall of everybody, and
@@ -13,11 +13,10 @@ import configure as c
 from DB_wav_reader import speaker_of, split_enroll_and_test, test_files_of
 from deep_dive.all_trials import identify_all
 from deep_dive.backends import BACKENDS, create_backend
-from model import get_embeddings, load_enroll_embeddings, load_model, read_enrolment
+from model import check_recordings, get_embeddings, load_enroll_embeddings, load_model
 from support.checks import IDENTIFICATION_RULES, check_enrolled, check_settings
 from support.demo_voices import provide_test_features
 from support.messages import run_script
-from support.recordings import compare_origins
 
 
 def perform_identification(use_cuda, model, embeddings, test_filename, test_frames, spk_list, *, thres=None,
@@ -25,14 +24,15 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
     """Print who of spk_list speaks in test_filename, and the cosine similarity of each. Returns the best speaker.
 
     embeddings: dict speaker -> (1, embedding_size). thres: if no score is above it, the answer is 'unknown'; None: the
-    nearest speaker is always the answer. project: as from create_backend. Raises LabError for a speaker who is not
+    nearest speaker is always the answer. project: changes d-vectors before
+    they are compared (deep_dive/backends.py). Raises LabError for a speaker who is not
     enrolled.
     """
     check_enrolled(spk_list, embeddings)
     test_embedding = get_embeddings(use_cuda, test_filename, model, test_frames)  # (1, embedding_size)
 
     # Score every speaker
-    project = project or (lambda embedding: embedding)  # nothing, as in the slides
+    project = project or (lambda embedding: embedding)  # the slides compare d-vectors unchanged
     scores = {}
     for spk in spk_list:
         enroll_embedding = F.normalize(embeddings[spk])  # (1, embedding_size)
@@ -42,11 +42,11 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
     ranking = sorted(spk_list, key=scores.get, reverse=True)
     best_spk = ranking[0] if thres is None or scores[ranking[0]] > thres else 'unknown'
 
-    # 'unknown' is right for a stranger
+    # With a threshold, 'unknown' is the right answer for a speaker who is not in spk_list
     true_spk = speaker_of(test_filename)
-    is_right = best_spk == (true_spk if true_spk in spk_list or thres is None else 'unknown')
+    right_answer = true_spk if true_spk in spk_list or thres is None else 'unknown'
     print('\n=== Speaker identification ===')
-    print('True speaker : %s\nPredicted speaker : %s\nResult : %s\n' % (true_spk, best_spk, is_right))
+    print('True speaker : %s\nPredicted speaker : %s\nResult : %s\n' % (true_spk, best_spk, best_spk == right_answer))
     for spk in ranking:
         print('%s : %0.4f' % (spk, scores[spk]))
     if thres is not None and len(ranking) > 1:
@@ -60,7 +60,7 @@ def main(
         embedding_dir='enroll_embeddings',  # where the embeddings are saved
         test_dir=c.TEST_FEAT_DIR,  # where the test files are
         use_cuda=True,  # use a GPU if there is one; False: the CPU in any case
-        embedding_size=128,  # length of a d-vector; None: what the checkpoint says
+        embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
         cp_num=24,  # which checkpoint? The one that enroll.py used
         n_classes=None,  # how many speakers in the training data? None: what the checkpoint says
         test_frames=100,  # the utterance is cut into segments of so many frames (10 ms); None: not cut
@@ -88,10 +88,8 @@ def main(
     check_enrolled(spk_list, embeddings)
 
     # Find the test files. They must have been recorded like the enrolment
-    test_paths = list(test_DB['filename']) if test_speaker == 'all' else test_files_of(test_speaker, test_DB)
-    recordings = read_enrolment(embedding_dir)[1]['recordings']
-    for test_path in test_paths:
-        compare_origins({spk: recordings[spk] for spk in spk_list}, test_path)
+    test_paths = test_files_of(test_speaker, test_DB)
+    check_recordings(embedding_dir, spk_list, test_paths)
 
     # Perform the test
     project = create_backend(backend, model)

@@ -1,4 +1,4 @@
-"""The speaker classifier, and what one does with it after training: load it, get d-vectors, keep them."""
+"""The speaker classifier, and its use after training: load it, get d-vectors, save and read enrolments."""
 import os
 from glob import escape, glob
 from pathlib import Path
@@ -15,6 +15,7 @@ from deep_dive.heads import HEADS
 from support.checks import check_checkpoint, check_enrolment, check_model, is_enrolment, is_origin
 from support.devices import get_device
 from support.messages import LabError, in_one_line
+from support.recordings import compare_origins
 from support.safe_files import read_checkpoint, read_pickles, write_pickles
 
 BACKBONES = {'resnet18': resnet.resnet18, 'resnet34': resnet.resnet34, 'resnet50': resnet.resnet50,
@@ -40,8 +41,9 @@ class background_resnet(nn.Module):
 
     def __init__(self, embedding_size, num_classes, backbone='resnet18', *, pooling='average', head='slides'):
         super().__init__()
-        if backbone not in BACKBONES:
-            raise LabError('unknown backbone: %s. Choose one of %s.' % (backbone, ', '.join(BACKBONES)))
+        for name, value, known in (('backbone', backbone, BACKBONES), ('pooling', pooling, POOLINGS)):
+            if value not in known:
+                raise LabError('unknown %s: %s. Choose one of %s.' % (name, value, ', '.join(known)))
         self.settings = {'backbone': backbone, 'pooling': pooling, 'head': head}  # saved, to build it again
         self.pretrained = BACKBONES[backbone]()
         if pooling == 'average':
@@ -71,6 +73,7 @@ def find_checkpoint(log_dir, cp_num):
     if not os.path.isfile(filename):
         names = [Path(name).stem.removeprefix('checkpoint_')
                  for name in glob(os.path.join(escape(str(log_dir)), 'checkpoint_*.pth'))]
+        names = [name if name.isdigit() else repr(name) for name in names]  # as one writes them in main()
         names = ', '.join(sorted(names, key=lambda name: (len(name), name)))  # 2 before 10
         raise LabError('%s does not exist. Run python train.py first%s.'
                        % (filename, ', or set cp_num to one of %s' % names if names else ''))
@@ -115,10 +118,11 @@ def get_embeddings(use_cuda, filename, model, test_frames):
 def embed_feature(use_cuda, feature, model, test_frames, filename='a recording'):
     """The d-vector of a feature (n_frames, n_dims): (1, embedding_size) tensor of unit length, on the CPU.
 
-    The utterance is cut into segments of test_frames (None: a single one). The embeddings of the segments are summed,
-    and the sum is divided by its length. Raises LabError, with filename, if the sum is zero or no number.
+    The utterance is cut into segments of test_frames (None: the whole utterance is one segment). Their embeddings are
+    summed, and the sum is divided by its norm. Raises LabError, with filename, if the sum is zero or no number.
     """
-    test_frames = test_frames or len(feature)
+    if test_frames is None:
+        test_frames = len(feature)
     to_tensor, device = ToTensorTestInput(), get_device(use_cuda)
     starts = range(0, len(feature), test_frames)
     segments = [to_tensor(feature[start:start + test_frames]) for start in starts]  # (1, 1, n_dims, <= test_frames)
@@ -131,8 +135,8 @@ def embed_feature(use_cuda, feature, model, test_frames, filename='a recording')
             spk_embedding, _ = model(batch.to(device, memory_format=torch.channels_last))
             activation = activation + spk_embedding.sum(dim=0, keepdim=True)  # (1, embedding_size)
     if not 0 < activation.norm() < torch.inf:  # false for NaN, too
-        raise LabError('%s: its d-vector is zero, infinite or not a number. Look at that recording. If others are\n'
-                       'refused, too, choose another checkpoint.' % filename)
+        raise LabError('%s: its d-vector is zero, infinite or not a number. Check that recording. If others fail,\n'
+                       'too, choose another checkpoint.' % filename)
     return F.normalize(activation, dim=1).cpu()
 
 
@@ -158,6 +162,13 @@ def read_enrolment(embedding_dir):
         raise LabError('%s: not a dict of speakers and their embeddings, all of one size and none zero or NaN.\n'
                        'Run python enroll.py again.' % filename)
     return embeddings, made_with
+
+
+def check_recordings(embedding_dir, speakers, test_filenames):
+    """Raise LabError, or print a note, if a test file was recorded in another way than the enrolment."""
+    recordings = read_enrolment(embedding_dir)[1]['recordings']
+    for filename in test_filenames:
+        compare_origins({speaker: recordings[speaker] for speaker in speakers}, filename)
 
 
 def load_enroll_embeddings(embedding_dir, *, model=None):

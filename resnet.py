@@ -55,13 +55,13 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Residual network without its last layer: (batch, in_channels, 40, T) -> (batch, out_channels, 5, T / 8)."""
+    """Residual network without its last layer: (batch, 1, 40, T) -> (batch, out_channels, 5, T / 8), rounded up."""
 
-    def __init__(self, block, layers, in_channels=1):
+    def __init__(self, block, layers):
         super().__init__()
         self.inplanes = 16
         self.out_channels = 128 * block.expansion
-        self.conv1 = nn.Conv2d(in_channels, 16, kernel_size=7, stride=1, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(1, 16, kernel_size=7, stride=1, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.relu = nn.ReLU(inplace=True)
         self.layer1 = self._make_layer(block, 16, layers[0])
@@ -72,7 +72,7 @@ class ResNet(nn.Module):
             if isinstance(module, nn.Conv2d):  # He et al. 2015. BatchNorm starts as 1 and 0 by itself
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
 
-    def _make_layer(self, block, planes, blocks, stride=1):
+    def _make_layer(self, block, planes, n_blocks, stride=1):
         downsample = None
         if stride != 1 or self.inplanes != planes * block.expansion:  # the residual must get the block's new shape
             downsample = nn.Sequential(
@@ -80,7 +80,7 @@ class ResNet(nn.Module):
                 nn.BatchNorm2d(planes * block.expansion))
         first = block(self.inplanes, planes, stride, downsample)
         self.inplanes = planes * block.expansion
-        return nn.Sequential(first, *[block(self.inplanes, planes) for _ in range(1, blocks)])
+        return nn.Sequential(first, *[block(self.inplanes, planes) for _ in range(1, n_blocks)])
 
     def forward(self, x):  # (batch, 1, 40, T)
         x = self.relu(self.bn1(self.conv1(x)))  # (batch, 16, 40, T)
@@ -90,22 +90,22 @@ class ResNet(nn.Module):
         return self.layer4(x)  # (batch, 128, 5, T / 8)
 
 
-def resnet18(**kwargs):
-    """18 layers: conv1, 2 x (2 + 2 + 2 + 2) in the blocks, and the classifier in model.py."""
-    return ResNet(BasicBlock, [2, 2, 2, 2], **kwargs)
+def resnet18():
+    """18 layers: conv1, 16 convolutions in the blocks, and one linear layer. model.py has two in its place."""
+    return ResNet(BasicBlock, [2, 2, 2, 2])
 
 
-def resnet34(**kwargs):
-    return ResNet(BasicBlock, [3, 4, 6, 3], **kwargs)
+def resnet34():
+    return ResNet(BasicBlock, [3, 4, 6, 3])
 
 
-def resnet50(**kwargs):
-    return ResNet(Bottleneck, [3, 4, 6, 3], **kwargs)
+def resnet50():
+    return ResNet(Bottleneck, [3, 4, 6, 3])
 
 
-def resnet101(**kwargs):
-    return ResNet(Bottleneck, [3, 4, 23, 3], **kwargs)
+def resnet101():
+    return ResNet(Bottleneck, [3, 4, 23, 3])
 
 
-def resnet152(**kwargs):
-    return ResNet(Bottleneck, [3, 8, 36, 3], **kwargs)
+def resnet152():
+    return ResNet(Bottleneck, [3, 8, 36, 3])

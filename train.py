@@ -3,9 +3,10 @@
     python train.py --n_epochs=30             # every setting of main() can be named; --help lists them
     torchrun --nproc_per_node=2 train.py      # on two GPUs, or in two processes on the CPU
 
-Reads TRAIN_FEAT_DIR (configure.py), or makes demo voices if it is empty. Writes into model_saved checkpoint_<epoch>.pth
-after every epoch, checkpoint_best.pth (lowest validation loss), loss_plot.png and clusters.png. Moves an earlier run
-aside. With demo voices, 30 epochs take eight minutes on two plain CPU cores, four on two cores with bfloat16.
+Reads the feature files in TRAIN_FEAT_DIR (configure.py). If there are none, makes synthetic demo voices first. Writes
+into model_saved checkpoint_<epoch>.pth after every epoch, checkpoint_best.pth (lowest validation loss), loss_plot.png
+and clusters.png. An earlier run there is moved aside. With demo voices, 30 epochs take eight minutes on two CPU cores
+without bfloat16, four with it. Lines marked "with torchrun" do nothing in a single process.
 """
 import copy
 import math
@@ -25,7 +26,7 @@ from deep_dive import augmentation, backends, heads, schedules
 from deep_dive.losses import LOSSES
 from model import BACKBONES, POOLINGS, background_resnet
 from support import devices, runs
-from support.checks import TRAIN_RULES, check_settings, feature_settings
+from support.checks import TRAIN_RULES, check_settings, check_speakers, feature_settings
 from support.demo_voices import provide_train_features
 from support.devices import average_over_processes, get_device, mixed_precision
 from support.messages import LabError, run_script
@@ -38,8 +39,7 @@ def load_dataset(val_ratio, *, train_dir=c.TRAIN_FEAT_DIR, seed=0, cache_gb=4.0,
     """The utterances below train_dir: (train_dataset, valid_dataset, n_classes). Arguments: settings of main()."""
     train_DB, valid_DB = split_train_dev(train_dir, val_ratio, seed=seed)
     speaker_list = sorted(set(train_DB['speaker_id']) | set(valid_DB['speaker_id']))
-    if len(speaker_list) < 2:
-        raise LabError('%s has only one speaker. At least two can be told apart.' % train_dir)
+    check_speakers(speaker_list, train_dir)
     spk_to_idx = {spk: i for i, spk in enumerate(speaker_list)}
     train_gb = cache_gb * (1 - val_ratio / 100)
     train_transforms, valid_transforms = [TruncatedInputfromMFB(), ToTensorInput()], [ToTensorDevInput()]
@@ -128,7 +128,7 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
         if scheduler is not None:
             scheduler.step()
 
-        # Measure. The numbers stay on the device, because waiting for them would cost time
+        # Measure. The numbers stay on the GPU, because reading them in every step would slow down the training
         losses.update(loss.detach(), len(targets))
         train_acc.update(100 * (logits.argmax(dim=1) == targets).float().mean(), len(targets))
         batch_time.update(time.perf_counter() - end)
@@ -139,7 +139,7 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
             print('Train Epoch: {:3d} [{:8d}/{:8d} ({:3.0f}%)]\tTime {:.3f} ({:.3f})\tLoss {:.4f}\tAcc {:.4f}'.format(
                 epoch, losses.count - len(targets), len(train_loader.sampler), 100 * batch_idx / len(train_loader),
                 batch_time.val, batch_time.avg, losses.avg, train_acc.avg), flush=True)
-    train_loss = average_over_processes(losses)
+    train_loss = average_over_processes(losses, device)
     if not math.isfinite(train_loss):
         raise LabError('The loss is %s in epoch %d: training has diverged. Try a lower lr.' % (train_loss, epoch))
     return train_loss
@@ -160,8 +160,8 @@ def validate(valid_loader, model, criterion, use_cuda, epoch):
             losses.update(loss_of(criterion, logits, targets, spk_embedding), len(targets))
             valid_acc.update(100 * (logits.argmax(dim=1) == targets).float().mean(), len(targets))
 
-    valid_loss = average_over_processes(losses)
-    print('  * Validation: Loss {:.4f}\tAcc {:.4f}'.format(valid_loss, average_over_processes(valid_acc)), flush=True)
+    valid_loss, acc = average_over_processes(losses, device), average_over_processes(valid_acc, device)
+    print('  * Validation: Loss {:.4f}\tAcc {:.4f}'.format(valid_loss, acc), flush=True)
     return valid_loss
 
 
@@ -183,31 +183,31 @@ def main(
         # Settings of the slides
         use_cuda=True,  # use a GPU if there is one; False: the CPU in any case
         val_ratio=10,  # percentage of the utterances kept for validation
-        embedding_size=128,  # length of a d-vector; try 32 to 512
-        start=1,  # first epoch; k goes on from checkpoint k - 1
+        embedding_size=128,  # dimension of a d-vector; try 32 to 512
+        start=1,  # first epoch; 5 goes on after checkpoint_4
         n_epochs=30,  # how many epochs
         lr=1e-1,  # initial learning rate; try 1e-2 and 1
         wd=1e-4,  # weight decay (L2 penalty)
-        optimizer_type='sgd',  # or 'adam', 'adamw', 'adagrad'; the adams need an lr near 1e-3
-        batch_size=64,  # utterances in a training step; with half of it, try half of lr
+        optimizer_type='sgd',  # or 'adam', 'adamw', 'adagrad'; adam and adamw need lr near 1e-3
+        batch_size=64,  # utterances in a training step; if you halve it, try half of lr
         valid_batch_size=16,  # utterances in a validation step
         use_shuffle=True,  # draw the training utterances in a new order every epoch
-        patience=2,  # epochs without a lower validation loss before the learning rate is divided by 10
-        min_lr=1e-4,  # the learning rate is never divided below this
+        patience=2,  # if the validation loss has not fallen for more epochs than this, lr is divided by 10
+        min_lr=1e-4,  # the learning rate never falls below this
 
         # Beyond the slides
-        seed=0,  # of the split, the first weights and the windows; try several: how much do the results differ?
-        scheduler_type='plateau',  # or 'onecycle', 'cosine': up and down to nothing in n_epochs
+        seed=0,  # of everything random; try several: how much do the results differ?
+        scheduler_type='plateau',  # or 'onecycle' (rises, then falls to 0), 'cosine' (falls from lr to 0)
         warm_up=0.3,  # onecycle: share of the training in which the learning rate rises
         backbone='resnet18',  # or resnet34, 50, 101, 152; 'vgg'; with adam: 'lstm', 'cnn_lstm'
         pooling='average',  # how the frames become one vector: or 'statistics', 'attentive'
         loss_type='softmax',  # or 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax'
         augment=[],  # or some of ['speed', 'level', 'noise', 'specaugment']
-        init_from=None,  # begin with the network of a checkpoint, such as 'model_saved/checkpoint_best.pth'
-        freeze_backbone=False,  # with init_from; True: only a new last layer learns
-        cache_gb=4.0,  # memory for features, in 10^9 bytes; if they need more, they stay in their files
-        num_workers=2,  # processes that read features that stay in their files
-        n_backend=2000,  # training utterances that mean, LDA and WCCN of the best checkpoint are estimated on
+        init_from=None,  # begin with a trained network, such as 'model_saved/checkpoint_etri240.pth'
+        freeze_backbone=False,  # with init_from; True: train the last layer only
+        cache_gb=4.0,  # memory for features, in 10^9 bytes; if they need more, they are read from disk
+        num_workers=2,  # processes that read features from disk
+        n_backend=2000,  # training utterances used to estimate mean, LDA and WCCN of the best checkpoint
         train_dir=c.TRAIN_FEAT_DIR,  # where the training features are
         log_dir='model_saved',  # where the checkpoints and pictures go
         log_interval=84,  # batches from one printed line to the next
@@ -231,9 +231,9 @@ def main(
     valid_loader = DataLoader(dataset=valid_dataset, batch_size=valid_batch_size, shuffle=False, **options,
                               collate_fn=collate_fn_feat_padded)
     train_loader, valid_loader = devices.share_loaders(train_loader, valid_loader, seed + start)  # with torchrun
-    n_steps = (start - 1 + n_epochs) * len(train_loader)
 
     # Define the loss function (criterion), the model and its first weights
+    n_steps = (start - 1 + n_epochs) * len(train_loader)
     criterion = nn.CrossEntropyLoss()
     if loss_type != 'softmax':
         criterion = LOSSES[loss_type](n_classes, embedding_size, n_steps).to(device)

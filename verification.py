@@ -1,7 +1,7 @@
 """Is it really them? The d-vector of a test utterance against that of the speaker it claims to be from.
 
     python verification.py
-    python verification.py --cp_num=etri240 --test_speaker=me --enroll_speaker=me    # settings of main()
+    python verification.py --test_speaker=241F9241 --thres=0.9     # every setting of main() can be named
 
 Reads TEST_FEAT_DIR/<speaker>/test*.p or test*.wav (configure.py), a checkpoint of train.py and the enrolment of
 enroll.py. Prints the decision, the score and the threshold. With --test_speaker=all it prints the error rates over all
@@ -13,19 +13,18 @@ import configure as c
 from DB_wav_reader import speaker_of, split_enroll_and_test, test_files_of
 from deep_dive.all_trials import verify_all
 from deep_dive.backends import BACKENDS, create_backend
-from model import get_embeddings, load_enroll_embeddings, load_model, read_enrolment
+from model import check_recordings, get_embeddings, load_enroll_embeddings, load_model
 from support.checks import VERIFICATION_RULES, check_enrolled, check_settings
 from support.demo_voices import provide_test_features
 from support.messages import run_script
-from support.recordings import compare_origins
 
 
 def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres, *,
                          project=None):
     """Print whether test_filename is accepted as enroll_speaker: whether their cosine similarity is above thres.
 
-    embeddings: dict speaker -> (1, embedding_size). project: as from create_backend. Returns the score. Raises LabError
-    for a speaker who is not enrolled.
+    embeddings: dict speaker -> (1, embedding_size). project: changes d-vectors before they are compared
+    (deep_dive/backends.py). Returns the score. Raises LabError for a speaker who is not enrolled.
     """
     check_enrolled([enroll_speaker], embeddings)
     enroll_embedding = F.normalize(embeddings[enroll_speaker])  # (1, embedding_size)
@@ -37,10 +36,11 @@ def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filen
     score = F.cosine_similarity(test_embedding, enroll_embedding).item()
     result = 'Accept' if score > thres else 'Reject'
 
+    # In the slides, the enrolled speaker is called true, and the speaker of the test file claimed
     test_spk = speaker_of(test_filename)
     print('\n=== Speaker verification ===')
     print('True speaker: %s\nClaimed speaker : %s\n\nResult : %s\n' % (enroll_speaker, test_spk, result))
-    n_digits = 2 if round(thres, 2) == thres else 4
+    n_digits = 2 if round(thres, 2) == thres else 4  # two, as in the slides, unless the threshold has more
     print('Score : %0.4f\nThreshold : %0.*f\n' % (score, n_digits, thres))
     return score
 
@@ -51,7 +51,7 @@ def main(
         embedding_dir='enroll_embeddings',  # where the embeddings are saved
         test_dir=c.TEST_FEAT_DIR,  # where the test files are
         use_cuda=True,  # use a GPU if there is one; False: the CPU in any case
-        embedding_size=128,  # length of a d-vector; None: what the checkpoint says
+        embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
         cp_num=24,  # which checkpoint? The one that enroll.py used
         n_classes=None,  # how many speakers in the training data? None: what the checkpoint says
         test_frames=100,  # the utterance is cut into segments of so many frames (10 ms); None: not cut
@@ -81,13 +81,10 @@ def main(
     embeddings = load_enroll_embeddings(embedding_dir, model=model)
 
     # Find the test files. They must have been recorded like the enrolment
-    test_paths = list(test_DB['filename']) if test_speaker == 'all' else test_files_of(test_speaker, test_DB)
-    recordings = read_enrolment(embedding_dir)[1]['recordings']
-    check_enrolled([enroll_speaker] if test_speaker != 'all' else list(embeddings), embeddings)
-    if test_speaker != 'all':
-        recordings = {enroll_speaker: recordings[enroll_speaker]}
-    for test_path in test_paths:
-        compare_origins(recordings, test_path)
+    test_paths = test_files_of(test_speaker, test_DB)
+    claimed = list(embeddings) if test_speaker == 'all' else [enroll_speaker]
+    check_enrolled(claimed, embeddings)
+    check_recordings(embedding_dir, claimed, test_paths)
 
     # Perform the test
     if test_speaker == 'all':

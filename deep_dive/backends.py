@@ -52,8 +52,8 @@ def create_backend(backend, model):
     also multiplied by a matrix, see estimate_backend. Raises LabError if the checkpoint does not hold what is needed.
     """
     if backend not in available_backends(model):
-        raise LabError("backend = '%s': %s knows enough for %s alone.\nAfter python train.py, cp_num = 'best' knows "
-                       "all. Set it here and in enroll.py."
+        raise LabError("backend = '%s': %s knows enough for %s alone.\nSet cp_num = 'best' here and in enroll.py, and "
+                       "run enroll.py again."
                        % (backend, model.checkpoint['file'], ' and '.join(available_backends(model))))
     if backend == 'cosine':
         return None

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from support.checks import check_checkpoint
 from support.messages import LabError
 from support.safe_files import read_checkpoint
 
@@ -36,7 +37,9 @@ def load_backbone(model, filename, *, freeze=False):
     The last layer belongs to the speakers of the checkpoint. freeze: only the last layer learns from now on. Raises
     LabError if the two networks differ.
     """
-    state_dict = read_checkpoint(filename)[0]['state_dict']
+    checkpoint, _ = read_checkpoint(filename)
+    check_checkpoint(checkpoint, filename)
+    state_dict = checkpoint['state_dict']
     own = model.state_dict()
     needed = {name for name in own if not name.startswith('last.')}
     if needed - state_dict.keys() or any(state_dict[name].shape != own[name].shape for name in needed):

@@ -3,3 +3,4 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(PROJECT), str(PROJECT / 'tests')]  # tests: what they share with experiments, such as attacks.py

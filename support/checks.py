@@ -1,5 +1,6 @@
 """What makes a setting, a feature file or an enrolment unusable. Every function raises LabError, which says why."""
 import os
+from pathlib import Path
 from types import NoneType
 
 import numpy as np
@@ -50,7 +51,7 @@ THRESHOLD = ("a number from -1 to 1, 'eer', or ('far', 0.01): a false-accept rat
                  isinstance(value, (tuple, list)) and len(value) == 2 and value[0] == 'far' and SHARE[1](value[1])))
 PIECES = ('a number of seconds, a list of them, or None',
           lambda value: value is None or is_seconds(value) or (isinstance(value, list) and len(value) > 0 and all(
-              one is None or is_seconds(one) for one in value)))
+              one is None or is_seconds(one) for one in value) and value != [None] * len(value)))
 EPOCH_OR_NAME = "the number of an epoch, or a name such as 'best'", lambda value: is_whole(value) or is_name(value)
 
 TRAIN_RULES = {
@@ -70,6 +71,7 @@ ENROLL_RULES = TEST_RULES
 IDENTIFICATION_RULES = {**TEST_RULES, 'spk_list': or_none(NAMES), 'thres': or_none(SCORE), 'piece_seconds': PIECES}
 VERIFICATION_RULES = {**TEST_RULES, 'enroll_speaker': NAME, 'thres': THRESHOLD, 'trials': NAME,
                       'piece_seconds': or_none(('a number of seconds', is_seconds))}
+CONVERT_RULES = dict.fromkeys(['train_wav_dir', 'train_feat_dir', 'test_wav_dir', 'test_feat_dir'], NAME)
 GMM_RULES = {
     'train_dir': NAME, 'n_utterances': whole(1), 'n_components': whole(1), 'n_iterations': whole(1), 'seed': whole(0),
     'test_dir': NAME, 'relevance': POSITIVE, 'thres': THRESHOLD, 'unseen_dir': (
@@ -83,6 +85,9 @@ def check_settings(settings, rules, **choices):
     which 'augment' may have several.
     """
     for name, value in settings.items():
+        if isinstance(value, str) and value.startswith(('[', '(')):
+            raise LabError("%s = %s cannot be read. Put quotes around a list: --%s=\"['a', 'b']\""
+                           % (name, value, name))
         if name == 'augment':
             known = list(choices[name])
             if not isinstance(value, list) or not all(one in known for one in value):
@@ -96,8 +101,12 @@ def check_settings(settings, rules, **choices):
     if settings.get('freeze_backbone') and settings['init_from'] is None:
         raise LabError('freeze_backbone = True needs init_from: there is nothing to keep in a network that has not '
                        'learned.')
-    if settings.get('init_from') is not None and not os.path.isfile(settings['init_from']):
-        raise LabError('init_from = %r: there is no such checkpoint.' % settings['init_from'])
+    init_from = settings.get('init_from')
+    if init_from is not None and not os.path.isfile(init_from):
+        raise LabError('init_from = %r: there is no such checkpoint.' % init_from)
+    if init_from is not None and Path(init_from).resolve().parent == Path(settings['log_dir']).resolve():
+        raise LabError('init_from lies in log_dir = %r, whose checkpoints are moved aside. Set another log_dir.'
+                       % settings['log_dir'])
     if 'enroll_speaker' in settings and settings['test_speaker'] != 'all' and not is_number(settings['thres']):
         raise LabError("thres = %r needs test_speaker = 'all'. For one test file, it must be a number."
                        % (settings['thres'],))
@@ -142,6 +151,14 @@ def feature_size():
     return (c.N_CEPSTRUM if c.USE_MFCC else c.FILTER_BANK) * (3 if c.USE_DELTA else 1)
 
 
+def n_cepstrum():
+    """N_CEPSTRUM. Raises LabError if the filterbank is too small for so many coefficients."""
+    if c.N_CEPSTRUM > c.FILTER_BANK:
+        raise LabError('N_CEPSTRUM = %s in configure.py: FILTER_BANK = %s filters give no more coefficients than '
+                       'that.\nLower the one or raise the other.' % (c.N_CEPSTRUM, c.FILTER_BANK))
+    return c.N_CEPSTRUM
+
+
 def require_log_filterbank(what):
     """Raise LabError if configure.py asks for other features than log filterbank energies. `what` needs them."""
     if c.USE_MFCC or c.USE_DELTA or c.USE_SCALE or not c.USE_LOGSCALE:
@@ -168,6 +185,12 @@ def check_feature(content, filename):
     if not (np.abs(feature) < LARGEST_FEATURE).all():  # false for NaN, too
         raise LabError('%s: holds NaN, infinite or absurd values. Delete it and make it again.' % filename)
     return feature, label
+
+
+def check_speakers(speakers, train_dir):
+    """Raise LabError if there are too few speakers to train on."""
+    if len(speakers) < 2:
+        raise LabError('%s has only one speaker. Training needs at least two.' % train_dir)
 
 
 def check_length(n_frames, filename):

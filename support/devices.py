@@ -110,12 +110,11 @@ def follow_first_process(model):
             dist.broadcast(buffer, 0)
 
 
-def average_over_processes(meter):
+def average_over_processes(meter, device):
     """The average of an AverageMeter over what all processes have seen."""
     if not dist.is_initialized():
         return meter.avg
-    total = torch.stack([torch.as_tensor(meter.sum, dtype=torch.float64),
-                         torch.as_tensor(meter.count, dtype=torch.float64, device=torch.as_tensor(meter.sum).device)])
+    total = torch.tensor([float(meter.sum), meter.count], dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return (total[0] / total[1]).item()
 

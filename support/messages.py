@@ -47,9 +47,9 @@ def read_command_line(main, arguments):
         name, equals, text = argument.removeprefix('--').partition('=')
         if not argument.startswith('--') or not equals:
             raise LabError('%s: write a setting as --name=value, for example --%s. All settings: --help'
-                           % (argument, '%s=%s' % next(iter(defaults.items()))))
+                           % (argument, '%s=%s' % next(iter(defaults.items()), ('name', 'value'))))
         if name not in defaults:
-            raise LabError('unknown setting: %s. Choose one of %s.' % (name, ', '.join(defaults)))
+            raise LabError('unknown setting: %s. Choose one of %s.' % (name, ', '.join(defaults) or 'none'))
         settings[name] = read_value(text, isinstance(defaults[name], str))
     return settings
 
@@ -69,7 +69,7 @@ def describe_settings(main):
     lines = inspect.getsource(main).split('):\n')[0].splitlines()[1:]
     shown = [inspect.getmodule(main).__doc__.strip(), '']
     for line in lines:
-        heading, setting = re.fullmatch(r' *# (.*)', line), re.fullmatch(r' *(\w+)=.*?,  # (.*)', line)
+        heading, setting = re.fullmatch(r' *# (.*)', line), re.fullmatch(r' *(\w+)=.*?, *# (.*)', line)
         if heading:
             shown.append('\n%s (--name=value)' % heading.group(1))
         elif setting:
@@ -82,7 +82,7 @@ def in_parallel(function, tasks, description):
     """[function(task) for task in tasks], on all cores, with a progress bar if a person is watching."""
     with ProcessPoolExecutor(initializer=begin_worker) as pool:
         try:
-            # A worker that is just starting would answer Ctrl-C with a traceback, so it inherits that it is ignored
+            # A worker that is just starting would answer Ctrl-C with a traceback. It inherits that Ctrl-C is ignored
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
             pool.submit(os.getpid)
             signal.signal(signal.SIGINT, handler)

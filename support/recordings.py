@@ -12,6 +12,7 @@ from scipy.ndimage import binary_opening
 from scipy.signal import butter, resample_poly, sosfilt
 
 import configure as c
+from support.checks import check_feature
 from support.messages import LabError, in_one_line
 from support.safe_files import read_pickles, read_whole
 
@@ -230,7 +231,17 @@ def origin_of(filename):
         audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)
         return {'LEVEL_DBFS': c.LEVEL_DBFS, 'bandwidth': bandwidth_of(audio)}
     content = read_pickles(filename)[0]
+    check_feature(content, filename)
     return {'LEVEL_DBFS': None, 'bandwidth': None, **content.get('recording', {})}
+
+
+def is_of_recording(feat_file):
+    """Whether this suite made a feature file from a recording, or the file is damaged: then it may be replaced."""
+    try:
+        content = read_pickles(feat_file)[0]
+    except LabError:
+        return True
+    return isinstance(content, dict) and 'recording' in content
 
 
 def same_origin(there, filename):
@@ -270,14 +281,14 @@ def compare_origins(enrolled, filename):
     here = origin_of(filename)
     for speaker, there in enrolled.items():
         if there['LEVEL_DBFS'] != here['LEVEL_DBFS']:
-            raise LabError('%s is %s, the enrolment of %s is %s: their scores mean nothing.\nEnrol and test with '
+            raise LabError('%s is %s, the enrolment of %s is %s: their scores cannot be compared.\nEnrol and test with '
                            'recordings of one kind, or set LEVEL_DBFS in configure.py and run python enroll.py.'
                            % (filename, in_words(here['LEVEL_DBFS']), speaker, in_words(there['LEVEL_DBFS'])))
     differ = [speaker for speaker, there in enrolled.items() if differ_in_bandwidth(there, here)]
     if differ:
         names = ', '.join(differ[:3]) + (' and %d others' % (len(differ) - 3) if len(differ) > 3 else '')
-        print('Note: %s has a bandwidth of %.1f kHz, the enrolment of %s has %.1f kHz: the scores are too low. Record '
-              'both with one microphone.' % (filename, here['bandwidth'] / 1000, names,
+        print('Note: %s has a bandwidth of %.1f kHz, the enrolment of %s has %.1f kHz. The score will be lower than it '
+              'should be. Record both with one microphone.' % (filename, here['bandwidth'] / 1000, names,
                                              enrolled[differ[0]]['bandwidth'] / 1000))
 
 

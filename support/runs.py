@@ -14,6 +14,7 @@ import torch
 
 import configure as c
 from model import embed_feature, find_checkpoint
+from support.checks import check_checkpoint
 from support.devices import rank
 from support.messages import LabError, in_one_line
 from support.pictures import CLUSTER_STYLES, draw_clusters
@@ -181,13 +182,14 @@ def continue_run(log_dir, run, start, model, criterion, optimizer, scheduler):
                        % (log_dir, len(there['epochs']), len(there['epochs']) + 1))
     filename = find_checkpoint(log_dir, start - 1)
     checkpoint, _ = read_checkpoint(filename)
+    check_checkpoint(checkpoint, filename)
     try:
         states = checkpoint['scheduler'], scheduler.state_dict()
         n_steps = [state.get('total_steps', state.get('T_max')) for state in states]
         if n_steps[0] != n_steps[1]:
             last_epoch = there['settings']['start'] + there['settings']['n_epochs'] - 1
-            raise LabError('The cycle of the run in %s ends with epoch %d after %d training steps, not after %d:\n'
-                           'set n_epochs = %d, and keep the number of processes.'
+            raise LabError('The learning rate of the run in %s ends with epoch %d, after %d training steps, not after '
+                           '%d.\nSet n_epochs = %d, and keep the number of processes.'
                            % (log_dir, last_epoch, *n_steps, last_epoch - start + 1))
         model.load_state_dict(checkpoint['state_dict'])
         criterion.load_state_dict(checkpoint['criterion'])
@@ -210,8 +212,8 @@ def explained_ctrl_c(run, end):
         yield
     except KeyboardInterrupt:
         start = len(run['epochs']) + 1
-        raise LabError('Stopped by Ctrl-C in epoch %d, after %d finished epochs.\nTo go on from there, set start = %d '
-                       'and n_epochs = %d.' % (start, start - 1, start, end - start)) from None
+        raise LabError('Stopped by Ctrl-C in epoch %d, after %d finished epochs.\nTo go on from there, add --start=%d '
+                       '--n_epochs=%d to the same command.' % (start, start - 1, start, end - start)) from None
 
 
 # ------------------------------------------------------------------------------------------------- clusters

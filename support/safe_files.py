@@ -33,7 +33,8 @@ def written_whole(filename):
         filename.parent.mkdir(parents=True, exist_ok=True)
         remove_left_overs(filename)
         with open(temporary, 'xb') as f:
-            lock(f)
+            with suppress(OSError):  # some network drives have no locks
+                lock(f)
             yield f
             f.flush()
             if fcntl is None:

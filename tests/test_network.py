@@ -1,4 +1,5 @@
 """The network and what one does with it: shapes and sizes by hand, checkpoints, d-vectors against a literal loop."""
+import hashlib
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -8,14 +9,13 @@ import pytest
 import torch
 
 import configure as c
-from support import checks, demo_voices
 import model as lab_model
 import resnet
 import train
 from SR_Dataset import read_MFB
-from support import devices, runs
+from conftest import PROJECT, SIX
+from support import checks, devices, runs
 from support.messages import LabError
-from conftest import PROJECT
 
 
 def n_parameters(module):
@@ -68,23 +68,23 @@ SIZES = {'resnet18': basic_parameters((2, 2, 2, 2)), 'resnet34': basic_parameter
 
 @pytest.mark.parametrize('backbone', SIZES)
 def test_every_backbone_takes_any_length_and_batch(backbone):
-    model = lab_model.background_resnet(24, 7, backbone).eval()
-    width = 128 if backbone in ('resnet18', 'resnet34') else 512
-    head = width * 24 + 24 + 2 * 24 + 24 * 7 + 7
-    assert n_parameters(model) == SIZES[backbone] + head
-    with torch.inference_mode():
-        for batch, n_frames in ((1, 1), (1, 41), (2, 100), (3, 333)):
+    with torch.device('meta'):  # shapes alone: nothing is computed
+        model = lab_model.background_resnet(24, 7, backbone).eval()
+        width = 128 if backbone in ('resnet18', 'resnet34') else 512
+        head = width * 24 + 24 + 2 * 24 + 24 * 7 + 7
+        assert n_parameters(model) == SIZES[backbone] + head
+        for batch, n_frames in ((1, 1), (3, 41)):
             embedding, logits = model(torch.randn(batch, 1, 40, n_frames))
             assert embedding.shape == (batch, 24) and logits.shape == (batch, 7)
 
 
-def test_every_backbone_learns():
-    for backbone in SIZES:
-        torch.manual_seed(0)
-        model = lab_model.background_resnet(16, 3, backbone)
-        _, logits = model(torch.randn(4, 1, 40, 40))
-        torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
-        assert all(parameter.grad is not None for parameter in model.parameters()), backbone
+@pytest.mark.parametrize('backbone', ['resnet18', 'resnet50'])
+def test_every_parameter_learns(backbone):
+    torch.manual_seed(0)
+    model = lab_model.background_resnet(16, 3, backbone)
+    _, logits = model(torch.randn(4, 1, 40, 16))
+    torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
 
 
 def test_forward_is_what_the_slides_show():
@@ -100,15 +100,18 @@ def test_forward_is_what_the_slides_show():
     torch.testing.assert_close(logits, hidden @ model.last.weight.T + model.last.bias)
 
 
-def test_residual_block_adds_its_input():
+def test_residual_blocks_add_their_input():
+    x = torch.randn(1, 8, 6, 6)
     block = resnet.BasicBlock(8, 8).eval()
     torch.nn.init.zeros_(block.conv2.weight)
-    x = torch.randn(1, 8, 6, 6)
+    torch.testing.assert_close(block(x), torch.relu(x))
+    block = resnet.Bottleneck(8, 2).eval()
+    torch.nn.init.zeros_(block.conv3.weight)
     torch.testing.assert_close(block(x), torch.relu(x))
 
 
 def test_unknown_backbone_lists_the_known():
-    with pytest.raises(LabError, match='unknown backbone: alexnet. Choose one of resnet18, .*, resnet152, vgg, lstm'):
+    with pytest.raises(LabError, match='alexnet. Choose one of resnet18, .*resnet152, vgg, lstm, cnn_lstm'):
         lab_model.background_resnet(128, 10, 'alexnet')
 
 
@@ -118,14 +121,10 @@ def save(name, model, folder='model_saved', **more):
         'epoch': 25, 'state_dict': model.state_dict(), 'optimizer': optimizer.state_dict(), **more})
 
 
-@pytest.mark.parametrize('test_frames', [30, 100, 150, 1000])
-def test_d_vector_against_a_literal_loop(lab, write_feat, test_frames):
-    torch.manual_seed(0)
-    model = lab_model.background_resnet(16, 4).eval()
-    filename = write_feat('s1/a.p', n_frames=431)  # 331 after trimming: no multiple of any test_frames
-    feature, _ = read_MFB(filename)
-    total, start = torch.zeros(16), 0
-    while start < len(feature):
+def literal_d_vector(model, feature, test_frames):
+    """The d-vector of a feature (n_frames, 40), segment by segment, as the slides compute it."""
+    total = torch.zeros(16)
+    for start in range(0, len(feature), test_frames):
         segment = feature[start:start + test_frames]
         x = torch.zeros(1, 1, 40, len(segment))
         for t in range(len(segment)):
@@ -133,21 +132,36 @@ def test_d_vector_against_a_literal_loop(lab, write_feat, test_frames):
                 x[0, 0, f, t] = segment[t, f]
         with torch.no_grad():
             total += model(x)[0][0]
-        start += test_frames
-    d_vector = lab_model.get_embeddings(False, filename, model, test_frames)
-    assert d_vector.shape == (1, 16)
-    torch.testing.assert_close(d_vector[0], total / torch.sqrt((total ** 2).sum()), atol=1e-5, rtol=1e-4)
+    return total / torch.sqrt((total ** 2).sum())
 
 
-@pytest.mark.parametrize('backbone', ['resnet18', 'resnet50'])
-def test_checkpoint_knows_what_rebuilds_the_model(lab, write_feat, capsys, backbone):
+def test_d_vector_against_a_literal_loop(lab, write_feat):
     torch.manual_seed(0)
-    model = lab_model.background_resnet(48, 9, backbone).eval()
-    save(3, model, backbone=backbone, features=checks.feature_settings())
+    model = lab_model.background_resnet(16, 4).eval()
+    filename = write_feat('s1/a.p', n_frames=171)  # 71 after trimming: no multiple of 30, and more than SEGMENT_BATCH
+    feature, _ = read_MFB(filename)
+    for test_frames, in_the_loop in ((1, 1), (30, 30), (71, 71), (1000, 71), (None, 71)):
+        d_vector = lab_model.get_embeddings(False, filename, model, test_frames)
+        assert d_vector.shape == (1, 16)
+        expected = literal_d_vector(model, feature, in_the_loop)
+        torch.testing.assert_close(d_vector[0], expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('settings', [
+    {'backbone': 'resnet18'}, {'backbone': 'vgg', 'pooling': 'statistics', 'head': 'cosine'}],
+    ids=lambda settings: settings['backbone'])
+def test_checkpoint_knows_what_rebuilds_the_model(lab, write_feat, capsys, settings):
+    torch.manual_seed(0)
+    model = lab_model.background_resnet(48, 9, **settings).eval()
+    backend = {'mean': torch.ones(1, 48), 'lda': torch.ones(48, 5), 'wccn': torch.eye(48)}
+    save(3, model, features=checks.feature_settings(), **model.settings, **backend)
     loaded = lab_model.load_model(False, 'model_saved', 3, None, None)
     assert capsys.readouterr().out == '=> loading checkpoint\n'
-    assert not loaded.training and loaded.settings['backbone'] == backbone
-    filename = write_feat('s1/a.p')
+    assert not loaded.training and loaded.settings == {'pooling': 'average', 'head': 'slides', **settings}
+    assert loaded.backend.keys() == backend.keys() and torch.equal(loaded.backend['wccn'], torch.eye(48))
+    assert loaded.checkpoint == {'file': 'model_saved/checkpoint_3.pth', 'sha256': hashlib.sha256(
+        (lab / 'model_saved/checkpoint_3.pth').read_bytes()).hexdigest()}
+    filename = write_feat('s1/a.p', n_frames=150)
     before, after = (lab_model.get_embeddings(False, filename, net, 100) for net in (model, loaded))
     assert torch.equal(before, after)
 
@@ -162,16 +176,16 @@ def test_checkpoint_of_the_original_lab_loads(lab):
 
 
 def test_wrong_checkpoints_are_refused(lab):
-    with pytest.raises(LabError, match='checkpoint_24.pth does not exist. There is no checkpoint yet: run python'):
+    with pytest.raises(LabError, match='checkpoint_24.pth does not exist. Run python train.py first.$'):
         lab_model.load_model(False, 'model_saved', 24, 128, 240)
     model = lab_model.background_resnet(16, 4)
     for name in (1, 2, 10, 'best'):
         save(name, model)
-    with pytest.raises(LabError, match='checkpoint_24.pth does not exist. Set cp_num to one of 1, 2, 10, .best., or'):
+    with pytest.raises(LabError, match='Run python train.py first, or set cp_num to one of 1, 2, 10, best.$'):
         lab_model.load_model(False, 'model_saved', 24, 128, 240)
-    with pytest.raises(LabError, match=r'checkpoint_2.pth has embedding_size = 16, main\(\) says 128'):
+    with pytest.raises(LabError, match=r'2.pth has embedding_size = 16 and n_classes = 4, main\(\) says 128 and None'):
         lab_model.load_model(False, 'model_saved', 2, 128, None)
-    with pytest.raises(LabError, match=r'checkpoint_2.pth has n_classes = 4, main\(\) says 240'):
+    with pytest.raises(LabError, match=r'2.pth has embedding_size = 16 and n_classes = 4, main\(\) says 16 and 240'):
         lab_model.load_model(False, 'model_saved', 2, 16, 240)
 
     (lab / 'model_saved/checkpoint_3.pth').write_bytes(b'rubbish')
@@ -184,7 +198,7 @@ def test_wrong_checkpoints_are_refused(lab):
     torch.save({'state_dict': model.state_dict(), 'backbone': 'alexnet'}, 'model_saved/checkpoint_11.pth')
     for number, reason in ((3, 'not a checkpoint that can be loaded'), (4, "no 'state_dict'"), (5, 'last.weight'),
                            (6, 'not a checkpoint that can be loaded'), (7, "no 'state_dict'"), (8, 'names and tensors'),
-                           (9, 'Missing key'), (11, 'unknown backbone: alexnet')):
+                           (9, 'Missing key'), (11, 'unknown backbone.*: alexnet')):
         with pytest.raises(LabError, match='checkpoint_%d.pth.*%s' % (number, reason)) as error:
             lab_model.load_model(False, 'model_saved', number, None, None)
         assert len(str(error.value).splitlines()) <= 2
@@ -204,16 +218,25 @@ def test_enrolment_is_read_back_and_checked(lab):
     save(1, model)
     loaded = lab_model.load_model(False, 'model_saved', 1, None, None)
     embedding = np.ones((1, 16), np.float32)
-    lab_model.save_enroll_embeddings('enroll_embeddings', {'a': torch.from_numpy(embedding)}, loaded)
+    recordings = {'a': {'LEVEL_DBFS': -44, 'bandwidth': 7600.0}, 'not enrolled': {}}
+    lab_model.save_enroll_embeddings('enroll_embeddings', {'a': torch.from_numpy(embedding)}, loaded, recordings)
     with open('enroll_embeddings/embeddings.p', 'rb') as f:
         np.testing.assert_array_equal(pickle.load(f)['a'], embedding)  # other people's notebooks: one dict
     assert torch.equal(lab_model.load_enroll_embeddings('enroll_embeddings', model=loaded)['a'], torch.ones(1, 16))
+    made_with = lab_model.read_enrolment('enroll_embeddings')[1]
+    assert made_with == {**loaded.checkpoint, 'recordings': {'a': recordings['a']}}
+    with pytest.raises(LabError, match='Nobody is enrolled'):
+        lab_model.save_enroll_embeddings('enroll_embeddings', {}, loaded, recordings)
 
     torch.nn.init.ones_(model.last.bias)
     save(2, model)
     other = lab_model.load_model(False, 'model_saved', 2, None, None)
     with pytest.raises(LabError, match='with .*checkpoint_1.pth, and cannot be scored with .*checkpoint_2.pth'):
         lab_model.load_enroll_embeddings('enroll_embeddings', model=other)
+    save(1, model)  # trained again
+    again = lab_model.load_model(False, 'model_saved', 1, None, None)
+    with pytest.raises(LabError, match='with an earlier .*checkpoint_1.pth, which has been trained again since'):
+        lab_model.load_enroll_embeddings('enroll_embeddings', model=again)
     nan = np.full((1, 16), np.nan)
     for content in ([1, 2], {}, {'a': 'b'}, {'a': np.ones(16)}, {'a': np.ones((2, 16))}, {'a': nan}):
         with open('enroll_embeddings/embeddings.p', 'wb') as f:
@@ -224,7 +247,7 @@ def test_enrolment_is_read_back_and_checked(lab):
 
 def test_batches_of_one_and_many_agree(lab):
     model = lab_model.background_resnet(16, 4).eval()
-    x = torch.randn(5, 1, 40, 80)
+    x = torch.randn(3, 1, 40, 20)
     with torch.inference_mode():
         torch.testing.assert_close(model(x)[0], torch.cat([model(row[None])[0] for row in x]), atol=1e-5, rtol=1e-4)
 
@@ -252,18 +275,45 @@ def test_a_checkpoint_from_a_gpu_loads_without_one(lab, monkeypatch):
     assert loaded.fc0.weight.device.type == 'cpu'
 
 
-def test_compilation_is_off_where_no_compiler_is_found(monkeypatch, capsys):
-    model, device = torch.nn.Linear(2, 2), torch.device('cpu')
-    monkeypatch.setattr(torch, 'compile', lambda network: ('compiled', network))
-    monkeypatch.setattr(devices.shutil, 'which', lambda name: '/usr/bin/' + name)
-    assert devices.network_to_train(model, device, True, False) == ('compiled', model)
-    assert devices.network_to_train(model, device, False, False) is model and capsys.readouterr().out == ''
-    monkeypatch.setattr(devices.shutil, 'which', lambda name: None)
-    assert devices.network_to_train(model, device, True, False) is model
-    assert 'No compiler found: training without torch.compile' in capsys.readouterr().out
+NO_GPU, A_GPU = torch.device('cpu'), torch.device('cuda')
 
 
-def test_the_model_that_ships(tmp_path):
+@pytest.mark.parametrize('there, use_cuda, device, line', [
+    (True, True, A_GPU, ''), (True, False, NO_GPU, ''), (False, False, NO_GPU, ''),
+    (False, True, NO_GPU, 'No GPU found: running on the CPU\n')])
+def test_the_device(monkeypatch, capsys, there, use_cuda, device, line):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: there)
+    assert devices.get_device(use_cuda) == device and capsys.readouterr().out == ''
+    assert devices.get_device(use_cuda, say_so=True) == device and capsys.readouterr().out == line
+
+
+def test_bfloat16_is_used_where_the_hardware_has_it(monkeypatch):
+    def is_used():
+        with devices.mixed_precision(NO_GPU):
+            return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    for abilities in ({}, {'avx512_bf16': True}, {'amx_bf16': True}, {'avx2': True}):
+        monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: abilities)
+        assert is_used() == any('bf16' in name for name in abilities)
+    asked = []
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: asked.append(including_emulation))
+    assert not devices.has_bfloat16(A_GPU) and asked == [False]
+
+
+def test_one_process_alone_has_nothing_to_share():
+    called, loaders, model = [], (object(), object()), torch.nn.Linear(2, 2)
+    devices.join_processes(False)
+    assert devices.rank() == 0
+    devices.first_process_first(called.append, 1)
+    assert called == [1]
+    assert devices.share_loaders(*loaders, 0) == loaders and devices.network_to_train(model) is model
+    devices.follow_first_process(model)
+    meter = train.AverageMeter()
+    meter.update(3, 2)
+    assert devices.average_over_processes(meter) == 3
+    devices.leave_processes()
+
+
+def test_the_model_that_ships(six_voices):
     filename = PROJECT / 'model_saved/checkpoint_etri240.pth'
     assert filename.stat().st_size < 4e6
     checkpoint = torch.load(filename)
@@ -272,10 +322,8 @@ def test_the_model_that_ships(tmp_path):
     assert checkpoint['mean'].shape == (1, 128) and 0.7 < checkpoint['mean'].norm() < 1  # raw cosines are high
     assert {tensor.dtype for tensor in checkpoint['state_dict'].values()} == {torch.float32, torch.int64}
     model = lab_model.load_model(False, str(filename.parent), 'etri240', 128, 240)
-    first = demo_voices.N_TRAIN_VOICES + 1
-    demo_voices.make_test_features(tmp_path / 'wavs', tmp_path / 'feats', first=first, n_voices=3)
-    vectors = {kind: torch.cat([lab_model.get_embeddings(False, filename, model, 100)
-                                for filename in sorted((tmp_path / 'feats').glob('*/%s.p' % kind))])
-               for kind in ('enroll', 'test')}
+    vectors = {kind: torch.cat([lab_model.get_embeddings(
+        False, six_voices / c.TEST_FEAT_DIR / name / ('%s.p' % kind), model, 100) for name in SIX[:3]])
+        for kind in ('enroll', 'test')}  # demo voices, which it has never heard
     scores = vectors['test'] @ vectors['enroll'].T
     assert scores.argmax(dim=1).tolist() == [0, 1, 2] and scores.diag().min() > 0.93

@@ -1,0 +1,610 @@
+"""Recordings of every kind: how they are read, where the speech is, how loud it is, and what is wrong with them."""
+import os
+import pickle
+import re
+import struct
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import wavfile
+from scipy.signal import butter, resample_poly, sosfiltfilt
+
+import DB_wav_reader as reader
+import configure as c
+import enroll
+import identification
+import model as lab_model
+import verification
+from SR_Dataset import read_MFB
+from conftest import FirstFrame
+from support import demo_voices, recordings
+from support.messages import LabError
+
+
+def chirp(seconds=1.0, amplitude=0.01):
+    """A tone that rises from 100 to 7000 Hz. It contains no random number."""
+    t = np.arange(int(seconds * 16000)) / 16000
+    return amplitude * np.sin(2 * np.pi * (100 * t + 3450 * t ** 2 / seconds))
+
+
+def speech(seconds=3.0, silence=0.7, amplitude=0.01):
+    """Syllables of a chirp, six a second, between two silences with a little noise."""
+    t = np.arange(int(seconds * 16000)) / 16000
+    audio = np.pad(chirp(seconds, amplitude) * np.sin(np.pi * 6 * t) ** 4, int(silence * 16000))
+    return audio + 1e-3 * amplitude * np.random.default_rng(0).standard_normal(len(audio))
+
+
+def write_wav(filename, audio=None, rate=16000):
+    """Write a wav file, and its folder. Returns its name."""
+    Path(filename).parent.mkdir(parents=True, exist_ok=True)
+    wavfile.write(filename, rate, speech() if audio is None else audio)
+    return str(filename)
+
+
+def touch(*filenames):
+    """Make empty files, and their folders."""
+    for filename in filenames:
+        Path(filename).parent.mkdir(parents=True, exist_ok=True)
+        Path(filename).touch()
+
+
+class Sizes(FirstFrame):
+    """Stands for a network: the embedding of a feature map is the mean size of each of its rows."""
+
+    def forward(self, x):  # (batch, 1, 40, n_frames)
+        return x[:, 0].abs().mean(dim=2), None
+
+
+@pytest.fixture
+def scripts(lab, monkeypatch):
+    """Calls main() of enroll, identification and verification for the files in feat, with Sizes as the network."""
+    for script in (enroll, identification, verification):
+        monkeypatch.setattr(script, 'load_model', lambda *arguments: Sizes())
+
+    def settings_of(**settings):
+        return {'test_dir': 'feat', 'plot': False, **settings}
+    return settings_of
+
+
+# ------------------------------------------------------------------------------------------- wav files
+
+@pytest.mark.parametrize('dtype, scale', [(np.uint8, 127), (np.int16, 2**15), (np.int32, 2**31), (np.float32, 1),
+                                          (np.float64, 1)])
+def test_every_wav_format_is_read_as_the_same_audio(tmp_path, dtype, scale):
+    audio = chirp(0.2, amplitude=0.5)
+    samples = np.round(audio * scale) + 128 if dtype == np.uint8 else audio * scale
+    write_wav(tmp_path / 'a.wav', samples.astype(dtype))
+    precision = {np.uint8: 0.01, np.int16: 4e-5}.get(dtype, 1e-7)
+    np.testing.assert_allclose(reader.read_audio(tmp_path / 'a.wav'), audio, atol=precision)
+
+
+def write_24_bit(filename, audio, more=b''):
+    """Write a wav file of 24-bit samples. `more` are chunks after the samples."""
+    data = b''.join(struct.pack('<i', round(x * 2**23))[:3] for x in audio)
+    form = struct.pack('<IHHIIHH', 16, 1, 1, 16000, 48000, 3, 24)
+    filename.write_bytes(b'RIFF' + struct.pack('<I', 36 + len(data) + len(more)) + b'WAVEfmt ' + form
+                         + b'data' + struct.pack('<I', len(data)) + data + more)
+
+
+@pytest.mark.parametrize('tag', [b'', b'LIST' + struct.pack('<I', 8) + b'INFOabcd'], ids=['plain', 'with a tag'])
+def test_24_bit_wavs_are_read(tmp_path, tag):
+    audio = chirp(0.2, amplitude=0.5)
+    write_24_bit(tmp_path / 'a.wav', audio, tag)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        np.testing.assert_allclose(reader.read_audio(tmp_path / 'a.wav'), audio, atol=2e-7)
+
+
+def test_channels_are_averaged_and_rates_resampled(tmp_path):
+    t = np.arange(48000) / 48000
+    tone = 0.2 * np.sin(2 * np.pi * 440 * t)
+    write_wav(tmp_path / 'a.wav', np.stack([2 * tone, 0 * tone], axis=1).astype(np.float32), 48000)
+    assert recordings.read_recording(tmp_path / 'a.wav')[0].shape == (48000, 2)
+    audio = reader.read_audio(tmp_path / 'a.wav')
+    assert audio.shape == (16000,)  # a stereo file has no more frames than a mono one
+    np.testing.assert_allclose(audio[1000:-1000], tone[::3][1000:-1000], atol=2e-3)
+    for rate in (8000, 11025, 22050, 44100):
+        write_wav(tmp_path / 'b.wav', np.zeros(rate, np.int16), rate)
+        assert reader.read_audio(tmp_path / 'b.wav').shape == (16000,)
+
+
+def test_unusable_wavs_are_named_with_the_reason(lab):
+    Path('text.wav').write_bytes(b'this is no wav')
+    Path('empty.wav').write_bytes(b'')
+    write_wav('slow.wav', np.zeros(600, np.int16), 6000)
+    write_wav('nan.wav', np.full(600, np.nan, np.float32))
+    write_wav('none.wav', np.zeros(0, np.int16))
+    write_wav('scaled.wav', np.full(600, 3000, np.float32))
+    write_wav('long.wav', np.zeros(600, np.int64))
+    write_wav('cut.wav', np.zeros(6000, np.int16))
+    Path('cut.wav').write_bytes(Path('cut.wav').read_bytes()[:5000])
+    os.mkdir('folder.wav')
+    reasons = {'text.wav': 'not a wav file', 'empty.wav': 'not a wav file', 'slow.wav': '6000 Hz, it must be 8000 to',
+               'nan.wav': 'NaN', 'none.wav': 'no samples', 'scaled.wav': r'must lie in \[-1, 1\], these reach 3000',
+               'long.wav': 'int64 are not supported', 'cut.wav': 'Reached EOF', 'folder.wav': 'not a file'}
+    for name, reason in reasons.items():
+        with pytest.raises(LabError, match='^%s: .*%s' % (name, reason)) as error:
+            reader.read_audio(name)
+        assert len(str(error.value).splitlines()) <= 2
+        if reason in ('not a wav file', 'Reached EOF'):  # it says how to make a good one
+            assert 'ffmpeg -i %s new.wav' % name in str(error.value)
+    with pytest.raises(FileNotFoundError, match='nowhere.wav'):
+        reader.read_audio('nowhere.wav')
+
+
+# ------------------------------------------------------------------------------------------- other formats
+
+FAKE_FFMPEG = """#!%s -IS
+import sys
+options = dict(zip(sys.argv[1:], sys.argv[2:]))
+wanted = {'-f': 'f32le', '-ac': '1', '-ar': '16000', '-protocol_whitelist': 'file,pipe'}
+if {name: options[name] for name in wanted} != wanted or '-nostdin' not in sys.argv or sys.argv[-1] != '-':
+    sys.exit('wrong arguments')
+if not options['-i'].startswith('file:'):
+    sys.exit('the name could be taken for an option or an address')
+with open(options['-i'][5:], 'rb') as f:
+    content = f.read()
+if not content.startswith(b'FAKE'):
+    sys.exit(options['-i'] + ': Invalid data found when processing input')
+sys.stdout.buffer.write(content[4:])
+""" % sys.executable
+
+
+@pytest.fixture
+def ffmpeg(tmp_path, monkeypatch):
+    """The only program on the path is an ffmpeg that reads the files of write_fake."""
+    if os.name == 'nt':
+        pytest.skip('Windows does not start a script without its interpreter')
+    program = tmp_path / 'bin' / 'ffmpeg'
+    program.parent.mkdir()
+    program.write_text(FAKE_FFMPEG)
+    program.chmod(0o755)
+    monkeypatch.setenv('PATH', str(program.parent))
+
+
+@pytest.fixture
+def no_ffmpeg(monkeypatch):
+    monkeypatch.setenv('PATH', '')
+
+
+def write_fake(filename, audio, more=b''):
+    """Write a file that the fake ffmpeg can read, and its folder."""
+    Path(filename).parent.mkdir(parents=True, exist_ok=True)
+    Path(filename).write_bytes(b'FAKE' + np.asarray(audio, '<f4').tobytes() + more)
+
+
+def test_other_formats_are_read_through_ffmpeg(lab, ffmpeg):
+    audio = speech().astype(np.float32)
+    write_wav('me/test.wav', audio)
+    write_fake('me/test.m4a', audio)
+    write_fake('-odd: name.MP3', audio, more=b'abc')  # three bytes are no sample
+    for name in ('me/test.m4a', '-odd: name.MP3'):
+        samples, rate = recordings.read_recording(name)
+        assert samples.shape == (len(audio), 1) and samples.dtype == np.float64 and rate == 16000
+        np.testing.assert_array_equal(samples[:, 0], audio)
+    feature, label = read_MFB('me/test.m4a')
+    np.testing.assert_array_equal(feature, read_MFB('me/test.wav')[0])
+    assert label == 'me' and recordings.origin_of('me/test.m4a') == recordings.origin_of('me/test.wav')
+
+
+def test_the_converter_reads_other_formats(lab, ffmpeg, capsys):
+    write_fake('wavs/me/test.m4a', speech().astype(np.float32))
+    write_wav('wavs/me/enroll.wav', speech().astype(np.float32))
+    write_fake('wavs/me/enroll.m4a', chirp())  # there is a wav of this name
+    assert reader.convert_wavs('wavs', 'feats') == []
+    assert '2 converted, 0 up to date, 0 skipped' in capsys.readouterr().out
+    of_m4a, of_wav = (recordings.read_pickles('feats/me/%s.p' % name)[0] for name in ('test', 'enroll'))
+    np.testing.assert_array_equal(of_m4a['feat'], of_wav['feat'])
+    assert of_m4a['recording'] == of_wav['recording']
+
+
+def test_what_ffmpeg_cannot_read_is_refused(lab, ffmpeg):
+    Path('broken.m4a').write_bytes(b'rubbish')
+    write_fake('empty.m4a', [])
+    write_fake('loud.m4a', [0.0, 3.0])
+    write_fake('nan.m4a', [0.0, np.nan])
+    for name, reason in (('broken.m4a', r'ffmpeg cannot read it \(file:broken.m4a: Invalid data found'),
+                         ('empty.m4a', r'ffmpeg cannot read it \(it holds no sound\)'),
+                         ('loud.m4a', r'float samples must lie in \[-1, 1\]'), ('nan.m4a', 'holds NaN')):
+        with pytest.raises(LabError, match='^%s: %s' % (name, reason)):
+            reader.read_audio(name)
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='Windows has no such files')
+def test_ffmpeg_gets_no_pipe(lab, ffmpeg):
+    os.mkfifo('a.m4a')
+    with pytest.raises(LabError, match='^a.m4a: not a file'):
+        reader.read_audio('a.m4a')
+
+
+def test_without_ffmpeg_the_line_to_convert_is_given(lab, no_ffmpeg):
+    write_fake('me/enroll.m4a', speech())
+    with pytest.raises(LabError, match='^me/enroll.m4a: .*\n.*: ffmpeg -i me/enroll.m4a me/enroll.wav$'):
+        read_MFB('me/enroll.m4a')
+
+
+def test_recordings_of_every_format_are_found(lab):
+    names = ['feat/a/%d%s' % (i, suffix) for i, suffix in enumerate(recordings.FFMPEG_FORMATS)]
+    touch(*names, 'feat/a/LOUD.WAV', 'feat/a/x.wav', 'feat/a/y.FLAC', 'feat/b/x.m4a')
+    touch('feat/a/x.m4a', 'feat/a/loud.m4a', 'feat/a/.hidden.wav', 'feat/a/notes.txt', 'feat/a/wav', 'feat/a/z.p')
+    found = reader.find_wavs('feat')
+    assert found == sorted([*names, 'feat/a/LOUD.WAV', 'feat/a/x.wav', 'feat/a/y.FLAC', 'feat/b/x.m4a',
+                            'feat/a/loud.m4a'])  # x.m4a beside x.wav is not read; LOUD.WAV has another name
+    assert list(reader.read_DB_structure('feat')['filename']) == found
+
+
+def test_recordings_stand_beside_feature_files(lab, write_feat):
+    write_wav('feat/a/enroll.wav'), write_wav('feat/a/test.wav'), write_wav('feat/a/Test_2.wav')
+    write_feat('feat/b/enroll.p'), write_feat('feat/b/test.p')
+    enroll_DB, test_DB = reader.split_enroll_and_test('feat')
+    assert list(enroll_DB['filename']) == ['feat/a/enroll.wav', 'feat/b/enroll.p']
+    assert reader.test_files_of('a', test_DB) == ['feat/a/Test_2.wav', 'feat/a/test.wav']
+    assert reader.test_files_of('feat/a/enroll.wav', test_DB) == ['feat/a/enroll.wav']
+    assert reader.test_files_of('feat/b/enroll.p', test_DB) == ['feat/b/enroll.p']
+    for name in ('elsewhere.wav', 'elsewhere.m4a', 'elsewhere.p'):
+        with pytest.raises(LabError, match="'%s': there is no such file" % name):
+            reader.test_files_of(name, test_DB)
+    with pytest.raises(LabError, match="no test file of test_speaker = 'c'. Choose one of a, b, or the name"):
+        reader.test_files_of('c', test_DB)
+    feature, label = read_MFB('feat/a/test.wav')
+    assert label == 'a' and feature.shape == (len(reader.feature_of_wav('feat/a/test.wav')[0]) - 100, 40)
+
+
+# ------------------------------------------------------------------------------------------- speech and its level
+
+def test_level_and_ends_by_hand():
+    """Two seconds of a tone that comes and goes four times a second, of level -40 dBFS where it sounds."""
+    sounding = np.tile(np.repeat([1.0, 0.0], 2000), 8)  # 125 ms each: whole frames of 25 ms
+    tone = 0.01 * np.sqrt(2) * np.sin(2 * np.pi * 2000 * np.arange(32000) / 16000)
+    audio = np.pad(sounding * tone, (16000, 3200)) + 1e-6 * np.random.default_rng(0).standard_normal(51200)
+    sounds = np.pad(sounding[::400] > 0, (40, 8))
+    levels = recordings.frame_levels(audio)
+    assert recordings.active_level(levels, sounds) == pytest.approx(-40, abs=0.01)
+    is_speech = recordings.find_speech(levels, 'a.wav')
+    after = np.roll(sounds, 1)  # the filter makes a sharp end last one frame longer
+    assert is_speech[sounds].all() and not is_speech[~sounds & ~after].any()
+    prepared = recordings.prepare_speech(audio, 'a.wav')
+    n_samples = 30000 + 400  # to the frame after the last tone
+    assert len(prepared) == 8000 + n_samples + 8000  # TRIM_SECONDS at both ends
+    gain = 10 ** ((-44 - recordings.active_level(levels, is_speech)) / 20)
+    np.testing.assert_allclose(prepared[8000:-8000], gain * (audio - audio.mean())[16000:16000 + n_samples], atol=1e-9)
+    np.testing.assert_array_equal(prepared[-3200:], 0)  # the recording has 4800 samples left, so 3200 zeros follow
+
+
+@pytest.mark.parametrize('spoil', [
+    lambda audio: audio + 0.02, lambda audio: audio + 0.01 * np.sin(np.arange(len(audio)) * 2 * np.pi * 50 / 16000),
+    lambda audio: np.pad(audio, 16000 * 90) + 1e-6 * np.random.default_rng(2).standard_normal(len(audio) + 2880000),
+    lambda audio: np.concatenate([[0.3] * 100, audio, [-0.3] * 100])], ids=['offset', 'hum', 'long silence', 'clicks'])
+def test_speech_is_found_in_spite_of(spoil):
+    clean, spoilt = speech(), spoil(speech())
+    of_frames = [recordings.frame_levels(audio) for audio in (clean, spoilt)]
+    levels = [recordings.active_level(part, recordings.find_speech(part, 'a.wav')) for part in of_frames]
+    lengths = [len(recordings.prepare_speech(audio, 'a.wav')) for audio in (clean, spoilt)]
+    assert levels[1] == pytest.approx(levels[0], abs=2) and lengths[1] == pytest.approx(lengths[0], abs=1600)
+
+
+@pytest.mark.parametrize('decibels', [-12, -6, 6, 24])
+def test_features_do_not_depend_on_the_level_of_a_recording(lab, decibels):
+    one, other = (reader.feature_of_wav(write_wav('%d.wav' % gain, speech() * 10 ** (gain / 20)))[0]
+                  for gain in (0, decibels))
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_without_a_level_the_recipe_is_that_of_the_published_files(lab, monkeypatch):
+    monkeypatch.setattr(c, 'LEVEL_DBFS', None)
+    feature, _, _ = reader.feature_of_wav(write_wav('a.wav'))
+    np.testing.assert_array_equal(feature, reader.extract_features(speech()))
+
+
+def rumble():
+    """Ten seconds of noise whose power falls with the square of frequency."""
+    spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(160000))
+    spectrum[1:] /= np.arange(1, len(spectrum))
+    return np.fft.irfft(spectrum) / 10
+
+
+NO_SPEECH = {
+    'zeros': (np.zeros(48000), 'is silent'),
+    'noise': (1e-3 * np.random.default_rng(0).standard_normal(48000), 'stands out of a steady noise at -60 dBFS'),
+    'hum': (0.1 * np.sin(np.arange(48000) / 10), 'stands out of a steady noise at -23 dBFS'),
+    'rumble': (rumble(), 'no speech stands out of a steady noise')}
+
+
+@pytest.mark.parametrize('name', NO_SPEECH)
+def test_a_recording_without_speech_is_refused(lab, scripts, stopped_with, name):
+    audio, reason = NO_SPEECH[name]
+    write_wav(name + '.wav', audio)
+    with pytest.raises(LabError, match='^%s.wav: .*%s' % (name, reason)):
+        reader.feature_of_wav(name + '.wav')
+    write_wav('feat/a/enroll.wav'), write_wav('feat/a/test.wav')
+    enroll.main(**scripts())
+    assert '%s.wav: ' % name in stopped_with(identification.main, **scripts(test_speaker=name + '.wav'))
+
+
+@pytest.mark.parametrize('n_samples', [1, 100, 8000])
+def test_a_recording_of_a_moment_is_refused(lab, scripts, stopped_with, n_samples):
+    write_wav('a.wav', speech(silence=0)[1000:1000 + n_samples])
+    with pytest.raises(LabError, match='^a.wav: '):
+        read_MFB('a.wav')
+    write_wav('feat/a/enroll.wav'), write_wav('feat/a/test.wav')
+    enroll.main(**scripts())
+    assert 'a.wav: ' in stopped_with(identification.main, **scripts(test_speaker='a.wav'))
+
+
+@pytest.mark.parametrize('change, advice', [
+    (lambda audio: audio, None),
+    (lambda audio: np.clip(300 * audio, -1, 1), 'record with less gain'),
+    (lambda audio: audio / 1000, 'record at a higher level'),
+    (lambda audio: audio[:24000], 'record for longer'),
+    (lambda audio: audio + 1e-3 * np.random.default_rng(1).standard_normal(len(audio)), 'record in a quieter place')])
+def test_what_is_wrong_with_a_recording(lab, change, advice):
+    _, note, _ = reader.feature_of_wav(write_wav('a.wav', change(speech())))
+    assert note is None if advice is None else advice in note, note
+
+
+def test_a_note_by_hand(lab, monkeypatch, capsys):
+    """A tone of 1 kHz in one of two channels, two times 0.35 s: it fills few cells, and it is clipped."""
+    tone = np.sin(2 * np.pi * np.arange(5600) / 16) * np.sqrt(2)
+    tones = np.concatenate([tone, np.zeros(6400), tone])
+    left = np.clip(np.pad(tones, 16000), -0.995, 0.995) + 1e-4 * np.random.default_rng(0).standard_normal(49600)
+    monkeypatch.setattr(c, 'LEVEL_DBFS', -50)
+    read_MFB(write_wav('me/a.wav', np.stack([left, 0 * left], axis=1)))
+    clipped = 100 * np.mean(np.abs(left) >= 0.99) / 2  # half of the samples are of the other channel
+    level = 10 * np.log10(np.mean(np.clip(tone, -0.995, 0.995) ** 2)) - 6.02  # the mean of two channels is half as high
+    sentence = (r'Note: me/a.wav: 0\.[78] s of speech at %.0f dBFS, %.2f %% of the samples clipped, 9[89] %% of the cells '
+                r'on the floor: record with less gain; record for longer; hardly anything is above the floor\n')
+    assert re.fullmatch(sentence % (level, clipped), capsys.readouterr().out)
+
+
+# ------------------------------------------------------------------------------------------- bandwidth
+
+@pytest.mark.parametrize('highest', [2000, 3400, 4000, 6000, 7500])
+def test_bandwidth_by_hand(highest):
+    """Bursts of noise without any frequency above `highest`, in a room with a noise of all frequencies."""
+    rng = np.random.default_rng(0)
+    spectrum = np.fft.rfft(rng.standard_normal(48000))
+    spectrum[highest * 3 + 1:] = 0  # 3 s, so a step of the spectrum is a third of a Hz
+    bursts = 0.05 * np.fft.irfft(spectrum) * np.tile(np.repeat([1.0, 0.0], 2000), 12)
+    assert recordings.bandwidth_of(bursts + 1e-4 * rng.standard_normal(48000)) == pytest.approx(highest, abs=300)
+
+
+def at_8_khz(audio):
+    """The same sound with half as many samples a second."""
+    return resample_poly(audio, 1, 2)
+
+
+def over_a_telephone(audio):
+    """Only frequencies from 300 to 3400 Hz, and a noise of all frequencies at -70 dBFS."""
+    band = butter(4, [300, 3400], 'bandpass', fs=16000, output='sos')
+    return sosfiltfilt(band, audio) + 10 ** (-70 / 20) * np.random.default_rng(0).standard_normal(len(audio))
+
+
+def voice_wavs(folder, index=1):
+    """Write three files of one demo voice: wide.wav, narrow.wav at 8 kHz, and phone.wav."""
+    audio = demo_voices.synthesise(0, demo_voices.draw_voice(0, index), 0, 4.0).astype(float)
+    write_wav('%s/wide.wav' % folder, audio)
+    write_wav('%s/narrow.wav' % folder, at_8_khz(audio), 8000)
+    write_wav('%s/phone.wav' % folder, over_a_telephone(audio))
+
+
+@pytest.mark.parametrize('index', range(1, 7))
+def test_bandwidth_of_a_voice(lab, index):
+    voice_wavs('me', index)
+    wide, narrow, phone = (recordings.origin_of('me/%s.wav' % name) for name in ('wide', 'narrow', 'phone'))
+    assert wide['bandwidth'] > 6000 and 3500 < narrow['bandwidth'] < 4700 and 2500 < phone['bandwidth'] < 4000
+    assert recordings.differ_in_bandwidth(wide, narrow) and recordings.differ_in_bandwidth(phone, wide)
+    assert not recordings.differ_in_bandwidth(narrow, phone) and not recordings.differ_in_bandwidth(wide, wide)
+
+
+def test_bandwidth_goes_into_the_feature_file(lab, capsys):
+    voice_wavs('wavs/me')
+    assert reader.convert_wavs('wavs', 'feats') == []
+    for name in ('wide', 'narrow', 'phone'):
+        origin = recordings.origin_of('wavs/me/%s.wav' % name)
+        assert origin['LEVEL_DBFS'] == -44
+        assert origin == recordings.origin_of('feats/me/%s.p' % name)
+        assert recordings.read_pickles('feats/me/%s.p' % name)[0]['recording'] == origin
+
+
+def test_other_bandwidth_is_noted_at_enrolment_and_at_test(lab, scripts, capsys):
+    voice_wavs('me')
+    os.makedirs('feat/me')
+    for name, source in (('enroll', 'wide'), ('test', 'narrow'), ('test2', 'phone'), ('test3', 'wide')):
+        os.link('me/%s.wav' % source, 'feat/me/%s.wav' % name)
+    enroll.main(**scripts())
+    assert 'Note' not in capsys.readouterr().out
+    identification.main(**scripts(test_speaker='me'))
+    notes = re.findall(r'Note: feat/me/(test\d?).wav has a bandwidth of (...) kHz, the enrolment of me has (...) kHz',
+                       capsys.readouterr().out)
+    assert [note[0] for note in notes] == ['test', 'test2'] and float(notes[0][1]) < 5 < float(notes[0][2])
+
+    os.link('me/narrow.wav', 'feat/me/enroll2.wav')
+    enroll.main(**scripts())
+    notes = re.findall(r'Note: feat/me/enroll2.wav has a bandwidth of (...) kHz, the enrolment files before it of '
+                       r'(...) kHz', capsys.readouterr().out)
+    assert len(notes) == 1 and float(notes[0][0]) < 5 < float(notes[0][1])
+    verification.main(**scripts(test_speaker='me', enroll_speaker='me'))  # now the lower bandwidth counts
+    assert re.findall(r'Note: feat/me/(\w+).wav has a bandwidth', capsys.readouterr().out) == ['test3']
+
+
+# ------------------------------------------------------------------------------------------- how a file was made
+
+@pytest.fixture
+def made_feat(lab):
+    """Writes a feature file that was made from a recording of this level and bandwidth. Returns its name."""
+    def write(filename, level, bandwidth):
+        feature = np.random.default_rng(0).normal(size=(200, 40))
+        reader.write_feature(filename, feature, Path(filename).parent.name,
+                             {'LEVEL_DBFS': level, 'bandwidth': bandwidth})
+        return filename
+    return write
+
+
+def origin(level, bandwidth):
+    return {'LEVEL_DBFS': level, 'bandwidth': bandwidth}
+
+
+def test_the_origin_of_a_file(lab, write_feat, made_feat, monkeypatch):
+    assert recordings.origin_of(write_feat('a/published.p')) == origin(None, None)
+    assert recordings.origin_of(made_feat('a/made.p', -44, 7000.0)) == origin(-44, 7000.0)
+    write_wav('a/a.wav')
+    assert recordings.origin_of('a/a.wav') == origin(-44, pytest.approx(7000, abs=100))  # the chirp ends at 7 kHz
+    monkeypatch.setattr(c, 'LEVEL_DBFS', None)
+    assert recordings.origin_of('a/a.wav') == origin(None, pytest.approx(7000, abs=100))
+    assert recordings.origin_of('a/made.p') == origin(-44, 7000.0)
+
+
+def test_several_enrolment_files_have_one_origin(made_feat, write_feat, capsys):
+    wide, narrow = made_feat('a/wide.p', -44, 7000.0), made_feat('a/narrow.p', -44, 3900.0)
+    loud, unknown = made_feat('a/loud.p', -30, 7000.0), made_feat('a/unknown.p', -44, None)
+    assert recordings.same_origin(None, wide) == origin(-44, 7000.0)
+    assert recordings.same_origin(origin(-44, 6000.0), wide) == origin(-44, 6000.0)
+    assert recordings.same_origin(origin(-44, 6000.0), unknown) == origin(-44, 6000.0)
+    assert recordings.same_origin(origin(-44, None), unknown) == origin(-44, None)
+    assert capsys.readouterr().out == ''
+    assert recordings.same_origin(origin(-44, 7000.0), narrow) == origin(-44, 3900.0)
+    assert recordings.same_origin(origin(-44, 3900.0), wide) == origin(-44, 3900.0)
+    assert re.findall(r'Note: a/(\w+).p has .* of (...) kHz, .* of (...) kHz', capsys.readouterr().out) == [
+        ('narrow', '3.9', '7.0'), ('wide', '7.0', '3.9')]
+    with pytest.raises(LabError, match='a/loud.p is levelled to -30 dBFS, .* before it are levelled to -44 dBFS'):
+        recordings.same_origin(origin(-44, 7000.0), loud)
+    with pytest.raises(LabError, match='a/published.p is not levelled, .* before it are levelled to -44 dBFS'):
+        recordings.same_origin(origin(-44, 7000.0), write_feat('a/published.p'))
+
+
+def test_a_test_file_is_compared_with_every_enrolment(made_feat, write_feat, capsys):
+    wide, published = made_feat('a/wide.p', -44, 7000.0), write_feat('a/published.p')
+    narrow = {name: origin(-44, 3900.0) for name in 'abcde'}
+    recordings.compare_origins({'w': origin(-44, 5000.0), 'x': origin(-44, None), 'y': origin(-44, 8000.0)}, wide)
+    recordings.compare_origins({'z': origin(None, None)}, published)
+    recordings.compare_origins({}, wide)
+    assert capsys.readouterr().out == ''
+    for enrolled, names in ((dict(list(narrow.items())[:3]), 'a, b, c'), (narrow, 'a, b, c and 2 others')):
+        recordings.compare_origins({'w': origin(-44, 7000.0), **enrolled}, wide)
+        assert ('Note: a/wide.p has a bandwidth of 7.0 kHz, the enrolment of %s has 3.9 kHz' % names
+                in capsys.readouterr().out)
+    with pytest.raises(LabError, match=r'a/wide.p is levelled to -44 dBFS, the enrolment of q is not levelled'):
+        recordings.compare_origins({'a': origin(-44, 7000.0), 'q': origin(None, None)}, wide)
+    with pytest.raises(LabError, match=r'a/published.p is not levelled, the enrolment of a is levelled to -44 dBFS'):
+        recordings.compare_origins(narrow, published)
+
+
+def test_another_level_is_refused_by_the_scripts(lab, scripts, write_feat, stopped_with, monkeypatch):
+    write_wav('feat/a/enroll.wav'), write_wav('feat/a/test.wav')
+    enroll.main(**scripts())
+    made_with = lab_model.read_enrolment('enroll_embeddings')[1]
+    assert made_with['recordings'] == {'a': recordings.origin_of('feat/a/enroll.wav')}
+    identification.main(**scripts(test_speaker='a'))
+
+    monkeypatch.setattr(c, 'LEVEL_DBFS', None)  # enrolled at -44 dBFS, tested as it is
+    for main, settings in ((identification.main, {}), (verification.main, {'enroll_speaker': 'a'})):
+        for test_speaker in ('a', 'all'):
+            message = stopped_with(main, **scripts(test_speaker=test_speaker, **settings))
+            assert 'feat/a/test.wav is not levelled, the enrolment of a is levelled to -44 dBFS' in message
+            assert 'python enroll.py' in message
+    enroll.main(**scripts())
+    identification.main(**scripts(test_speaker='a'))
+
+    write_feat('feat/b/enroll.p'), write_feat('feat/b/test.p')  # published files are as they were recorded
+    enroll.main(**scripts())
+    identification.main(**scripts(test_speaker='a')), identification.main(**scripts(test_speaker='b'))
+    monkeypatch.setattr(c, 'LEVEL_DBFS', -44)
+    enroll.main(**scripts())
+    message = stopped_with(identification.main, **scripts(test_speaker='b'))
+    assert 'feat/b/test.p is not levelled, the enrolment of a is levelled to -44 dBFS' in message
+    message = stopped_with(identification.main, **scripts(test_speaker='a'))
+    assert 'feat/a/test.wav is levelled to -44 dBFS, the enrolment of b is not levelled' in message
+    identification.main(**scripts(test_speaker='b', spk_list=['b']))
+    verification.main(**scripts(test_speaker='a', enroll_speaker='a'))
+
+    write_wav('feat/b/enroll2.wav')  # both kinds for one speaker: nobody can be tested with their sum
+    assert 'Not enrolled, for the reasons above: b.' in stopped_with(enroll.main, **scripts())
+    assert lab_model.read_enrolment('enroll_embeddings')[0].keys() == {'a'}
+
+
+def test_files_without_an_origin_are_refused(lab, scripts, stopped_with):
+    """A damaged test file or enrolment ends in a line or two, before anything is scored."""
+    write_wav('feat/a/enroll.wav'), write_wav('feat/a/test.wav')
+    enroll.main(**scripts())
+    feature = np.zeros((200, 40))
+    for content in ([1], 5, {'feat': feature, 'label': 'a', 'recording': 5},
+                    {'feat': feature, 'label': 'a', 'recording': {'LEVEL_DBFS': -44, 'bandwidth': 'high'}}):
+        Path('bad.p').write_bytes(pickle.dumps(content, protocol=4))
+        assert 'bad.p: ' in stopped_with(identification.main, **scripts(test_speaker='bad.p'))
+
+    embeddings, made_with = lab_model.read_enrolment('enroll_embeddings')
+    for recording in ({}, {'LEVEL_DBFS': -44}, {'bandwidth': 7000.0}, 5, {'LEVEL_DBFS': -44, 'bandwidth': 'high'}):
+        lab_model.write_pickles('enroll_embeddings/embeddings.p', embeddings, {
+            **made_with, 'recordings': {'a': recording}})
+        assert 'enroll_embeddings' in stopped_with(identification.main, **scripts(test_speaker='a'))
+
+
+# ------------------------------------------------------------------------------------------- what is not used
+
+def unused(test_dir, capsys):
+    """What name_unused_files prints of a folder, without the words 'Not used'."""
+    enroll_DB, test_DB = reader.split_enroll_and_test(test_dir)
+    recordings.name_unused_files(test_dir, [*enroll_DB['filename'], *test_DB['filename']],
+                                 set(enroll_DB['speaker_id']))
+    return [line.removeprefix('Not used: ') for line in capsys.readouterr().out.splitlines()]
+
+
+def test_what_is_not_used_is_named(lab, capsys):
+    touch('feat/a/enroll.wav', 'feat/a/Enroll_2.WAV', 'feat/a/test.m4a', 'feat/a/.hidden', 'feat/a/photo.jpg')
+    for test_dir in ('feat', 'feat/', './feat//', str(lab / 'feat')):
+        assert unused(test_dir, capsys) == []
+    os.mkdir('feat/b')
+    touch('feat/c/my_voice1.wav', 'feat/c/old.p', 'feat/d/test.wav', 'feat/e/enroll.m4a', 'feat/e/enroll.wav')
+    lines = unused('feat', capsys)
+    for line, start in zip(lines, ('feat/b: the folder is empty',
+                                   'feat/c/my_voice1.wav: its name begins neither with enroll nor with test',
+                                   'feat/c/old.p: its name begins neither with enroll nor with test',
+                                   'feat/d: has test files, but no enrolment file',
+                                   'feat/e/enroll.m4a: there is a wav of the same name'), strict=True):
+        assert line.startswith(start)
+    touch(*('feat/c/%02d.wav' % i for i in range(16)))
+    lines = unused('feat', capsys)
+    assert len(lines) == 21 and lines[-1] == '1 more'
+
+
+def test_a_file_of_an_unknown_format_is_named(lab, capsys):
+    """QuickTime writes aiff files. Without this line, nobody would hear why the speaker is not enrolled."""
+    touch('feat/a/enroll.wav', 'feat/b/enroll.aiff', 'feat/b/test.wav', 'feat/c/Enroll.aiff')
+    lines = unused('feat', capsys)
+    assert len(lines) == 3
+    assert lines[0].startswith('feat/b/enroll.aiff: ') and lines[2].startswith('feat/c/Enroll.aiff: ')
+    assert lines[1].startswith('feat/b: has test files, but no enrolment file')
+
+
+def test_a_speaker_may_have_several_folders(lab, capsys, monkeypatch):
+    monkeypatch.setattr(c, 'SPEAKER_LEVEL', 2)
+    touch('feat/a/one/enroll.wav', 'feat/a/two/test.wav', 'feat/b/one/test.wav')
+    lines = unused('feat', capsys)
+    assert len(lines) == 1 and lines[0].startswith('feat/b/one: has test files, but no enrolment file')
+
+
+def test_a_folder_without_any_enrolment_file_is_refused(lab, scripts, capsys, stopped_with):
+    touch('feat/a/test.wav', 'feat/b/me.wav')
+    assert 'feat has no enrolment file' in stopped_with(enroll.main, **scripts())
+    assert 'Not used: feat/b/me.wav' in capsys.readouterr().out
+
+
+def test_a_bad_recording_does_not_stop_the_class(lab, scripts, no_ffmpeg, capsys, stopped_with):
+    write_wav('feat/good/enroll.wav'), write_wav('feat/good/enroll2.wav'), write_wav('feat/good/test.wav')
+    touch('feat/broken/enroll.wav', 'feat/other/enroll.m4a', 'feat/named/my_voice1.wav', 'feat/silent/test.wav')
+    os.mkdir('feat/empty')
+    write_wav('feat/half/enroll.wav'), write_wav('feat/half/enroll2.wav', speech(0.2))
+    message = stopped_with(enroll.main, **scripts())
+    assert message == 'Error: Not enrolled, for the reasons above: broken, half, other. The others are enrolled.'
+    captured = capsys.readouterr()
+    assert re.findall(r'Not used: feat/([\w./]+):', captured.out) == ['empty', 'named/my_voice1.wav', 'silent']
+    assert re.findall(r'Skipped (\w+): feat/([\w./]+): ', captured.err) == [
+        ('broken', 'broken/enroll.wav'), ('half', 'half/enroll2.wav'), ('other', 'other/enroll.m4a')]
+    assert 'ffmpeg -i feat/other/enroll.m4a feat/other/enroll.wav' in captured.err
+    assert re.findall('Save the embeddings for (.*)', captured.out) == ['good']
+    assert lab_model.read_enrolment('enroll_embeddings')[0].keys() == {'good'}
+    identification.main(**scripts(test_speaker='good'))
+    assert 'Result : True' in capsys.readouterr().out
