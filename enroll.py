@@ -10,11 +10,11 @@ import sys
 
 import configure as c
 from DB_wav_reader import split_enroll_and_test
-from deep_dive.all_trials import draw_who_sounds_alike
 from model import get_embeddings, load_model, save_enroll_embeddings
 from support.checks import ENROLL_RULES, check_settings
-from support.demo_voices import provide_test_features
+from support.demo_voices import parameters_of_all, provide_test_features
 from support.messages import LabError, run_script
+from support.pictures import draw_who_sounds_alike
 from support.recordings import name_unused_files, same_origin
 
 
@@ -81,7 +81,7 @@ def main(
 
     # Draw who sounds like whom
     if plot and len(embeddings) > 2:
-        draw_who_sounds_alike(embeddings, embedding_dir)
+        draw_who_sounds_alike(embeddings, parameters_of_all(embeddings), embedding_dir)
 
     skipped = sorted(set(enroll_DB['speaker_id']) - set(embeddings))
     if skipped:

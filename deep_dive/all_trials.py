@@ -1,6 +1,6 @@
 """test_speaker = 'all': every test file at once, and how often the answers are right.
 
-identification.py and verification.py hand over to identify_all and verify_all; enroll.py to draw_who_sounds_alike.
+identification.py and verification.py hand over to identify_all and verify_all.
 """
 import os
 
@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.spatial.distance import pdist
 
 import configure as c
 from DB_wav_reader import read_feats_and_wavs, speaker_of
@@ -18,9 +17,8 @@ from deep_dive.scoring import all_pairs, bootstrap_interval, choose_threshold, c
 from deep_dive.scoring import error_rates, min_dcf, rates_at, read_trials, trial_scores
 from model import embed_feature, get_embeddings
 from support.checks import sex_of
-from support.demo_voices import is_demo_name, parameters_of
 from support.messages import LabError
-from support.pictures import draw_confusion, draw_det, draw_lengths, draw_parameters, draw_scores, draw_similarity
+from support.pictures import draw_confusion, draw_det, draw_lengths, draw_scores
 
 
 def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
@@ -253,16 +251,3 @@ def draw_trials(target, impostor, threshold, picture_dir):
         return
     title = 'EER %.2f %% of %d target and %d impostor trials' % (eer, len(target), len(impostor))
     draw_det(misses, false_alarms, rates, title, threshold, filename)
-
-
-def draw_who_sounds_alike(embeddings, picture_dir):
-    """Draw the cosine similarity of every two speakers; of demo voices also against how differently they were made."""
-    speakers = sorted(embeddings)
-    vectors = torch.cat([embeddings[spk] for spk in speakers]).numpy()  # (n, embedding_size)
-    scores = np.clip(cosine_scores(vectors, vectors), -1, 1)  # (n, n)
-    draw_similarity(scores, speakers, os.path.join(picture_dir, 'similarity.png'))
-    if all(is_demo_name(spk) for spk in speakers):
-        first, second = all_pairs(len(speakers))
-        distances = pdist(np.array([parameters_of(spk) for spk in speakers]))  # (n_pairs,)
-        same_sex = np.array([sex_of(speakers[i]) == sex_of(speakers[j]) for i, j in zip(first, second)])
-        draw_parameters(distances, scores[first, second], same_sex, os.path.join(picture_dir, 'parameters.png'))

@@ -1,6 +1,6 @@
 """How much faster is the suite than the original lab's loop, written down literally?
 
-    python tests/benchmark.py [feature_folder]
+    python experiments/benchmark.py [feature_folder]
 
 Times both in one run, in turn, on the machine at hand: training epochs (data included), epochs with validation, and the
 enrolment of ten speakers. Prints the ratios' median, smallest and largest. Besides: memory and time of samples that are
@@ -9,14 +9,11 @@ Without a folder of feature files it makes demo voices in a temporary one; write
 on two cores.
 """
 import contextlib
-import copy
 import io
 import math
 import multiprocessing
 import pickle
 import random
-import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,13 +28,12 @@ from torch.utils.data import DataLoader, Dataset
 
 import project  # noqa: F401  (the lab, one folder up, is found)
 
-import configure as c
 from support import demo_voices
 import model as lab_model
 import train
 from DB_wav_reader import find_feats, write_feature
 from SR_Dataset import DvectorDataset, ToTensorInput, TruncatedInputfromMFB, read_MFB, collate_fn_feat_padded
-from deep_dive.augmentation import AUGMENTATIONS, SPEEDS, training_transforms
+from deep_dive.augmentation import AUGMENTATIONS, AugmentedDataset
 from deep_dive.scoring import cosine_scores
 from support import devices
 from support.checks import feature_size
@@ -123,17 +119,17 @@ def quietly(function, *args, **kwargs):
         return function(*args, **kwargs)
 
 
-def compare_training(n_pairs, n_utterances, batch_size, valid_batch_size):
+def compare_training(feat_dir, n_pairs, n_utterances, batch_size, valid_batch_size):
     device = devices.get_device(True)
     criterion = nn.CrossEntropyLoss()
-    train_data, valid_data, n_classes = quietly(train.load_dataset, 10)
-    speakers = sorted({Path(filename).parent.name for filename in find_feats(c.TRAIN_FEAT_DIR)})
-    filenames = find_feats(c.TRAIN_FEAT_DIR)
+    train_data, valid_data, n_classes = quietly(train.load_dataset, 10, train_dir=feat_dir)
+    speakers = sorted({Path(filename).parent.name for filename in find_feats(feat_dir)})
+    filenames = find_feats(feat_dir)
     rng = random.Random(0)
     rng.shuffle(filenames)
     n_valid = n_utterances // 9
     if len(train_data) < n_utterances or len(valid_data) < n_valid:
-        raise LabError('%s: %d utterances are needed.' % (c.TRAIN_FEAT_DIR, 1 + n_utterances * 10 // 9))
+        raise LabError('%s: %d utterances are needed.' % (feat_dir, 1 + n_utterances * 10 // 9))
     train_part = torch.utils.data.Subset(train_data, range(n_utterances))
     valid_part = torch.utils.data.Subset(valid_data, range(n_valid))
     loaders = {
@@ -170,9 +166,9 @@ def compare_training(n_pairs, n_utterances, batch_size, valid_batch_size):
     devices.has_bfloat16 = has_bfloat16
 
 
-def measure_augmentation(n_pairs, batch_size):
+def measure_augmentation(feat_dir, n_pairs, batch_size):
     """What each augmentation adds to a training step, data included: of a step, in percent."""
-    train_data, _, n_classes = quietly(train.load_dataset, 10)
+    train_data, _, n_classes = quietly(train.load_dataset, 10, train_dir=feat_dir)
     batch = [torch.stack(column) for column in zip(*((train_data[i][0], torch.tensor(train_data[i][1]))
                                                      for i in range(batch_size)))]
     loader = DataLoader(list(zip(*batch)), batch_size)  # one step, its samples at hand
@@ -180,9 +176,7 @@ def measure_augmentation(n_pairs, batch_size):
                                                            memory_format=torch.channels_last)
     optimizer = train.create_optimizer('sgd', model, 0.01, 1e-4)
     for augment in [[name] for name in AUGMENTATIONS] + [AUGMENTATIONS]:
-        augmented = copy.copy(train_data)
-        augmented.transforms = training_transforms(augment)
-        augmented.speeds = SPEEDS if 'speed' in augment else SPEEDS[:1]
+        augmented = AugmentedDataset(train_data, augment)
         shares = []
         for _ in range(1 + n_pairs):  # the first warms up
             step = seconds(quietly, train.train, loader, model, nn.CrossEntropyLoss(), optimizer, True, 1, n_classes)
@@ -219,28 +213,13 @@ def dataset_of(folder, n_files, n_frames, cache_gb):
                           cache_gb=cache_gb)
 
 
-def peak_mb():
-    """Largest memory so far: of this process, and of the largest worker that has ended."""
-    return [resource.getrusage(who).ru_maxrss / 1000 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-
-
-def measure_reading(folder, cache_gb, batch_size):
-    """An epoch over a corpus of the budget's size and over one ten times as large; samples of short and long files."""
-    frame_bytes = 4 * feature_size()
-    for factor in (1, 10):
-        n_frames = 1000 + factor  # another name for the folder
-        data = dataset_of(folder, int(factor * cache_gb * 1e9 / (n_frames * frame_bytes)), n_frames, cache_gb)
-        for _ in DataLoader(data, batch_size, num_workers=2):
-            pass  # what is measured is the reading
-        print('corpus of %2d x the budget of %g MB, in %d files: peak %4.0f MB, of a worker %4.0f MB'
-              % (factor, cache_gb * 1000, len(data), *peak_mb()), flush=True)
-        del data  # before the next one is made
-    for n_files, n_frames in ((100, 200), (2, 100000)):
-        for gb in (1, 0):
-            data = dataset_of(folder, n_files, n_frames, gb)
-            took = seconds(lambda: [data[i % n_files] for i in range(2000)])
-            print('a sample of a file of %4d s, %s: %.0f microseconds'
-                  % (n_frames // 100, 'in memory' if gb else 'from its file', took / 2000 * 1e6), flush=True)
+def measure_reading(folder):
+    """What a sample of a file of 2 s costs, with the features in memory and in their files."""
+    for gb in (1, 0):
+        data = dataset_of(folder, 100, 200, gb)
+        took = seconds(lambda: [data[i % 100] for i in range(2000)])
+        print('a sample of a file of 2 s, %s: %.0f microseconds'
+              % ('in memory' if gb else 'from its file', took / 2000 * 1e6), flush=True)
 
 
 def steps_of_process(rank, n_processes, store, n_steps, batch_size, timings):
@@ -251,9 +230,8 @@ def steps_of_process(rank, n_processes, store, n_steps, batch_size, timings):
         dist.init_process_group('gloo', init_method='file://' + store, rank=rank, world_size=n_processes)
     n_share = batch_size // n_processes
     data = list(zip(torch.randn(batch_size * n_steps // n_processes, 1, feature_size(), 100), [0, 1] * 10 ** 6))
-    device = torch.device('cpu')
     model = lab_model.background_resnet(128, 240).to(memory_format=torch.channels_last)
-    network = devices.network_to_train(model, device, False, False)
+    network = devices.network_to_train(model)
     optimizer = train.create_optimizer('sgd', model, 0.01, 1e-4)
     epoch = (DataLoader(data, n_share), network, nn.CrossEntropyLoss(), optimizer, False, 1, 240)
     quietly(train.train, *epoch)
@@ -287,26 +265,25 @@ def measure_scoring(n_enrolled, embedding_size):
     print('a test vector against %d enrolled speakers: %.2f s (median of 5)' % (n_enrolled, np.median(took)))
 
 
-def main():
+def main(*folders):
     n_pairs = 5  # timed pairs of each comparison
     n_utterances = 960  # in an epoch of this benchmark: 15 steps of 64
     batch_size, valid_batch_size = 64, 16  # as in train.py
     n_speakers, n_frames = 10, 1650  # ten enrolments of 16.5 s after trimming
     test_frames = 200  # as in enroll.py
-    cache_gb = 0.05  # budget of the measurement of memory
     n_steps = 10  # of each group of processes
     n_enrolled, embedding_size = 10 ** 6, 128  # one test vector is scored against as many
 
     print('%d threads, bfloat16 in hardware: %s'
           % (torch.get_num_threads(), devices.has_bfloat16(devices.get_device(True))), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        measure_reading(folder + '/generated', cache_gb, batch_size)
+        measure_reading(folder + '/generated')
         compare_processes(folder, n_pairs, n_steps, batch_size)
-        c.TRAIN_FEAT_DIR = sys.argv[1] if len(sys.argv) > 1 else folder + '/demo'
-        if len(sys.argv) == 1:
-            demo_voices.make_train_features(c.TRAIN_FEAT_DIR)
-        compare_training(n_pairs, n_utterances, batch_size, valid_batch_size)
-        measure_augmentation(n_pairs, batch_size)
+        feat_dir = folders[0] if folders else folder + '/demo'
+        if not folders:
+            demo_voices.make_train_features(feat_dir)
+        compare_training(feat_dir, n_pairs, n_utterances, batch_size, valid_batch_size)
+        measure_augmentation(feat_dir, n_pairs, batch_size)
     compare_enrolment(n_pairs, n_speakers, n_frames, test_frames)
     measure_scoring(n_enrolled, embedding_size)
 

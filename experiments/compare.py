@@ -1,6 +1,6 @@
 """Train the deep dive's variants for the same few steps, test each on people never heard: the table in the README.
 
-    python tests/compare.py <folder that hold_out.py made> <folder for the results> [number of seeds] [variant ...]
+    python experiments/compare.py <folder that hold_out.py made> <folder for the results> [number of seeds] [variant ...]
 
 Each variant is train.py with the lines of main() and configure.py that VARIANTS gives. Without names, all are trained
 for one epoch that have not been yet, and the table is printed; a variant takes three to twenty minutes on one core.
@@ -11,13 +11,13 @@ import io
 import json
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 import project  # noqa: F401  (the lab, one folder up, is found)
@@ -25,16 +25,16 @@ import project  # noqa: F401  (the lab, one folder up, is found)
 import configure as c
 import train
 from DB_wav_reader import make_DB, find_feats
-from conftest import lines_of_main, run_copy
 from deep_dive.all_trials import embed_pieces
 from deep_dive.backends import available_backends, create_backend
+from deep_dive.losses import LOSSES
 from deep_dive.scoring import all_pairs, cosine_scores, equal_error_rate, min_dcf, trial_scores
 from model import background_resnet, load_model
 from support.checks import feature_size, sex_of
 from support.messages import LabError, run_script
 from support.pictures import BLACK, save_picture
 
-# The lines of train.py's main() that all variants change
+# Settings of train.py that all variants have in common
 COMMON = {'n_epochs': 1, 'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False}
 ADAM = {'optimizer_type': 'adam', 'lr': 1e-3, 'wd': 0.0}  # a network without BatchNorm does not learn at lr = 0.1
 VARIANTS = {
@@ -48,32 +48,33 @@ VARIANTS = {
     **{name: {'augment': [name]} for name in ('speed', 'level', 'noise', 'specaugment')},
     'aam + statistics': {'loss_type': 'aamsoftmax', 'pooling': 'statistics'},
     'aam + statistics + speed': {'loss_type': 'aamsoftmax', 'pooling': 'statistics', 'augment': ['speed']},
-    'mfcc': {'USE_MFCC': True},  # features of tests/other_features.py, in <folder of hold_out.py>_<name>
+    'mfcc': {'USE_MFCC': True},  # features of experiments/other_features.py, in <folder of hold_out.py>_<name>
     'delta': {'USE_DELTA': True},
     'scale': {'USE_SCALE': True},
     'energies': {'USE_LOGSCALE': False},
 }
 
 
-def train_variant(lines, log_dir, seed):
-    """train.py with some lines of main() changed; what it prints goes to LOG_DIR.log."""
-    values = {**COMMON, **lines, 'seed': seed, 'log_dir': str(log_dir)}
+def train_variant(lines, train_dir, log_dir, seed):
+    """train.main with some settings; what it prints goes to LOG_DIR.log."""
+    values = {**COMMON, **lines, 'seed': seed, 'train_dir': train_dir, 'log_dir': str(log_dir)}
     with open('%s.log' % log_dir, 'w') as log, contextlib.redirect_stdout(log):
-        run_copy('train.py', lines_of_main('train.py', values))
+        train.main(**values)
 
 
 def test_variant(log_dir, feat_dir, n_files):
     """The figures of a trained model on the first n_files utterances of each speaker below feat_dir, as a dict."""
     filenames = [name for folder in sorted(Path(feat_dir).glob('*')) for name in find_feats(folder)[:n_files]]
     model = load_model(False, str(log_dir), 'best', None, None)
-    vectors, speakers = embed_pieces(False, make_DB(filenames, feat_dir, '', ''), model, 100, None)
+    vectors, speakers = embed_pieces(False, make_DB(filenames, feat_dir, ''), model, 100, None)
     speakers, sexes = np.array(speakers), np.array([sex_of(spk) for spk in speakers])
     first, second = all_pairs(len(speakers))
     is_target, same_sex = speakers[first] == speakers[second], sexes[first] == sexes[second]
     figures = {'parameters': sum(parameter.numel() for parameter in model.parameters()),
                'targets': int(is_target.sum()), 'impostors': int((~is_target).sum())}
     for backend in available_backends(model):
-        projected = create_backend(backend, model)(vectors).numpy()
+        change = create_backend(backend, model)
+        projected = (vectors if change is None else change(vectors)).numpy()
         scores = trial_scores(projected, first, second)
         figures[backend] = {
             'EER': equal_error_rate(scores[is_target], scores[~is_target]),
@@ -97,7 +98,8 @@ def step_ratio(lines, n_pairs=5):
     """How long a training step of a variant takes, in steps of ResNet-18 with softmax: the median of pairs in turn."""
     loops = []
     for these, n_rows in (({}, 40), (lines, feature_size())):
-        criterion = train.create_criterion(these.get('loss_type', 'softmax'), 200, 128, 300)
+        loss_type = these.get('loss_type', 'softmax')
+        criterion = nn.CrossEntropyLoss() if loss_type == 'softmax' else LOSSES[loss_type](200, 128, 300)
         model = background_resnet(128, 200, these.get('backbone', 'resnet18'), pooling=these.get('pooling', 'average'),
                                   head=getattr(criterion, 'head', 'slides'))
         optimizer = train.create_optimizer('sgd', model, 1e-3, 0.0)
@@ -158,12 +160,12 @@ def print_table(results):
                                                   statistics.median(run['step'] for run in runs), ' | '.join(row)))
 
 
-def main():
-    if len(sys.argv) < 3:
+def main(*arguments):
+    if len(arguments) < 2:
         raise LabError('Give two folders: the one that hold_out.py made, and one for the results.')
-    data_dir, out_dir = sys.argv[1], Path(sys.argv[2])
-    n_seeds = int(sys.argv[3]) if len(sys.argv) > 3 else 1
-    names = sys.argv[4:] or list(VARIANTS)
+    data_dir, out_dir = arguments[0], Path(arguments[1])
+    n_seeds = int(arguments[2]) if len(arguments) > 2 else 1
+    names = arguments[3:] or list(VARIANTS)
     for name in names:
         if name not in VARIANTS:
             raise LabError('unknown variant: %s. Choose some of %s.' % (name, ', '.join(VARIANTS)))
@@ -180,9 +182,8 @@ def main():
             for key, value in features.items():
                 setattr(c, key, value)
             feat_dir = '%s_%s' % (data_dir, name) if features else data_dir
-            c.TRAIN_FEAT_DIR = os.path.join(feat_dir, 'train')
             lines = {key: value for key, value in VARIANTS[name].items() if key not in features}
-            train_variant(lines, log_dir, seed)
+            train_variant(lines, os.path.join(feat_dir, 'train'), log_dir, seed)
             figures = test_variant(log_dir, os.path.join(feat_dir, 'unseen'), n_files)
             result.write_text(json.dumps({**figures, 'step': step_ratio(lines)}, indent=1))
             vars(c).update(defaults)

@@ -1,49 +1,56 @@
-"""What a model is worth, on demo voices and on people it never heard.
+"""What a model is worth, on demo voices and on people it has never heard.
 
-    python tests/demo_quality.py [cp_num] [real_test_folder] [folder_of_unseen_speakers]
+    python experiments/demo_quality.py [cp_num] [real_test_folder] [folder_of_unseen_speakers]
 
 Run it after train.py, from the project's folder. Makes 40 further demo voices in a temporary folder and scores all
-pairs of their utterances of 3 to 4 s with model_saved/checkpoint_<cp_num>.pth (default 24). Given the test folder of
+pairs of their utterances of 3 to 4 s with model_saved/checkpoint_<cp_num>.pth (default 24). With the test folder of
 the real corpus (<speaker>/enroll.p and test.p), it also identifies those speakers, from whole files and from pieces of
-1, 2 and 3 s, and says how high they score. Given a feature folder of further speakers, as tests/hold_out.py makes one,
-it scores all pairs of their utterances, too. Takes about a minute, and three more for 40 real speakers with 100
-utterances each; writes nothing else.
+1, 2 and 3 s, and says how high they score. With a feature folder of further speakers, such as
+experiments/hold_out.py makes, it also scores all pairs of their utterances. Takes about a minute, and three more for
+40 real speakers with 100 utterances each. Writes nothing else.
+
+"Centred" means that the mean of the training set is subtracted from each d-vector, as --backend=centre does. The
+checkpoints 'best' and 'etri240' hold this mean.
 """
-import sys
 import tempfile
 
 import numpy as np
 
-import project  # noqa: F401  (the lab, one folder up, is found)
+import project
 
-from support import demo_voices
 from DB_wav_reader import read_feats_structure, split_enroll_and_test
 from deep_dive.all_trials import answers, embed_pieces, score_matrix, trials_of_pairs
 from deep_dive.scoring import equal_error_rate, trial_scores
 from model import get_embeddings, load_model
+from support import demo_voices
 from support.messages import run_script
 
 FIRST_VOICE, N_VOICES, N_UTTERANCES = 251, 40, 10  # after those of training and test
 TEST_FRAMES, ENROLL_FRAMES = 100, 200
 
 
-def print_all_pairs(feat_dir, model, what):
-    """Print the equal error rate over all pairs of the utterances below feat_dir: raw, and without their mean."""
+def print_all_pairs(feat_dir, model, what, mean=None):
+    """Print the equal error rate over all pairs of the utterances below feat_dir: raw, and centred.
+
+    mean: (1, embedding_size), that of the training set; None: it is not known.
+    """
     DB = read_feats_structure(feat_dir)
     vectors, _, first, second, same = trials_of_pairs(True, model, DB, TEST_FRAMES)
     rates = []
-    for mean in (0, vectors.mean(dim=0)):
-        scores = trial_scores((vectors - mean).numpy(), first, second)
+    for centre in [0] if mean is None else [0, mean]:
+        scores = trial_scores((vectors - centre).numpy(), first, second)
         rates.append(equal_error_rate(scores[same], scores[~same]))
-    print('%s, all %d same-voice and %d other pairs of utterances: EER %.2f %%, centred on their mean %.2f %%'
-          % (what, same.sum(), (~same).sum(), *rates))
+    centred = 'centred on the training mean: not known' if mean is None else (
+        'centred on the training mean %.2f %%' % rates[1])
+    print('%s, all %d same-voice and %d other pairs of utterances: EER %.2f %%, %s'
+          % (what, same.sum(), (~same).sum(), rates[0], centred))
 
 
-def unheard_voices(model):
+def unheard_voices(model, mean=None):
     """print_all_pairs of further demo voices."""
     with tempfile.TemporaryDirectory() as folder:
         demo_voices.make_train_features(folder, first=FIRST_VOICE, n_voices=N_VOICES, n_utterances=N_UTTERANCES)
-        print_all_pairs(folder, model, '%d unheard demo voices' % N_VOICES)
+        print_all_pairs(folder, model, '%d unheard demo voices' % N_VOICES, mean)
 
 
 def real_speakers(model, test_dir):
@@ -63,19 +70,24 @@ def real_speakers(model, test_dir):
                  100 * n_hits / len(pieces), equal_error_rate(own, others), own.min(), others.mean(), others.max()))
 
 
-def main():
-    log_dir = 'model_saved'
-    cp_num = sys.argv[1] if len(sys.argv) > 1 else '24'
-    test_dir = sys.argv[2] if len(sys.argv) > 2 else None
-    unseen_dir = sys.argv[3] if len(sys.argv) > 3 else None
-
+def main(
+        # Settings
+        cp_num=24,  # which checkpoint; 'best' holds the training mean, too
+        test_dir='',  # the test folder of the real corpus; '': none
+        unseen_dir='',  # a feature folder of further speakers; '': none
+        log_dir='model_saved',  # where the checkpoints are saved
+):
     model = load_model(True, log_dir, cp_num, None, None)
-    unheard_voices(model)
-    if test_dir is not None:
+    mean = model.backend.get('mean')  # (1, embedding_size)
+    if mean is None:
+        print("%s does not hold the training mean. --cp_num=best does." % model.checkpoint['file'])
+    unheard_voices(model, mean)
+    if test_dir:
         real_speakers(model, test_dir)
-    if unseen_dir is not None:
-        print_all_pairs(unseen_dir, model, 'speakers of %s' % unseen_dir)
+    if unseen_dir:
+        print_all_pairs(unseen_dir, model, 'speakers of %s' % unseen_dir, mean)
 
 
 if __name__ == '__main__':
+    project.name_arguments(main)
     run_script(main)

@@ -18,6 +18,7 @@ import struct
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -258,6 +259,7 @@ def main(
         n_inputs=100000,  # changed files of each kind
         seed=0,  # of the changes
 ):
+    warnings.simplefilter('ignore')  # PyTorch warns of pickles of another version
     n_wrong = 0
     for suffix, what in (('.p', 'feature files and enrolments'), ('.wav', 'wavs'), ('.pth', 'checkpoints')):
         start = time.time()

@@ -1,14 +1,13 @@
 """Keep 40 of the real corpus's 240 training speakers for a test on people that a model has never heard.
 
-    python tests/hold_out.py <feature folder of the 240 speakers> <new folder>
+    python experiments/hold_out.py <feature folder of the 240 speakers> <new folder>
 
-Writes two folders of links: <new folder>/train with 200 speakers, to train on (TRAIN_FEAT_DIR in configure.py), and
-<new folder>/unseen with the other 40, 17 women and 23 men. Takes a second.
+Writes two folders of links. <new folder>/train has 200 speakers to train on (--train_dir of train.py).
+<new folder>/unseen has the other 40, 17 women and 23 men. Takes a second.
 """
-import sys
 from pathlib import Path
 
-import project  # noqa: F401  (the lab, one folder up, is found)
+import project
 
 from support.messages import LabError, run_script
 
@@ -18,10 +17,14 @@ UNSEEN = [10, 12, 13, 17, 19, 22, 23, 27, 28, 31, 36, 44, 45, 57, 58, 88, 90, 92
 N_SPEAKERS = 240
 
 
-def main():
-    if len(sys.argv) != 3:
+def main(
+        # Settings
+        feat_dir='',  # the features of the 240 speakers
+        out_dir='',  # where the links go; a new folder
+):
+    if not feat_dir or not out_dir:
         raise LabError('Give two folders: the features of the %d speakers, and where the links go.' % N_SPEAKERS)
-    feat_dir, out_dir = Path(sys.argv[1]), Path(sys.argv[2])
+    feat_dir, out_dir = Path(feat_dir), Path(out_dir)
     speakers = sorted(folder for folder in feat_dir.glob('*') if folder.is_dir())
     if len(speakers) != N_SPEAKERS:
         raise LabError('%s has %d speakers; the real corpus has %d.' % (feat_dir, len(speakers), N_SPEAKERS))
@@ -37,4 +40,5 @@ def main():
 
 
 if __name__ == '__main__':
+    project.name_arguments(main)
     run_script(main)

@@ -33,12 +33,13 @@ from support.recordings import read_wav
 from support.safe_files import read_pickles
 
 N_EPOCHS = 3
+N_VOICES, N_UTTERANCES, N_TEST_VOICES = 6, 4, 3
 MAKE_VOICES = '''from support import demo_voices, messages
 def main():
     print('Making demo voices')
-    demo_voices.make_train_features(%r, n_voices=6, n_utterances=4)
-    demo_voices.make_test_features(%r, %r, n_voices=4)
-messages.run_script(main)''' % (c.TRAIN_FEAT_DIR, c.TEST_WAV_DIR, c.TEST_FEAT_DIR)
+    demo_voices.make_train_features(%r, n_voices=%d, n_utterances=%d)
+    demo_voices.make_test_features(%r, %r, n_voices=%d)
+messages.run_script(main)''' % (c.TRAIN_FEAT_DIR, N_VOICES, N_UTTERANCES, c.TEST_WAV_DIR, c.TEST_FEAT_DIR, N_TEST_VOICES)
 DEMO_VOICES = 'support/demo_voices.py'
 OUTPUTS = {DEMO_VOICES: [c.TRAIN_FEAT_DIR, c.TEST_FEAT_DIR, c.TEST_WAV_DIR],  # what each script writes
            'DB_wav_reader.py': [c.TEST_FEAT_DIR], 'train.py': ['model_saved', 'loss_plot.png'],
@@ -56,7 +57,7 @@ def next_epoch(folder):
 
 def start_script(folder, script):
     """Start what a script still has to do, as from a terminal. Returns the Popen."""
-    command = [sys.executable, str(PROJECT / script)]
+    command, env = [sys.executable, str(PROJECT / script)], {'PYTHONPATH': str(PROJECT), 'PYTHONUNBUFFERED': '1'}
     if script == DEMO_VOICES:
         command = [sys.executable, '-c', MAKE_VOICES]
     elif script == 'train.py':
@@ -64,8 +65,10 @@ def start_script(folder, script):
         command += ['--start=%d' % start, '--n_epochs=%d' % (N_EPOCHS - start + 1), '--batch_size=8']
     elif script == 'enroll.py':
         command += ['--cp_num=%d' % N_EPOCHS]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, 'PYTHONPATH': str(PROJECT), 'PYTHONUNBUFFERED': '1'},
+    if script in ('train.py', 'enroll.py'):  # on a GPU, or with several threads, sums can differ in the last digit
+        command, env = [*command, '--use_cuda=False'], {**env, 'OMP_NUM_THREADS': '1'}
+    return subprocess.Popen(command, cwd=folder, env={**os.environ, **env}, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             start_new_session=True,  # a group of processes, which Ctrl-C reaches as a whole
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
@@ -98,7 +101,7 @@ def stop_script(process, number):
             os.killpg(process.pid, signal.SIGINT)
     err = process.communicate()[1]  # ends when the last process that could write there has ended
     assert process.returncode in (0, 1, -number), err
-    if number == signal.SIGINT and process.returncode != 0:
+    if number == signal.SIGINT and err:  # Python says nothing if it is ending already
         assert 'Stopped by Ctrl-C' in err.splitlines()[0] and len(err.splitlines()) <= 2, err
     return process.returncode != 0
 
@@ -110,23 +113,25 @@ def files_of(folder, script):
     return [path for path in all_files(folder, script) if not path.name.startswith('.')]
 
 
+def hash_of(path):
+    """Load a file. Returns a hash of what must be the same every time."""
+    content = path.read_bytes()
+    if path.suffix == '.pth':
+        content = {name: value.numpy().tobytes() for name, value in torch.load(path)['state_dict'].items()}
+    elif path.suffix == '.json':
+        content = [(epoch['train_loss'], epoch['valid_loss'], epoch['lr']) for epoch in json.loads(content)['epochs']]
+    elif path.suffix == '.p':
+        read_pickles(path)
+    elif path.suffix == '.wav':
+        read_wav(path)
+    elif path.suffix == '.png':
+        plt.imread(path)
+    return hashlib.sha256(repr(content).encode()).hexdigest()
+
+
 def load_results(folder, script):
-    """Load every file that a script has written: dict name -> what must be the same every time."""
-    results = {}
-    for path in files_of(folder, script):
-        content = path.read_bytes()
-        if path.suffix == '.pth':
-            content = {name: value.numpy().tobytes() for name, value in torch.load(path)['state_dict'].items()}
-        elif path.suffix == '.json':
-            content = [(epoch['train_loss'], epoch['valid_loss'], epoch['lr']) for epoch in
-                       json.loads(content)['epochs']]
-        elif path.suffix == '.p':
-            read_pickles(path)
-        elif path.suffix == '.wav':
-            read_wav(path)
-        elif path.suffix == '.png':
-            plt.imread(path)
-        results[str(path.relative_to(folder))] = hashlib.sha256(repr(content).encode()).hexdigest()
+    """Load every file that a script has written: dict name -> hash."""
+    results = {str(path.relative_to(folder)): hash_of(path) for path in files_of(folder, script)}
     # What train.py moves aside depends on the moments of the kills. It has been loaded, and that is enough
     return {name: content for name, content in results.items() if '/run_' not in name}
 

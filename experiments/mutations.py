@@ -1,6 +1,6 @@
 """Break one line at a time: do the tests notice?
 
-    python tests/mutations.py
+    python experiments/mutations.py
 
 Each line of BROKEN is changed in a copy of the project, in a temporary folder, and the test file that should notice is
 run there until it fails. Prints which test failed; ends with exit code 1 where none did. A few minutes.

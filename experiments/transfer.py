@@ -1,6 +1,6 @@
 """Learn 20 new speakers from 10 files each: from scratch, with a trained network frozen, with one fine-tuned.
 
-    python tests/transfer.py <folder that hold_out.py made> <checkpoint trained on its train/> <new folder for results>
+    python experiments/transfer.py <folder that hold_out.py made> <checkpoint trained on its train/> <new folder for results>
 
 Trains three times with train.py, its main() changed as APPROACHES says, on speakers the checkpoint has never heard;
 tests every epoch on 20 other files of each. Prints accuracy and time of each epoch and draws transfer.png into the
@@ -8,7 +8,6 @@ folder for the results. Takes some minutes on two cores.
 """
 import contextlib
 import json
-import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -21,7 +20,6 @@ import configure as c
 import train
 from DB_wav_reader import read_feats_structure
 from SR_Dataset import DvectorDataset, ToTensorDevInput, read_MFB, collate_fn_feat_padded
-from conftest import lines_of_main, run_copy
 from model import load_model
 from subset import link_subset
 from support import runs
@@ -29,7 +27,7 @@ from support.messages import LabError, run_script
 from support.pictures import save_picture
 
 N_SPEAKERS, N_FILES, N_TEST_FILES = 20, 10, 20
-# The lines of train.py's main(): 180 utterances are 11 steps of 16
+# Settings of train.py: 180 utterances are 11 steps of 16
 COMMON = {'n_epochs': 20, 'batch_size': 16, 'lr': 1e-2, 'wd': 5e-4, 'scheduler_type': 'onecycle', 'plot': False}
 APPROACHES = {
     'from scratch': {'lr': 3e-2},
@@ -38,11 +36,11 @@ APPROACHES = {
 }
 
 
-def run_approach(lines, log_dir):
-    """train.py with some lines of main() changed; what it prints goes to LOG_DIR.log."""
-    values = {**COMMON, **lines, 'log_dir': str(log_dir)}
+def run_approach(lines, train_dir, log_dir):
+    """train.main with some settings; what it prints goes to LOG_DIR.log."""
+    values = {**COMMON, **lines, 'train_dir': str(train_dir), 'log_dir': str(log_dir)}
     with open('%s.log' % log_dir, 'w') as log, contextlib.redirect_stdout(log):
-        run_copy('train.py', lines_of_main('train.py', values))
+        train.main(**values)
 
 
 def accuracies_of(log_dir, test_loader):
@@ -55,21 +53,20 @@ def accuracies_of(log_dir, test_loader):
         meter = train.AverageMeter()
         with torch.inference_mode():
             for inputs, targets in test_loader:
-                meter.update(train.accuracy(model(inputs)[1], targets), len(targets))
+                meter.update(100 * (model(inputs)[1].argmax(dim=1) == targets).float().mean(), len(targets))
         accuracies.append(meter.avg)
         seconds.append(entry['seconds'] + (seconds[-1] if seconds else 0))
     return accuracies, seconds
 
 
-def main():
-    if len(sys.argv) != 4:
+def main(*arguments):
+    if len(arguments) != 3:
         raise LabError('Give the folder that hold_out.py made, a checkpoint, and a new folder for the results.')
-    unseen_dir, checkpoint, out_dir = Path(sys.argv[1]) / 'unseen', sys.argv[2], Path(sys.argv[3])
+    unseen_dir, checkpoint, out_dir = Path(arguments[0]) / 'unseen', arguments[1], Path(arguments[2])
 
     # 20 of the speakers that the checkpoint has never heard: 10 files to learn from, 40 others to test on
     link_subset(unseen_dir, out_dir / 'train', N_SPEAKERS, slice(N_FILES))
     link_subset(unseen_dir, out_dir / 'test', N_SPEAKERS, slice(N_FILES, N_FILES + N_TEST_FILES))
-    c.TRAIN_FEAT_DIR = str(out_dir / 'train')
     test_DB = read_feats_structure(out_dir / 'test')
     spk_to_idx = {spk: i for i, spk in enumerate(sorted(set(test_DB['speaker_id'])))}
     test_loader = DataLoader(DvectorDataset(test_DB, read_MFB, [ToTensorDevInput()], spk_to_idx), batch_size=16,
@@ -79,7 +76,7 @@ def main():
     for (name, lines), marker in zip(APPROACHES.items(), 'os^'):
         if 'init_from' in lines:
             lines = {**lines, 'init_from': checkpoint}
-        run_approach(lines, out_dir / name.replace(' ', '_'))
+        run_approach(lines, out_dir / 'train', out_dir / name.replace(' ', '_'))
         accuracies, seconds = accuracies_of(out_dir / name.replace(' ', '_'), test_loader)
         for number, (accuracy, second) in enumerate(zip(accuracies, seconds), 1):
             print('%-12s  epoch %2d, %5.1f s of training: %5.2f %% of %d test files'

@@ -1,15 +1,15 @@
-"""Voices for a clone without recordings: a speech synthesiser of our own.
+"""Make synthetic voices, so that the lab works without recordings.
 
     python -m support.demo_voices
 
-Writes what is missing of 240 training voices with 7 utterances of 3 to 4 s each (feature files in TRAIN_FEAT_DIR) and
-of 10 test voices with enroll.wav and test.wav of 15 s each (in TEST_WAV_DIR, their features in TEST_FEAT_DIR). Takes
-half a minute on two cores. train.py and the test scripts do the same when there are no feature files.
+Makes feature files of 240 training voices in TRAIN_FEAT_DIR, with 7 utterances of 3 to 4 s each. Makes enroll.wav and
+test.wav of 10 test voices in TEST_WAV_DIR, 15 s each, and their features in TEST_FEAT_DIR. Keeps files that exist.
+Takes half a minute on two cores. train.py and the test scripts do the same if there are no feature files.
 
-It is a source-filter model (Fant 1960). A *voice* is a handful of named, physical parameters; an *utterance* is a
-random sentence of Korean-like syllables. Pulses and noise are filtered by formants that move from sound to sound: every
-5 ms the short-time spectrum of the source is multiplied by the response of the vocal tract, and the pieces are
-overlapped and added. An utterance depends on (seed, voice, utterance) alone.
+The synthesiser is a source-filter model (Fant 1960). A *voice* is a set of physical parameters. An *utterance* is a
+random sentence of Korean-like syllables. The source is pulses and noise. Formants filter it, and move from sound to
+sound. Every 5 ms, the short-time spectrum of the source is multiplied by the response of the vocal tract. The pieces
+are overlapped and added. The same seed, voice and utterance always give the same samples.
 """
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +27,8 @@ from support.safe_files import written_whole
 RATE = c.SAMPLE_RATE
 STEP = 0.005  # seconds: how often the vocal tract moves
 HOP = round(RATE * STEP)  # samples
-WINDOW = 4 * HOP  # 20 ms pieces of the source
-FFT_SIZE = 8 * HOP  # 40 ms: a piece and the ringing of the formants after it
+WINDOW = 4 * HOP  # the source is cut into pieces of 20 ms
+FFT_SIZE = 8 * HOP  # 40 ms, because the formants ring after a piece
 FREQUENCIES = np.fft.rfftfreq(FFT_SIZE, 1 / RATE).astype(np.float32)
 SILENCE = 0.5  # seconds before and after an utterance, as in the corpus of the slides
 SPEED_OF_SOUND = 35300  # cm/s in warm, moist air
@@ -37,15 +37,15 @@ SPEED_OF_SOUND = 35300  # cm/s in warm, moist air
 # ------------------------------------------------------------------------------------------------------- voices
 
 class Average(NamedTuple):
-    """The average of a sex, around which voices are drawn."""
+    """The average voice of a sex. Voices are drawn around it."""
     f0: float  # Hz
     tract_length: float  # cm
-    glottal_formant: float  # where the source has its maximum, as a multiple of F0
+    glottal_formant: float  # frequency of the maximum of the source, as a multiple of F0
     open_phase: float  # quality factor of that maximum
     breathiness: float  # dB
     sibilant: float  # Hz
-    piriform: float  # Hz, antiresonance of the hollows beside the larynx (Dang & Honda 1997)
-    locus_scale: tuple  # formants of consonants against those of a man
+    piriform: float  # Hz, antiresonance of the two cavities beside the larynx (Dang & Honda 1997)
+    locus_scale: tuple  # formants of consonants, as multiples of those of a man
 
 
 AVERAGES = {
@@ -55,42 +55,42 @@ AVERAGES = {
 
 
 class Voice(NamedTuple):
-    """What makes a voice: everything that stays the same from one utterance to the next."""
+    """The parameters of a voice. They are the same in all its utterances."""
     index: int
     name: str  # such as 241F9241
     sex: str  # 'F' or 'M'
     f0: float  # Hz, mean fundamental frequency
     f0_range: float  # semitones between low and high tones
     tract_length: float  # cm
-    formant_scale: np.ndarray  # (8,) deviation of each formant from what the tract length says, as a factor
-    vowel_space: float  # 1: the targets of VOWELS; less: all vowels closer to the neutral one
+    formant_scale: np.ndarray  # (8,) factor on each formant, beside that of tract_length
+    vowel_space: float  # 1: the targets of VOWELS; below 1: all vowels are closer to the neutral one
     bandwidth_scale: float  # factor on all formant bandwidths
-    open_phase: float  # quality factor of the glottal formant: the higher, the stronger the first harmonics
-    tilt: float  # Hz: above it the source falls by a further 6 dB an octave
-    jitter: float  # standard deviation of the period, as a fraction of it
+    open_phase: float  # quality factor of the glottal formant; higher: stronger first harmonics
+    tilt: float  # Hz, above this the source falls by 6 dB more per octave
+    jitter: float  # standard deviation of the period, as a share of the period
     shimmer: float  # dB, standard deviation of the height of the pulses
-    breathiness: float  # dB, noise of the glottis against its pulses
+    breathiness: float  # dB, level of the noise of the glottis minus that of its pulses
     sibilant: float  # Hz, centre of the noise of /s/
-    rate: float  # syllables a second, pauses not counted
-    level: float  # dBFS, active speech
+    rate: float  # syllables a second, without the pauses
+    level: float  # dBFS, level of the speech without the pauses
 
 
 def draw_voice(seed, index):
-    """The Voice number `index`: odd ones are women, even ones men. Its parameters are drawn around AVERAGES:
+    """Draw the Voice number `index` around AVERAGES. Odd numbers are women, even numbers are men.
 
-    - F0 3 semitones between speakers, women 207 Hz (Traunmueller & Eriksson 1995); men a little above their 119 Hz
-    - vocal tract 14.5 and 16.9 cm, 5 % between speakers (Goldstein 1980; Fitch & Giedd 1999)
-    - formants 5 to 6 % beyond the tract's length (the spread within one vowel in Peterson & Barney 1952)
-    - jitter 0.3 to 1 %, shimmer 0.1 to 0.5 dB (Horii 1979, 1980); more noise for women (Klatt & Klatt 1990)
-    - /s/ higher for women (Jongman, Wayland & Wong 2000)
-    - spectral balance, level and its spread: set so that the feature maps fill like those of the corpus of the slides
+    - F0 differs by 3 semitones. Women have 207 Hz (Traunmueller & Eriksson 1995), men a little more than 119 Hz
+    - The vocal tract has 14.5 and 16.9 cm, and differs by 5 % (Goldstein 1980; Fitch & Giedd 1999)
+    - Formants differ by 5 to 6 % more, as within one vowel (Peterson & Barney 1952)
+    - Jitter is 0.3 to 1 %, shimmer 0.1 to 0.5 dB (Horii 1979, 1980). Women have more noise (Klatt & Klatt 1990)
+    - /s/ is higher for women (Jongman, Wayland & Wong 2000)
+    - Spectral balance, level and its spread make feature maps as full as those of the corpus of the slides
     """
     rng = np.random.default_rng([seed, index])
     sex = 'F' if index % 2 else 'M'
     average = AVERAGES[sex]
     return Voice(
         index=index,
-        name='%03d%s9%03d' % (index, sex, index),  # a 9 where the corpus has the decade of the speaker's age
+        name='%03d%s9%03d' % (index, sex, index),  # the corpus has the decade of the age instead of 9
         sex=sex,
         f0=average.f0 * 2 ** (rng.normal(0, 3) / 12),
         f0_range=rng.uniform(2.5, 7),
@@ -109,7 +109,7 @@ def draw_voice(seed, index):
 
 
 def as_numbers(voice):
-    """The parameters of a Voice but for its level, frequencies and factors as logarithms: (n_parameters,)."""
+    """The parameters of a Voice without its level: (n_parameters,). Frequencies and factors are logarithms."""
     ratios = [voice.f0, voice.tract_length, *voice.formant_scale, voice.vowel_space, voice.bandwidth_scale,
               voice.open_phase, voice.tilt, voice.jitter, voice.shimmer, voice.sibilant, voice.rate]
     return np.concatenate([np.log(ratios), [voice.f0_range, voice.breathiness]])
@@ -121,15 +121,20 @@ def parameters_of(name):
     return (as_numbers(draw_voice(SEED, int(name[:3]))) - training.mean(axis=0)) / training.std(axis=0)
 
 
+def parameters_of_all(speakers):
+    """Dict speaker -> what parameters_of says; None if they are not all demo voices."""
+    return {spk: parameters_of(spk) for spk in speakers} if all(map(is_demo_name, speakers)) else None
+
+
 def is_demo_name(speaker):
-    """Whether this is what a demo voice is called."""
+    """Whether this is the name of a demo voice."""
     return speaker[:3].isdigit() and speaker == draw_voice(SEED, int(speaker[:3])).name
 
 
 # ---------------------------------------------------------------------------------------------------- sentences
 
-# F1, F2, F3 in Hz of the Korean monophthongs (after Yang 1996, Journal of Phonetics 24, rounded to 10 Hz), and how
-# often each occurs in running speech, roughly
+# F1, F2, F3 in Hz of the Korean monophthongs, rounded to 10 Hz (Yang 1996, Journal of Phonetics 24). The weight is
+# roughly how often a vowel occurs in running speech
 VOWELS = {
     'a': {'M': (740, 1370, 2570), 'F': (990, 1790, 2960), 'weight': 24},
     'eo': {'M': (610, 1120, 2680), 'F': (770, 1370, 3010), 'weight': 13},
@@ -140,21 +145,21 @@ VOWELS = {
     'e': {'M': (490, 1970, 2640), 'F': (650, 2380, 3070), 'weight': 7},
     'ae': {'M': (590, 1850, 2600), 'F': (680, 2290, 3060), 'weight': 4},
 }
-NEUTRAL = np.array([500, 1500, 2500])  # Hz, the formants of a man's tract without any narrowing
+NEUTRAL = np.array([500, 1500, 2500])  # Hz, the formants of a man whose vocal tract is equally wide everywhere
 
 
 class Segment(NamedTuple):
-    """A piece of a sound during which nothing changes its target."""
+    """A part of a sound. Its targets stay the same from its start to its end."""
     ms: float
-    voicing: float = -np.inf  # dB against a vowel, and likewise the next two
-    aspiration: float = -np.inf  # noise of the glottis
-    frication: float = -np.inf  # noise of a narrow passage
-    formants: tuple = None  # F1, F2, F3 of a man in Hz; None: those of the vowel of the syllable
+    voicing: float = -np.inf  # level in dB, where a vowel has 0; so are the next two
+    aspiration: float = -np.inf  # noise made in the glottis
+    frication: float = -np.inf  # noise made where the mouth is narrow
+    formants: tuple = None  # F1, F2, F3 of a man in Hz; None: those of the vowel in the syllable
     centre: float = 1.0  # frequency of the frication, as a multiple of that of /s/
 
 
-# Where F1, F2 and F3 point to at a closure, and levels, after Klatt (1980); the three kinds of stop after Cho, Jun &
-# Ladefoged (2002). The weights are rough frequencies in running speech.
+# The formants at a closure and the levels follow Klatt (1980). The three kinds of stop follow Cho, Jun & Ladefoged
+# (2002). The weight is roughly how often a sound occurs in running speech
 LIPS, TEETH, PALATE, VELUM = (250, 950, 2300), (250, 1750, 2700), (250, 2050, 2850), (250, 1850, 2350)
 ONSETS = {
     '': (18, []),
@@ -197,17 +202,17 @@ CODAS = {
     't': (2, [Segment(55, formants=TEETH)]),
     'p': (2, [Segment(60, formants=LIPS)]),
 }
-HIGH_ONSETS = ('k', 't', 'p', 'kk', 'tt', 'pp', 'ch', 's', 'ss', 'h')  # an accentual phrase that begins so begins high
+HIGH_ONSETS = ('k', 't', 'p', 'kk', 'tt', 'pp', 'ch', 's', 'ss', 'h')  # after these, a phrase begins high
 
 
 def draw_key(rng, weights):
-    """A key of the dict key -> weight, drawn by weight."""
+    """Draw a key of the dict key -> weight. A larger weight is drawn more often."""
     values = np.array(list(weights.values()), float)
     return list(weights)[rng.choice(len(values), p=values / values.sum())]
 
 
 def draw_phrase(rng):
-    """Six to twelve syllables up to a pause: list of (onset, vowel, coda)."""
+    """Draw the six to twelve syllables between two pauses: list of (onset, vowel, coda)."""
     onsets = {name: weight for name, (weight, _) in ONSETS.items()}
     vowels = {name: entry['weight'] for name, entry in VOWELS.items()}
     codas = {name: weight for name, (weight, _) in CODAS.items()}
@@ -215,8 +220,8 @@ def draw_phrase(rng):
 
 
 def draw_tones(rng, phrase):
-    """A tone for each syllable, -0.5 is low and 0.5 is high: accentual phrases of 3 to 5 syllables, low or (after
-    strong consonants) high, then high ... low, high at the end; the last one falls (Jun 1993)."""
+    """Draw a tone for each syllable: -0.5 is low, 0.5 is high. An accentual phrase has 3 to 5 syllables. It begins low,
+    or high if HIGH_ONSETS says so, goes on high and then lower, and ends high. The last one falls (Jun 1993)."""
     tones = []
     while len(tones) < len(phrase):
         first_onset = phrase[len(tones)][0]
@@ -227,10 +232,10 @@ def draw_tones(rng, phrase):
 
 
 def draw_sentence(rng, voice, seconds):
-    """Segments and pauses for at least `seconds`, as arrays with a row each.
+    """Draw segments and pauses for at least `seconds`. The arrays have a row for each.
 
     Returns (duration (n,) in steps, amplitudes (n, 3) of voicing, aspiration and frication, formants (n, 3) in Hz
-    before they are fitted to this vocal tract, frication centre (n,) in Hz, tone (n,) in semitones).
+    without the scale of this vocal tract, frication centre (n,) in Hz, tone (n,) in semitones).
     """
     locus_scale = np.array(AVERAGES[voice.sex].locus_scale)
     neutral = NEUTRAL * locus_scale
@@ -239,11 +244,11 @@ def draw_sentence(rng, voice, seconds):
         phrase = draw_phrase(rng)
         for i, ((onset, vowel, coda), tone) in enumerate(zip(phrase, draw_tones(rng, phrase))):
             done = i / len(phrase)
-            tone = voice.f0_range * tone - 3 * done  # semitones; pitch declines over a phrase, and so does the level
+            tone = voice.f0_range * tone - 3 * done  # semitones; pitch falls during a phrase, and so does the level
             stress = rng.normal(0, 1.5) - 3 * done ** 2  # dB
             stretch = 5.5 / voice.rate * rng.lognormal(0, 0.15) * (1.5 if i == len(phrase) - 1 else 1)
             target = neutral * (VOWELS[vowel][voice.sex] / neutral) ** voice.vowel_space * rng.lognormal(0, 0.03, 3)
-            sibilant = voice.sibilant * (0.75 if vowel == 'i' else 1)  # before /i/ the tongue is further back
+            sibilant = voice.sibilant * (0.75 if vowel == 'i' else 1)  # before /i/, the tongue is further back
             for segment in ONSETS[onset][1] + [Segment(rng.normal(120, 20), 0)] + CODAS[coda][1]:
                 duration = max(1, round(segment.ms / 1000 * stretch / STEP))
                 levels = np.array([segment.voicing, segment.aspiration, segment.frication])
@@ -258,7 +263,7 @@ def draw_sentence(rng, voice, seconds):
 # ------------------------------------------------------------------------------------------------------- sound
 
 def smooth(track, width):
-    """What inertia does to a step: Hann-weighted running mean over `width` (odd) rows. (n, k) -> (n, k)"""
+    """Smooth steps by a Hann-weighted mean over `width` (odd) rows, because a tongue cannot jump: (n, k) -> (n, k)."""
     weights = np.hanning(width + 2)[1:-1]
     padded = np.pad(track, ((width // 2, width // 2), (0, 0)), mode='edge')
     windows = np.lib.stride_tricks.sliding_window_view(padded, width, axis=0)  # (n, k, width)
@@ -266,28 +271,28 @@ def smooth(track, width):
 
 
 def glottal_pulses(rng, voice, f0):
-    """Pulse train of unit power (n * HOP,) for F0 (n,) in Hz every step; jitter moves and shimmer scales each pulse."""
+    """Make pulses of unit power (n * HOP,) from F0 (n,) in Hz. Jitter moves each pulse. Shimmer scales it."""
     n_samples = len(f0) * HOP
     cycles = np.cumsum(np.repeat(f0, HOP)) / RATE
     number = np.arange(int(cycles[-1]))
     instants = np.interp(number + voice.jitter * rng.standard_normal(len(number)), cycles, np.arange(n_samples))
     heights = 10 ** (voice.shimmer * rng.standard_normal(len(number)) / 20)
-    heights *= np.sqrt(RATE / f0[(instants / HOP).astype(int)])  # the fewer, the higher
+    heights *= np.sqrt(RATE / f0[(instants / HOP).astype(int)])  # fewer pulses are higher
     before = np.minimum(instants.astype(int), n_samples - 2)
-    share = instants - before  # of the sample after: a pulse between two samples is shared by them
+    share = instants - before  # a pulse between two samples is divided; the second one gets this share
     return (np.bincount(before, heights * (1 - share), n_samples)
             + np.bincount(before + 1, heights * share, n_samples))
 
 
 def short_time_spectrum(source):
-    """(n * HOP,) samples -> (n, bins): spectra of 20 ms Hann windows every 5 ms."""
+    """Compute the spectra of 20 ms Hann windows every 5 ms: (n * HOP,) samples -> (n, bins)."""
     padded = np.pad(source.astype(np.float32), (0, WINDOW - HOP))
     pieces = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]  # (n, WINDOW)
     return fft.rfft(pieces * np.hanning(WINDOW + 1)[:-1].astype(np.float32), FFT_SIZE)
 
 
 def overlap_add(spectrum):
-    """The inverse of short_time_spectrum: (n, bins) -> ((n + 7) * HOP,) samples, the last of them ringing."""
+    """Invert short_time_spectrum: (n, bins) -> ((n + 7) * HOP,) samples. In the last ones, the formants ring."""
     pieces = fft.irfft(spectrum, FFT_SIZE).reshape(len(spectrum), -1, HOP)  # (n, 8, HOP)
     audio = np.zeros((len(spectrum) + pieces.shape[1] - 1, HOP), np.float32)
     for i in range(pieces.shape[1]):
@@ -296,7 +301,7 @@ def overlap_add(spectrum):
 
 
 def resonators(formants, bandwidths):
-    """Response of k resonators in cascade, 1 at 0 Hz (Klatt 1980): (n, k) and (n, k), both in Hz -> (n, bins)."""
+    """Response of k resonators in a row, 1 at 0 Hz (Klatt 1980): (n, k) and (n, k), both in Hz -> (n, bins)."""
     radius = np.exp(-np.pi * bandwidths / RATE)
     cosine = np.cos(2 * np.pi * formants / RATE)
     denominator = np.ones((len(formants), 1))
@@ -310,7 +315,7 @@ def resonators(formants, bandwidths):
 
 
 def bandwidths_of(formants):
-    """Bandwidths in Hz from losses at walls, glottis and lips (after Fant 1972); F1 and F2 wider by open glottis."""
+    """Bandwidths in Hz: losses at walls, glottis and lips (Fant 1972). An open glottis widens F1 and F2."""
     relative = formants / 500
     bandwidths = 15 / relative ** 2 + 20 * np.sqrt(relative) + 3.5 * relative ** 2
     bandwidths[:, :2] += (60, 30)
@@ -318,33 +323,33 @@ def bandwidths_of(formants):
 
 
 def second_order(frequency, quality):
-    """|(1 - x^2) + j x / quality| at x = FREQUENCIES / frequency: how far a resonance there is from its peak."""
+    """|(1 - x^2) + j x / quality| at x = FREQUENCIES / frequency: 1 / the response of a resonance at `frequency`."""
     x = FREQUENCIES / frequency
     return np.sqrt((1 - x ** 2) ** 2 + (x / quality) ** 2)
 
 
 def speech_level(audio):
-    """dBFS of the 25 ms frames within 40 dB of the loudest."""
+    """Mean level in dBFS of the 25 ms frames that are at most 40 dB below the loudest one."""
     frame = round(0.025 * RATE)
     power = np.square(audio[:len(audio) // frame * frame].reshape(-1, frame)).mean(axis=1)
     return 10 * np.log10(power[power > 1e-4 * power.max()].mean())
 
 
 def synthesise(seed, voice, utterance, seconds):
-    """Utterance number `utterance` of a Voice: mono float32 audio in [-1, 1], `seconds` long, silence included."""
-    rng = np.random.default_rng([seed, voice.index, 1 + utterance])  # [seed, index, 0] would repeat draw_voice's
+    """Make utterance number `utterance` of a Voice: mono float32 audio in [-1, 1] of `seconds`, with its silence."""
+    rng = np.random.default_rng([seed, voice.index, 1 + utterance])  # 0 would give the numbers of draw_voice
     average = AVERAGES[voice.sex]
     duration, amplitudes, formants, centre, tone = draw_sentence(rng, voice, seconds - 2 * SILENCE)
 
-    # Targets become tracks, (n_segments, ...) -> (n, ...) every 5 ms: the source is quick, the tongue slow, pitch
-    # slowest
+    # Targets become tracks with a value every 5 ms: (n_segments, ...) -> (n, ...). The source changes quickly, the
+    # tongue slowly, and pitch most slowly
     n = round((seconds - 2 * SILENCE) / STEP)
     amplitudes = smooth(np.repeat(amplitudes, duration, axis=0)[:n], 5)  # (n, 3)
     formants = np.exp(smooth(np.log(np.repeat(formants, duration, axis=0)[:n]), 15))  # (n, 3)
     tone = smooth(np.repeat(tone, duration)[:n, None], 25)[:, 0]  # (n,)
     centre = np.repeat(centre, duration)[:n, None]  # (n, 1)
 
-    # The vocal tract: F1 to F3 from the sounds, those above from a uniform tube, all scaled to this voice
+    # The vocal tract. F1 to F3 come from the sounds, higher ones from a uniform tube. All are scaled to this voice
     tract = average.tract_length / voice.tract_length
     tube = (2 * np.arange(4, 9) - 1) * SPEED_OF_SOUND / (4 * voice.tract_length)
     tube = tube[tube < 0.49 * RATE]
@@ -353,7 +358,7 @@ def synthesise(seed, voice, utterance, seconds):
     piriform = second_order(average.piriform * tract, 7) / second_order(average.piriform * tract, 1.25)
     tract_response = resonators(formants, bandwidths_of(formants) * voice.bandwidth_scale) * piriform  # (n, bins)
 
-    # The glottis: pulses whose spectrum is that of the flow's derivative, and noise
+    # The glottis makes pulses and noise. The spectrum of the pulses is that of the derivative of the air flow
     f0 = voice.f0 * 2 ** ((tone + rng.normal(0, 0.7)) / 12)
     peak = average.glottal_formant * voice.f0
     pulse_shape = FREQUENCIES / peak / second_order(peak, voice.open_phase) / np.hypot(1, FREQUENCIES / voice.tilt)
@@ -365,12 +370,12 @@ def synthesise(seed, voice, utterance, seconds):
     spectrum += short_time_spectrum(breath * noise) * noise_shape.astype(np.float32)
     spectrum *= tract_response
 
-    # The narrow passage of a fricative: noise with one broad resonance
+    # A fricative is noise with one broad resonance
     detuning = FREQUENCIES / centre - centre / np.maximum(FREQUENCIES, 1)  # (n, bins)
     spectrum += short_time_spectrum(frication * noise) * (1.6 / np.hypot(1, 2.5 * detuning)).astype(np.float32)
 
-    # The recording: a microphone that hears little below 160 Hz, silence at both ends, a level, a quiet room. On the
-    # corpus of the slides, the level of one speaker has a standard deviation of 1.4 dB from utterance to utterance
+    # The recording has little below 160 Hz, silence at both ends, a level, and the noise of a quiet room. In the corpus
+    # of the slides, the level of a speaker has a standard deviation of 1.4 dB from utterance to utterance
     x = FREQUENCIES / 160
     audio = np.pad(overlap_add(spectrum * (x ** 3 / np.hypot(1, x ** 3)))[:n * HOP], round(SILENCE * RATE))
     audio *= 10 ** ((voice.level + rng.normal(0, 1.4) - speech_level(audio)) / 20)
@@ -380,12 +385,12 @@ def synthesise(seed, voice, utterance, seconds):
 # ---------------------------------------------------------------------------------------------- files, in parallel
 
 PROJECT = Path(__file__).resolve().parent.parent
-SEED = 0  # of all demo voices
+SEED = 0  # for all demo voices
 N_TRAIN_VOICES, N_TEST_VOICES = 240, 10
-N_UTTERANCES = 7  # of each training voice
+N_UTTERANCES = 7  # utterances of each training voice
 TRAIN_SECONDS = (3.0, 4.0)  # shortest and longest training utterance, with the silence at both ends
 TEST_SECONDS = 15.0
-MARKER = '.unfinished'  # a file of this name lies in a folder of features that is not yet complete
+MARKER = '.unfinished'  # name of a file in a folder that is not complete
 
 
 def make_train_utterance(task):
@@ -410,7 +415,7 @@ def make_test_wav(task):
 
 
 def make_train_features(feat_dir, *, first=1, n_voices=N_TRAIN_VOICES, n_utterances=N_UTTERANCES, seed=SEED):
-    """Write what is missing of the feature files of the training voices, feat_dir/<voice>/<voice>_<utterance>.p."""
+    """Write the feature files of the training voices that do not exist: feat_dir/<voice>/<voice>_<utterance>.p."""
     tasks = [(feat_dir, seed, index, utterance)
              for index in range(first, first + n_voices) for utterance in range(n_utterances)]
     with marked_unfinished(feat_dir):
@@ -418,7 +423,7 @@ def make_train_features(feat_dir, *, first=1, n_voices=N_TRAIN_VOICES, n_utteran
 
 
 def make_test_features(wav_dir, feat_dir, *, first=N_TRAIN_VOICES + 1, n_voices=N_TEST_VOICES, seed=SEED):
-    """Write what is missing of wav_dir/<voice>/{enroll,test}.wav and of their feature files below feat_dir."""
+    """Write wav_dir/<voice>/enroll.wav, test.wav and their feature files below feat_dir, if they do not exist."""
     tasks = [(wav_dir, seed, index, name)
              for index in range(first, first + n_voices) for name in ('enroll.wav', 'test.wav')]
     with marked_unfinished(feat_dir):
@@ -430,23 +435,23 @@ def make_test_features(wav_dir, feat_dir, *, first=N_TRAIN_VOICES + 1, n_voices=
 
 @contextmanager
 def marked_unfinished(feat_dir):
-    """Mark a folder of features as unfinished until the work inside the `with` is done, even if the power goes."""
+    """Mark a folder of features as unfinished until the `with` ends. If the computer stops, the mark stays."""
     marker = Path(feat_dir) / MARKER
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
     yield
-    marker.unlink(missing_ok=True)  # two scripts may have done the work side by side
+    marker.unlink(missing_ok=True)  # another script may have done the same work
 
 
 def is_own(directory):
-    """Whether this is test_wavs, or train or test in a feature folder (feat_*), of the project itself."""
+    """Whether this is the folder test_wavs, feat_*/train or feat_*/test of this project."""
     path = Path(directory).resolve()
     return path == PROJECT / 'test_wavs' or (
         path.parent.parent == PROJECT and path.parent.name.startswith('feat_') and path.name in ('train', 'test'))
 
 
 def may_fill(*directories):
-    """Whether these are folders of the project itself, with <speaker>/<utterance>, that hold demo voices at most."""
+    """Whether these are folders of this project with <speaker>/<utterance>, and hold nothing but demo voices."""
     demo_names = {draw_voice(SEED, index).name for index in range(1, N_TRAIN_VOICES + N_TEST_VOICES + 1)}
     files = [filename for directory in directories for filename in find_wavs(directory) + find_feats(directory)]
     return (c.SPEAKER_LEVEL == 1 and all(map(is_own, directories))
@@ -454,12 +459,12 @@ def may_fill(*directories):
 
 
 def is_complete(feat_dir):
-    """Whether the folder holds feature files, and no demo voices that were interrupted in the making."""
+    """Whether the folder holds feature files, and is not marked as unfinished."""
     return len(find_feats(feat_dir)) > 0 and not (Path(feat_dir) / MARKER).exists()
 
 
 def provide_train_features(train_dir=c.TRAIN_FEAT_DIR):
-    """Fill train_dir with demo voices if it is the project's own and empty, and no recordings wait to be converted."""
+    """Make demo voices in train_dir if may_fill allows it, and there are neither feature files nor recordings."""
     if is_complete(train_dir) or find_wavs(c.TRAIN_WAV_DIR) or not may_fill(train_dir):
         return
     print('Making %d synthetic demo voices: %s has no feature files' % (N_TRAIN_VOICES, train_dir), flush=True)
@@ -467,7 +472,7 @@ def provide_train_features(train_dir=c.TRAIN_FEAT_DIR):
 
 
 def provide_test_features(test_dir=c.TEST_FEAT_DIR):
-    """Fill TEST_WAV_DIR and test_dir with demo voices if they are the project's own and hold nothing else."""
+    """Make demo voices in TEST_WAV_DIR and test_dir if may_fill allows it, and test_dir is not complete."""
     if is_complete(test_dir) or not may_fill(c.TEST_WAV_DIR, test_dir):
         return
     print('Making %d synthetic demo voices: %s has no feature files' % (N_TEST_VOICES, test_dir), flush=True)

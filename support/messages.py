@@ -35,14 +35,18 @@ def run_script(main):
         sys.exit('Stopped by Ctrl-C.')
 
 
+def defaults_of(main):
+    """The settings of main(): dict name -> default."""
+    return {name: parameter.default for name, parameter in inspect.signature(main).parameters.items()}
+
+
 def read_command_line(main, arguments):
     """Settings of main() from arguments such as '--n_epochs=4': dict name -> value.
 
     A value is a Python literal (4, 0.1, None, [1, 2]); a bare word is a string. A setting that is a string by default
     takes its value as it stands, so --test_speaker=7021 needs no quotes. Raises LabError for an unknown name.
     """
-    defaults = {name: parameter.default for name, parameter in inspect.signature(main).parameters.items()}
-    settings = {}
+    defaults, settings = defaults_of(main), {}
     for argument in arguments:
         name, equals, text = argument.removeprefix('--').partition('=')
         if not argument.startswith('--') or not equals:
@@ -65,7 +69,7 @@ def read_value(text, is_text):
 
 def describe_settings(main):
     """The settings of main() with their defaults, and their comments as they stand in the source."""
-    defaults = {name: parameter.default for name, parameter in inspect.signature(main).parameters.items()}
+    defaults = defaults_of(main)
     lines = inspect.getsource(main).split('):\n')[0].splitlines()[1:]
     shown = [inspect.getmodule(main).__doc__.strip(), '']
     for line in lines:

@@ -1,11 +1,12 @@
-"""Every picture of the lab but the loss curves. A function gets the numbers to draw, and computes none but PCA."""
+"""Every picture of the lab but the loss curves. The functions get the numbers to draw."""
+import os
 from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.cluster.hierarchy import dendrogram, linkage
-from scipy.spatial.distance import squareform
+from scipy.spatial.distance import pdist, squareform
 from scipy.special import ndtri
 from scipy.stats import spearmanr
 
@@ -30,6 +31,23 @@ def save_picture(fig, filename):
         fig.savefig(f, format='png')
     plt.close(fig)
     print('Picture: %s' % filename)
+
+
+def draw_who_sounds_alike(embeddings, parameters, picture_dir):
+    """Draw the cosine similarity of every two speakers, and of demo voices also how differently they were made.
+
+    embeddings: dict speaker -> (1, embedding_size) tensor; parameters: dict speaker -> (n_parameters,), None of people.
+    """
+    speakers = sorted(embeddings)
+    vectors = np.concatenate([embeddings[spk].numpy() for spk in speakers])  # (n, embedding_size)
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scores = np.clip(vectors @ vectors.T, -1, 1)  # (n, n)
+    draw_similarity(scores, speakers, os.path.join(picture_dir, 'similarity.png'))
+    if parameters is not None:
+        first, second = np.triu_indices(len(speakers), 1)  # every pair once
+        distances = pdist(np.stack([parameters[spk] for spk in speakers]))  # (n_pairs,)
+        same_sex = np.array([sex_of(speakers[i]) == sex_of(speakers[j]) for i, j in zip(first, second)])
+        draw_parameters(distances, scores[first, second], same_sex, os.path.join(picture_dir, 'parameters.png'))
 
 
 def draw_similarity(scores, speakers, filename):

@@ -312,7 +312,11 @@ def two_in_one(for_python, for_pytorch):
 
 
 def checkpoint_attacks(state_dict):
-    """Checkpoints that must not be loaded. Most are of a network with this state_dict."""
+    """Checkpoints that must not be loaded. Most are of a network with this state_dict.
+
+    Two pickles that keep torch.load itself busy for ever are left out. In one of them, a key of a dict is a tuple that
+    holds the same tuple twice, which holds the same tuple twice, and so on; Python visits all of them for its hash.
+    """
     found = {name: with_pickle(b'\x80\x02' + opcodes + b'.') for name, opcodes in {
         'bytearray of 20 GB': b'cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x05\x85R',
         'tensor of 4 GB': b'ctorch\nFloatTensor\nJ\x00\x00\x00\x40\x85R', 'set': b'cbuiltins\nset\n)R',

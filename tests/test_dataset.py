@@ -1,8 +1,11 @@
 """From feature file to batch: reading, cropping, padding, splitting, and every file that must be refused."""
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils.data import DataLoader, get_worker_info
 
 import SR_Dataset as dataset
 import configure as c
@@ -39,7 +42,12 @@ NAN[70, 3] = np.nan
     ({'feat': np.zeros((200, 40)), 'label': None}, "'label' a name"),
     ({'feat': np.zeros((200, 40)), 'label': np.zeros(2)}, "'label' a name"),
     ({'feat': np.zeros((200, 26)), 'label': 's1'}, 'has 26 rows a frame, configure.py asks for 40'),
-    ({'feat': np.zeros((200, 40)), 'label': 's1', 'settings': 'mfcc'}, "'settings', if any, numbers"),
+    ({'feat': np.zeros((200, 40)), 'label': 'two\nlines'}, "'label' a name"),
+    ({'feat': np.zeros((200, 40)), 'label': ''}, "'label' a name"),
+    ({'feat': np.zeros((200, 40)), 'label': 's1', 'settings': 'mfcc'}, "'settings' and 'recording', if they are there"),
+    ({'feat': np.zeros((200, 40)), 'label': 's1', 'settings': {'USE_MFCC': [1]}}, "'settings' and 'recording'"),
+    ({'feat': np.zeros((200, 40)), 'label': 's1', 'recording': -44}, "'settings' and 'recording'"),
+    ({'feat': np.zeros((200, 40)), 'label': 's1', 'recording': {'bandwidth': 'wide'}}, "'settings' and 'recording'"),
     ({'feat': np.zeros((200, 20)), 'label': 's1', 'settings': {'USE_MFCC': True, 'WIN_STEP': 0.02}},
      'WIN_STEP = 0.02 there, 0.01 in configure.py, USE_MFCC = True there, False in configure.py'),
     ({'feat': NAN, 'label': 's1'}, 'NaN, infinite'),
@@ -139,31 +147,77 @@ def test_dataset_gives_features_and_speaker_numbers(lab, write_feat):
 
 
 def test_features_beyond_the_budget_are_read_from_their_files(lab, write_feat):
-    filenames = [write_feat('s%d/%d.p' % (i % 2, i), n_frames=200 + 50 * i, seed=i) for i in range(6)]
+    """Six files of 64 kB each hold 200 frames of 40 float64, of which 100 frames of float32 could stay in memory."""
+    filenames = [write_feat('s%d/%d.p' % (i % 2, i), seed=i) for i in range(6)]
     DB = pd.DataFrame({'filename': filenames, 'speaker_id': ['s%d' % (i % 2) for i in range(6)]})
-    options = {'loader': dataset.read_MFB, 'transforms': [dataset.ToTensorDevInput()], 'spk_to_idx': {'s0': 0, 's1': 1}}
-    in_memory = dataset.DvectorDataset(DB, **options)
-    half = dataset.DvectorDataset(DB, **options, cache_gb=60000e-9)  # 100 + 150 frames of 160 bytes fit
-    assert in_memory.all_in_memory and not half.all_in_memory
-    assert [isinstance(feature, dataset.InFile) for feature in half.features] == [False] * 2 + [True] * 4
-    for (a, label_a), (b, label_b) in zip(in_memory, half):
-        assert torch.equal(a, b) and label_a == label_b
+    read = []
+
+    def read_and_note(filename):
+        read.append(filename)
+        return dataset.read_MFB(filename)
+    options = read_and_note, [dataset.ToTensorDevInput()], {'s0': 0, 's1': 1}
+    n_bytes = sum(map(os.path.getsize, filenames))
+    in_memory = dataset.DvectorDataset(DB, *options, cache_gb=n_bytes / 2 * 1e-9)
+    in_files = dataset.DvectorDataset(DB, *options, cache_gb=(n_bytes / 2 - 1) * 1e-9)
+    assert in_memory.in_memory and not in_files.in_memory and in_files.features == []
+    assert in_files.n_speakers == in_files.n_classes == 2
+    assert read == filenames * 2  # every file was checked once
+    read.clear()
+    for i, filename in enumerate(filenames):
+        (a, label_a), (b, label_b) = in_memory[i], in_files[i]
+        assert torch.equal(a, b) and label_a == label_b == i % 2 and b.shape == (1, 40, 100)
+        assert in_files.feature(i).dtype == in_memory.feature(i).dtype == np.float32
+        assert read == [filename] * 2  # when it was asked for: once for the sample, once for the feature
+        read.clear()
+    write_feat('s0/0.p', seed=7)
+    assert not torch.equal(in_files[0][0], in_memory[0][0])  # the file is another one now
 
 
-def test_a_window_of_a_long_file_is_a_small_read(lab, write_feat, monkeypatch):
-    filename = write_feat('s1/long.p', n_frames=100000)
-    DB = pd.DataFrame({'filename': [filename], 'speaker_id': ['s1']})
+def in_a_worker(filename):
+    """Reads a file as read_MFB does. In a worker of a DataLoader, the feature is the number of the worker."""
+    feature, label = dataset.read_MFB(filename)
+    if get_worker_info() is not None:
+        feature = np.full_like(feature, get_worker_info().id)
+    return feature, label
+
+
+def test_workers_of_a_data_loader_read_the_files(lab, write_feat):
+    filenames = [write_feat('s%d/%d.p' % (i % 2, i), n_frames=220, seed=i) for i in range(8)]
+    DB = pd.DataFrame({'filename': filenames, 'speaker_id': ['s%d' % (i % 2) for i in range(8)]})
+    transforms, numbers = [dataset.ToTensorDevInput()], {'s0': 0, 's1': 1}
+    in_files = dataset.DvectorDataset(DB, dataset.read_MFB, transforms, numbers, cache_gb=0)
+    loader = DataLoader(in_files, batch_size=2, num_workers=2, collate_fn=dataset.collate_fn_feat_padded)
+    for i, (features, labels) in enumerate(loader):
+        assert labels.tolist() == [0, 1]
+        for j in (0, 1):
+            np.testing.assert_allclose(features[j, 0].T, dataset.read_MFB(filenames[2 * i + j])[0], rtol=1e-6)
+    of_workers = dataset.DvectorDataset(DB, in_a_worker, transforms, numbers, cache_gb=0)
+    ids = [int(features[0, 0, 0, 0]) for features, _ in DataLoader(of_workers, batch_size=2, num_workers=2)]
+    assert ids == [0, 1, 0, 1]  # both processes have read files
+
+
+def test_workers_draw_different_windows(lab, write_feat):
+    filename = write_feat('s0/0.p', n_frames=2000)
+    DB = pd.DataFrame({'filename': [filename] * 8, 'speaker_id': ['s0'] * 8})
     transforms = [dataset.TruncatedInputfromMFB(), dataset.ToTensorInput()]
-    data = dataset.DvectorDataset(DB, dataset.read_MFB, transforms, {'s1': 0}, cache_gb=0)
-    opened = []
-    monkeypatch.setattr(dataset.np, 'memmap', lambda *args: opened.append(args) or np.zeros(args[-1][:1] + (40,)))
-    assert data[0][0].shape == (1, 40, 100) and opened[0][0] == filename and opened[0][2] == 'r'
-    monkeypatch.undo()
-    monkeypatch.chdir(lab)
-    feature, _ = dataset.read_MFB(filename)
-    window = data[0][0][0].T.numpy()
-    start = np.flatnonzero(np.isclose(feature[:, 0], window[0, 0], atol=1e-6))
-    assert any(np.allclose(feature[s:s + 100], window, atol=1e-6) for s in start)
+    in_files = dataset.DvectorDataset(DB, dataset.read_MFB, transforms, {'s0': 0}, cache_gb=0)
+    drawn = []
+    for _ in range(2):  # the same seed gives the same windows
+        torch.manual_seed(0)
+        batches = [features for features, _ in DataLoader(in_files, batch_size=4, num_workers=2)]
+        assert [batch.shape for batch in batches] == [(4, 1, 40, 100)] * 2
+        drawn.append(torch.cat(batches))
+    assert torch.equal(*drawn) and len({sample.numpy().tobytes() for sample in drawn[0]}) == 8
+
+
+def test_a_recording_is_a_feature_too(lab, monkeypatch, capsys):
+    """read_MFB makes the feature of a recording, and prints what is wrong with it."""
+    feature = np.random.default_rng(0).normal(size=(200, 40))
+    for note in (None, 'me/a.m4a: too quiet'):
+        monkeypatch.setattr(dataset, 'feature_of_wav', lambda filename: (feature, note, 8000.0))
+        trimmed, label = dataset.read_MFB('me/a.m4a')
+        np.testing.assert_array_equal(trimmed, feature[50:150])
+        assert label == 'me' and capsys.readouterr().out == ('' if note is None else 'Note: %s\n' % note)
 
 
 def test_speaker_with_all_files_in_the_validation_set_still_counts(lab, write_feat):
@@ -178,7 +232,7 @@ def test_speaker_with_all_files_in_the_validation_set_still_counts(lab, write_fe
 def test_one_speaker_is_not_enough(lab, write_feat):
     for i in range(20):
         write_feat('%s/alone/%02d.p' % (c.TRAIN_FEAT_DIR, i))
-    with pytest.raises(LabError, match='only the speaker alone'):
+    with pytest.raises(LabError, match='%s has only one speaker' % c.TRAIN_FEAT_DIR):
         train.load_dataset(10)
 
 

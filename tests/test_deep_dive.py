@@ -1,4 +1,5 @@
 """The deep dive: each loss against a literal computation and by its gradients, each network on any length."""
+import json
 import math
 import re
 
@@ -6,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from python_speech_features import fbank, get_filterbanks
 from scipy.signal import lfilter, resample_poly
@@ -13,15 +15,15 @@ from scipy.signal import lfilter, resample_poly
 import configure as c
 import model as lab_model
 import train
-from model import BACKBONES, POOLINGS
-from DB_wav_reader import extract_features, trim_silence
+from DB_wav_reader import extract_features
 from SR_Dataset import DvectorDataset, read_MFB
-from conftest import lines_of_main, run_copy
-from deep_dive import backends, schedules
-from deep_dive.augmentation import AUGMENTATIONS, SPEEDS, AttenuatedInput, MaskedInput, NoisyInput, change_speed
-from deep_dive.augmentation import training_transforms
+from conftest import PROJECT
+from deep_dive import backends, heads, schedules
+from deep_dive.augmentation import AUGMENTATIONS, SPEEDS, AttenuatedInput, AugmentedDataset, MaskedInput, NoisyInput
+from deep_dive.augmentation import change_speed, training_transforms
 from deep_dive.backbones import AttentivePooling, StatisticsPooling
 from deep_dive.losses import LOSSES, AAMSoftmaxLoss, AMSoftmaxLoss, ASoftmaxLoss, CenterLoss
+from model import BACKBONES, POOLINGS
 from subset import link_subset
 from support.messages import LabError
 
@@ -96,6 +98,35 @@ def test_center_loss_by_hand(batch):
     assert torch.equal(loss.centres, before)
 
 
+STEPS = [(torch.randn(8, SIZE, generator=torch.Generator().manual_seed(step)), torch.tensor(targets))  # two halves each
+         for step, targets in enumerate(([0, 1, 2, 3, 4, 0, 1, 1], [2, 2, 2, 2, 2, 4, 4, 4], [0, 0, 0, 0, 1, 1, 1, 1]))]
+
+
+def follow_the_steps(rows):
+    """What CenterLoss returns in each of STEPS for these rows of the batch, and its centres after each."""
+    loss, values, centres = CenterLoss(N_CLASSES, SIZE, 1).train(), [], []
+    for x, targets in STEPS:
+        values.append(loss(torch.zeros(8, N_CLASSES)[rows], targets[rows], x[rows]))
+        centres.append(loss.centres.clone())
+    return torch.stack(values), torch.stack(centres)
+
+
+def follow_with_another_process(rank, folder):
+    torch.set_num_threads(1)  # a process that was forked cannot use the threads of the one it came from
+    dist.init_process_group('gloo', 'file://%s/store' % folder, rank=rank, world_size=2)
+    torch.save(follow_the_steps(slice(4 * rank, 4 * rank + 4)), '%s/%d.pth' % (folder, rank))
+    dist.destroy_process_group()
+
+
+def test_centres_are_the_same_in_two_processes_and_in_one(tmp_path):
+    torch.multiprocessing.start_processes(follow_with_another_process, (tmp_path,), 2, start_method='fork')
+    (first_values, first), (second_values, second) = (torch.load(tmp_path / ('%d.pth' % rank)) for rank in (0, 1))
+    values, centres = follow_the_steps(slice(8))
+    assert torch.equal(first, second) and centres[-1].norm() > 1
+    torch.testing.assert_close(first, centres)
+    torch.testing.assert_close((first_values + second_values) / 2, values)
+
+
 @pytest.mark.parametrize('loss_type', LOSSES)
 def test_gradients(batch, loss_type):
     x, weights, _, targets = batch
@@ -128,48 +159,68 @@ def test_poolings_by_hand():
 @pytest.mark.parametrize('backbone, pooling', [(name, 'average') for name in BACKBONES]
                          + [('resnet18', name) for name in POOLINGS] + [('lstm', 'attentive')])
 def test_any_length(backbone, pooling, monkeypatch):
-    for n_filters in (40, 23):
+    for n_filters, lengths in ((40, (41, 150)), (23, (41,))):
         monkeypatch.setattr(c, 'FILTER_BANK', n_filters)
         model = lab_model.background_resnet(128, 7, backbone, pooling=pooling).eval()
-        for n_frames in (41, 100, 333):
-            embedding, logits = model(torch.randn(2, 1, n_filters, n_frames))
-            assert embedding.shape == (2, 128) and logits.shape == (2, 7)
+        for n_frames in lengths:
+            embedding, logits = model(torch.randn(1, 1, n_filters, n_frames))
+            assert embedding.shape == (1, 128) and logits.shape == (1, 7)
 
 
 @pytest.fixture
-def few_utterances(six_voices, lab):
-    """A folder to train in: ten utterances of each of three of the six voices."""
-    link_subset(six_voices / c.TRAIN_FEAT_DIR, lab / c.TRAIN_FEAT_DIR, 3, slice(10))
+def noise(lab, write_feat):
+    """A folder to train in: two utterances of noise of each of three speakers."""
+    for i, speaker in enumerate(2 * ['a', 'b', 'c']):
+        write_feat('%s/%s/%d.p' % (c.TRAIN_FEAT_DIR, speaker, i), seed=i)
+    return lab
 
 
-ONE_EPOCH = [('n_epochs = 30', 'n_epochs = 1'), ('plot = True', 'plot = False')]
-VALUES = ([('loss_type', name) for name in LOSSES] + [('backbone', name) for name in lab_model.BACKBONES]
-          + [('pooling', name) for name in lab_model.POOLINGS] + [('optimizer_type', name) for name in train.OPTIMIZERS]
-          + [('scheduler_type', name) for name in schedules.SCHEDULERS] + [('augment', [name]) for name in AUGMENTATIONS])
+def nth(n, values):
+    return list(values)[n % len(values)]
 
 
-@pytest.mark.parametrize('setting, value', VALUES)
-def test_every_value_trains(few_utterances, capsys, setting, value):
-    run_copy('train.py', ONE_EPOCH + lines_of_main('train.py', {setting: value}))
+@pytest.mark.parametrize('n', range(len(BACKBONES)), ids=list(BACKBONES))
+def test_every_value_trains(noise, capsys, n):
+    """No setting has more values than there are networks, so each value has its turn."""
+    settings = {'backbone': nth(n, BACKBONES), 'pooling': nth(n, POOLINGS), 'loss_type': nth(n, ['softmax', *LOSSES]),
+                'optimizer_type': nth(n, train.OPTIMIZERS), 'scheduler_type': nth(n, schedules.SCHEDULERS),
+                'augment': nth(n, [[], *([name] for name in AUGMENTATIONS)])}
+    train.main(n_epochs=1, val_ratio=20, plot=False, lr=1e-3, **settings)
     assert 'Validation: Loss' in capsys.readouterr().out
     model = lab_model.load_model(False, 'model_saved', 'best', 128, None)
-    head = LOSSES[value].head if setting == 'loss_type' else 'slides'
-    assert model.settings == {'backbone': value if setting == 'backbone' else 'resnet18', 'head': head,
-                              'pooling': value if setting == 'pooling' else 'average'}
-    assert len(model.last.weight) == (9 if value == ['speed'] else 3)
+    head = LOSSES[settings['loss_type']].head if settings['loss_type'] in LOSSES else 'slides'
+    assert model.settings == {'backbone': settings['backbone'], 'head': head, 'pooling': settings['pooling']}
+    assert len(model.last.weight) == (9 if settings['augment'] == ['speed'] else 3)
     assert backends.available_backends(model) == backends.BACKENDS
     assert model.backend['lda'].shape == (128, 2)  # three speakers differ in a plane
     for segments in (100, None):
         d_vector = lab_model.embed_feature(False, np.random.default_rng(0).normal(size=(150, 40)), model, segments)
         assert d_vector.norm().item() == pytest.approx(1, abs=1e-5)
+    assert json.loads((noise / 'model_saved/run.json').read_text())['settings'].items() >= settings.items()
 
 
-@pytest.mark.parametrize('values', [{'loss_type': 'asoftmax', 'augment': ['speed', 'noise']}, {'loss_type': 'center'}])
-def test_two_epochs_and_one_more_equal_three(few_utterances, values):
-    """What a loss has learnt, and where the dice of the augmentation stand, go on, too."""
+@pytest.mark.parametrize('scheduler_type', ['cosine', 'onecycle'])
+def test_schedules_end_at_nothing(scheduler_type):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    scheduler = schedules.create_scheduler(scheduler_type, optimizer, lr=0.5, warm_up=0.25, n_steps=40)
+    rates = []
+    for _ in range(40):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        scheduler.step()
+    highest = {'cosine': 0, 'onecycle': 9}[scheduler_type]  # a quarter of the 40 steps, counted from 0
+    assert rates.index(max(rates)) == highest and max(rates) == pytest.approx(0.5)
+    assert rates[highest:] == sorted(rates[highest:], reverse=True) and rates[-1] < 0.001
+    assert rates[(highest + 40) // 2] == pytest.approx(0.25, abs=0.03)  # half of it halfway down the cosine
+
+
+@pytest.mark.parametrize('values', [{'loss_type': 'asoftmax', 'augment': ['speed', 'noise']}, {'loss_type': 'center'}],
+                         ids=lambda values: values['loss_type'])
+def test_two_epochs_and_one_more_equal_three(noise, values):
+    """What a loss has learned goes on, too, and so do the random numbers of the augmentation."""
     for log_dir, start, n_epochs in (('three', 1, 3), ('parts', 1, 2), ('parts', 3, 1)):
-        run_copy('train.py', lines_of_main('train.py', {**values, 'log_dir': log_dir, 'start': start, 'plot': False,
-                                                        'n_epochs': n_epochs, 'optimizer_type': 'adamw', 'lr': 1e-3}))
+        train.main(log_dir=log_dir, start=start, n_epochs=n_epochs, val_ratio=20, plot=False, optimizer_type='adamw',
+                   lr=1e-3, backbone='vgg', **values)
     whole, continued = (torch.load('%s/checkpoint_3.pth' % folder) for folder in ('three', 'parts'))
     for part in ('state_dict', 'criterion'):
         assert whole[part] and all(torch.equal(whole[part][name], continued[part][name]) for name in whole[part])
@@ -180,45 +231,62 @@ def test_two_epochs_and_one_more_equal_three(few_utterances, values):
                                            ('pooling', 'average, statistics, attentive'),
                                            ('optimizer_type', 'sgd, adam, adamw, adagrad'),
                                            ('scheduler_type', 'plateau, cosine, onecycle')])
-def test_a_misspelt_value_lists_the_known(few_utterances, stopped_with, setting, some):
-    message = stopped_with(lambda: run_copy('train.py', ONE_EPOCH + lines_of_main('train.py', {setting: 'resent'})))
+def test_a_misspelt_value_lists_the_known(lab, stopped_with, setting, some):
+    message = stopped_with(train.main, **{setting: 'resent'})
     assert re.search('unknown %s: resent. Choose one of %s' % (setting, some), message)
+    assert not list(lab.iterdir())
 
 
-def test_misspelt_augment_lists_the_known(few_utterances, stopped_with, monkeypatch):
+def test_misspelt_augment_lists_the_known(lab, stopped_with, monkeypatch):
     for value in (['sped'], 'speed', None):
-        with pytest.raises(LabError, match='must be a list of some of speed, level, noise, specaugment'):
-            training_transforms(value)
-    assert "augment = 'speed': it must be a list" in stopped_with(
-        lambda: run_copy('train.py', ONE_EPOCH + lines_of_main('train.py', {'augment': 'speed'})))
+        assert 'augment = %r: it must be a list of some of speed, level, noise, specaugment' % (value,) in stopped_with(
+            train.main, augment=value)
     monkeypatch.setattr(c, 'USE_MFCC', True)
     with pytest.raises(LabError, match='works on log filterbank energies'):
         training_transforms(['level'])
     training_transforms(['specaugment'])
 
 
-def test_transfer(six_voices, few_utterances, stopped_with, capsys):
-    """Frozen, nothing but the last layer moves, not even BatchNorm's statistics; fine-tuned, everything does."""
-    checkpoint = str(six_voices / 'model_saved/checkpoint_best.pth')
+# ------------------------------------------------------------------------------------------------- transfer
+
+def test_transfer(six_voices, lab, stopped_with, capsys):
+    """Frozen, nothing but the last layer moves, not even BatchNorm's statistics. Fine-tuned, everything does."""
+    link_subset(six_voices / c.TRAIN_FEAT_DIR, lab / c.TRAIN_FEAT_DIR, 3, slice(5))
+    checkpoint = str(PROJECT / 'model_saved/checkpoint_etri240.pth')
     before = torch.load(checkpoint)['state_dict']
-    transfer = ('    init_from = None', '    init_from = %r' % checkpoint)
-    freeze = ('    freeze_backbone = False', '    freeze_backbone = True')
-    for lines, is_kept in (([transfer, freeze], True), ([transfer], False)):
-        run_copy('train.py', ONE_EPOCH + lines + [("log_dir = 'model_saved'", "log_dir = 'kept_%s'" % is_kept)])
-        after = torch.load('kept_%s/checkpoint_1.pth' % is_kept)['state_dict']
+    for is_kept in (True, False):
+        log_dir = 'kept_%s' % is_kept
+        train.main(n_epochs=1, val_ratio=20, batch_size=4, plot=False, init_from=checkpoint, freeze_backbone=is_kept,
+                   log_dir=log_dir)
+        after = torch.load('%s/checkpoint_1.pth' % log_dir)['state_dict']
         assert after['last.weight'].shape == (3, 128)
-        assert is_kept == all(torch.equal(before[name], after[name]) for name in before if not name.startswith('last.'))
+        moved = {name for name in after if not name.startswith('last.') and not torch.equal(before[name], after[name])}
+        assert (not moved) == is_kept and (is_kept or {'bn0.running_mean', 'pretrained.bn1.running_var'} <= moved)
     lines = capsys.readouterr().out.splitlines()
     accuracies = [float(line.split()[-1]) for line in lines if 'Validation: Loss' in line]
-    assert min(accuracies) > 60  # of three voices, of which a network from scratch knows nothing after one step
+    assert min(accuracies) > 60  # of three voices, of which a network from scratch knows nothing after three steps
 
-    for lines, message in (([freeze], 'freeze_backbone = True without init_from'),
-                           ([('    init_from = None', "    init_from = 'nowhere.pth'")], 'no such checkpoint'),
-                           ([transfer, ('embedding_size = 128', 'embedding_size = 64')], 'holds another network'),
-                           ([transfer, ("backbone = 'resnet18'", "backbone = 'vgg'")], 'holds another network'),
-                           ([('    init_from = None', "    init_from = 'model_saved/checkpoint_1.pth'")],
-                            "init_from lies in log_dir = 'model_saved'")):
-        assert message in stopped_with(lambda: run_copy('train.py', ONE_EPOCH + lines))
+    for settings, message in (({'freeze_backbone': True}, 'freeze_backbone = True needs init_from'),
+                              ({'init_from': 'nowhere.pth'}, "init_from = 'nowhere.pth': there is no such checkpoint"),
+                              ({'init_from': checkpoint, 'embedding_size': 64}, 'holds another network'),
+                              ({'init_from': checkpoint, 'backbone': 'vgg'}, 'holds another network')):
+        assert message in stopped_with(train.main, n_epochs=1, plot=False, log_dir='refused', **settings)
+    assert not (lab / 'refused').exists()
+
+
+def test_a_frozen_network_computes_as_it_did():
+    model = lab_model.background_resnet(16, 4)
+    model(torch.randn(8, 1, 40, 16))  # BatchNorm has seen something
+    expected = model.eval()(torch.ones(1, 1, 40, 16))[0]
+    heads.freeze_backbone(model)
+    assert model.train() is model and not any(module.training for module in model.modules())
+    embedding, logits = model(torch.ones(1, 1, 40, 16))  # a batch of one is refused by BatchNorm that still learns
+    assert torch.equal(embedding, expected)
+    logits.sum().backward()
+    assert {name for name, parameter in model.named_parameters() if parameter.grad is not None} == {
+        'last.weight', 'last.bias'}
+    model.load_state_dict(model.state_dict())
+    assert model.eval() is model
 
 
 # ------------------------------------------------------------------------------------------------- augmentation
@@ -234,7 +302,7 @@ def recording():
 
 
 def trimmed(audio):
-    return trim_silence(extract_features(audio), 'a recording').astype(np.float32)
+    return extract_features(audio)[50:-50].astype(np.float32)
 
 
 @pytest.mark.parametrize('share', [0, 0.3, 1])
@@ -251,7 +319,7 @@ def test_noise_is_that_of_the_waveform_on_average(recording, monkeypatch):
     height = feature - feature.min(axis=0)
     energy = np.where(height > 0, 10 ** ((height - 100) / 20), 0)
     noise = np.random.default_rng(1).normal(size=len(recording))
-    noise_energy = trim_silence(fbank(noise, nfilt=40)[0], 'noise')
+    noise_energy = fbank(noise, nfilt=40)[0][50:-50]
     noise *= np.sqrt(energy.sum() / noise_energy.sum() / 10 ** (snr / 10))
     noisy, expected = transform(feature), trimmed(recording + noise)
     error, without = (np.mean((one - expected) ** 2) for one in (noisy, feature))
@@ -297,17 +365,44 @@ def test_speed_by_hand_and_against_the_waveform():
     assert likeness(warped, faster) > 0.9 > 0.7 > likeness(feature, faster)
 
 
-def test_speeds_are_further_speakers_and_dice_fall_alike_in_every_process(lab, write_feat):
+@pytest.fixture
+def three_utterances(lab, write_feat):
+    """A function of cache_gb: the DvectorDataset of an utterance of each of a, b and c."""
     files = [write_feat('%s/a.p' % speaker, seed=i) for i, speaker in enumerate('abc')]
     DB = pd.DataFrame({'filename': files, 'speaker_id': list('abc')})
-    dataset = DvectorDataset(DB, read_MFB, training_transforms(list(AUGMENTATIONS)), {'a': 0, 'b': 1, 'c': 2},
-                             speeds=SPEEDS)
-    torch.manual_seed(0)
-    samples = [dataset[i % 3] for i in range(60)]
-    assert {label for _, label in samples} == set(range(9)) and all(label % 3 == i % 3 for i, (_, label)
-                                                                    in enumerate(samples))
-    assert all(feature.shape == (1, 40, 100) and feature.dtype == torch.float32 for feature, _ in samples)
-    torch.manual_seed(0)
-    share = [dataset[None if i % 2 else i % 3] for i in range(60)]
-    assert all(sample is None for sample in share[1::2])
-    assert all(torch.equal(mine[0], alone[0]) for mine, alone in zip(share[::2], samples[::2]))
+    return lambda cache_gb=4: DvectorDataset(DB, read_MFB, [], {'a': 0, 'b': 1, 'c': 2}, cache_gb=cache_gb)
+
+
+def test_speeds_are_further_speakers(three_utterances, monkeypatch):
+    dataset = three_utterances()
+    augmented = AugmentedDataset(dataset, ['speed'])
+    assert (len(augmented), augmented.n_speakers, augmented.n_classes, augmented.labels) == (3, 3, 9, [0, 1, 2])
+    augmented.transforms = []
+    for k, speed in enumerate(SPEEDS):
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, 'randint', lambda high, size: torch.tensor(k) if high == 3 else None)
+            feature, label = augmented[2]
+        assert label == 2 + 3 * k
+        expected = dataset.feature(2) if speed == 1 else change_speed(dataset.feature(2), speed)
+        np.testing.assert_array_equal(feature, expected)
+    others = AugmentedDataset(dataset, ['level', 'noise', 'specaugment'])
+    assert others.n_classes == 3 and {others[1][1] for _ in range(20)} == {1}
+
+
+def test_samples_differ_and_the_utterances_stay(three_utterances):
+    dataset = three_utterances()
+    kept = [dataset.feature(i).copy() for i in range(3)]
+    in_memory, in_files = (AugmentedDataset(one, AUGMENTATIONS) for one in (dataset, three_utterances(cache_gb=0)))
+    assert in_memory.in_memory and not in_files.in_memory
+    drawn = []
+    for augmented in (in_memory, in_memory, in_files):
+        torch.manual_seed(0)
+        drawn.append([augmented[i % 3] for i in range(60)])
+    assert {label for _, label in drawn[0]} == set(range(9))
+    assert all(label % 3 == i % 3 for i, (_, label) in enumerate(drawn[0]))
+    assert all(feature.shape == (1, 40, 100) and feature.dtype == torch.float32 for feature, _ in drawn[0])
+    assert not torch.equal(drawn[0][0][0], drawn[0][3][0])  # the same utterance
+    for again in drawn[1:]:  # one seed, the same samples
+        assert all(label == other_label and torch.equal(feature, other)
+                   for (feature, label), (other, other_label) in zip(drawn[0], again))
+    assert all(np.array_equal(dataset.feature(i), feature) for i, feature in enumerate(kept))

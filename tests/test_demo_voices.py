@@ -1,5 +1,6 @@
-"""The synthesiser: the same samples whatever happens around it, the voices asked for, nobody's files touched."""
+"""The synthesiser: it always makes the same samples, it makes the voices asked for, and it touches no other files."""
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ import DB_wav_reader
 import configure as c
 from support import demo_voices as demo
 from support import safe_files
-from support.messages import LabError
 
 
 def tree(folder):
@@ -41,6 +41,21 @@ def test_utterances_voices_and_seeds_differ():
 
 def test_names_follow_the_corpus():
     assert demo.draw_voice(0, 7).name == '007F9007' and demo.draw_voice(0, 242).name == '242M9242'
+    for name, is_demo in (('007F9007', True), ('242M9242', True), ('007M9007', False), ('242M9243', False),
+                          ('me', False), ('', False), ('²²²F9222', False)):
+        assert demo.is_demo_name(name) == is_demo, name
+
+
+def test_parameters_are_in_standard_deviations():
+    training = np.array([demo.parameters_of(demo.draw_voice(0, index).name) for index in range(1, 241, 20)])
+    assert training.shape == (12, 20)
+    assert (np.abs(training.mean(axis=0)) < 1.2).all() and (np.abs(training.std(axis=0) - 1) < 0.8).all()
+    voices = [demo.draw_voice(0, index) for index in range(1, 241)]
+    pitches = np.log([voice.f0 for voice in voices])
+    assert demo.parameters_of(voices[4].name)[0] == pytest.approx((pitches[4] - pitches.mean()) / pitches.std())
+    ranges = np.array([voice.f0_range for voice in voices])
+    assert demo.parameters_of('242M9242')[-2] == pytest.approx(
+        (demo.draw_voice(0, 242).f0_range - ranges.mean()) / ranges.std())
 
 
 @pytest.mark.parametrize('index', range(1, 9))
@@ -52,7 +67,7 @@ def test_recording_conditions(index):
     assert abs(level - voice.level) < 4 and -52 < level < -37
     for silence in (audio[:7000], audio[-7000:]):
         assert 20 * np.log10(silence.std()) == pytest.approx(-80, abs=1)
-    # quiet as the corpus is, about six of seven cells of the feature map lie on the floor
+    # The corpus is quiet, so about six of seven cells of the feature map lie on the floor
     feature = DB_wav_reader.extract_features(audio)
     on_floor = (feature == feature.min(axis=0)).mean()
     assert 0.7 < on_floor < 0.98
@@ -74,7 +89,7 @@ def autocorrelation_f0(audio):
 def test_fundamental_frequency_is_the_one_asked_for(f0):
     voice = demo.draw_voice(0, 1)._replace(f0=f0, f0_range=0.0, level=-20.0)
     measured = autocorrelation_f0(demo.synthesise(0, voice, 0, 4.0))
-    assert abs(12 * np.log2(measured / f0)) < 3  # semitones: declination and the utterance's own offset are part of it
+    assert abs(12 * np.log2(measured / f0)) < 3  # semitones, because pitch falls, and an utterance has an offset
 
 
 def test_a_longer_vocal_tract_lowers_the_formants():
@@ -106,16 +121,15 @@ def test_test_voices_are_wavs_and_their_features(tmp_path):
     rate, samples = wavfile.read(tmp_path / 'wavs/241F9241/test.wav')
     assert (rate, samples.dtype, len(samples)) == (16000, np.int16, 15 * 16000)
     content = safe_files.read_pickles(tmp_path / 'feats/241F9241/enroll.p')[0]
-    feature, _, remark = DB_wav_reader.feature_of_wav(tmp_path / 'wavs/241F9241/enroll.wav')
+    feature, note, bandwidth = DB_wav_reader.feature_of_wav(tmp_path / 'wavs/241F9241/enroll.wav')
     np.testing.assert_array_equal(content['feat'], feature)
-    assert remark is None
+    assert note is None and content['recording'] == {'LEVEL_DBFS': -44, 'bandwidth': bandwidth}
 
 
 @pytest.fixture
 def small_project(lab, monkeypatch):
-    """A project with three training voices and one test voice in place of 240 and 10, in an empty folder."""
-    own = [lab / c.TRAIN_FEAT_DIR, lab / c.TEST_FEAT_DIR, lab / c.TEST_WAV_DIR]
-    monkeypatch.setattr(demo, 'OWN_FOLDERS', own)
+    """An empty project that makes three training voices and one test voice instead of 240 and 10."""
+    monkeypatch.setattr(demo, 'PROJECT', lab.resolve())
     small = {'make_train_features': {'n_voices': 3, 'n_utterances': 2},
              'make_test_features': {'first': 4, 'n_voices': 1}}
     for name, size in small.items():
@@ -128,7 +142,8 @@ def test_an_empty_project_is_filled_once(small_project, capsys):
     demo.provide_test_features()
     assert capsys.readouterr().out == (
         'Making 240 synthetic demo voices: feat_logfbank_nfilt40/train has no feature files\n'
-        'Making 10 synthetic demo voices: feat_logfbank_nfilt40/test has no feature files\n')
+        'Making 10 synthetic demo voices: feat_logfbank_nfilt40/test has no feature files\n'
+        'test_wavs -> feat_logfbank_nfilt40/test: 2 converted, 0 up to date, 0 skipped\n')
     files = tree(small_project)
     assert len(files) == 3 * 2 + 2 + 2
     demo.provide_train_features()
@@ -143,9 +158,11 @@ def test_what_is_there_is_left_alone(small_project, write_feat, capsys):
     before = tree(small_project)
     demo.provide_train_features()
     demo.provide_test_features()
+    assert capsys.readouterr().out == ''
     demo.main()
     assert tree(small_project) == before
-    assert 'making' not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert 'Making' not in out and out.count('left alone') == 2
 
 
 def test_other_folders_are_never_filled(lab, capsys):
@@ -156,9 +173,28 @@ def test_other_folders_are_never_filled(lab, capsys):
     assert tree(lab) == {} and capsys.readouterr().out.count('left alone') == 2
 
 
-def test_a_folder_elsewhere_keeps_the_project_s_own_beside_it_empty(small_project, monkeypatch):
-    monkeypatch.setattr(c, 'TEST_FEAT_DIR', str(small_project / 'elsewhere'))
+@pytest.mark.parametrize('name', ['elsewhere', 'mine/train', 'feat_x/other', 'feat_x/deeper/train', '../feat_x/train',
+                                  'feat_x', 'test_wavs/train'])
+def test_a_folder_elsewhere_is_never_filled(small_project, name, monkeypatch):
+    before = tree(small_project)
+    demo.provide_train_features(name)
+    demo.provide_test_features(name)
+    monkeypatch.setattr(c, 'TEST_WAV_DIR', name)
     demo.provide_test_features()
+    assert tree(small_project) == before == {}
+
+
+def test_another_feature_folder_of_the_project_is_filled(small_project, capsys):
+    demo.provide_train_features('feat_mfcc/train')
+    demo.provide_test_features(str(small_project / 'feat_mfcc/test'))
+    assert 'feat_mfcc/train has no feature files' in capsys.readouterr().out
+    names = list(tree(small_project))
+    assert len(names) == 3 * 2 + 2 + 2 and not Path(c.TRAIN_FEAT_DIR).exists()
+
+
+def test_speakers_further_up_take_no_demo_voices(small_project, monkeypatch):
+    monkeypatch.setattr(c, 'SPEAKER_LEVEL', 2)
+    demo.provide_train_features()
     assert tree(small_project) == {}
 
 
@@ -168,23 +204,40 @@ def test_an_interrupted_making_is_completed(small_project, capsys, monkeypatch):
     victim = small_project / c.TRAIN_FEAT_DIR / '002M9002/002M9002_01.p'
     victim.unlink()
     demo.provide_train_features()
-    assert not victim.exists()  # deleted by hand: somebody wants fewer voices
+    assert not victim.exists()  # somebody has deleted it, and wants fewer voices
     (small_project / c.TRAIN_FEAT_DIR / demo.MARKER).touch()
     demo.provide_train_features()
     assert tree(small_project) == whole
 
     victim.unlink()
-    demo.main()  # by name: everything that is missing
-    assert victim.exists()
+    demo.main()  # this makes everything that is missing
+    assert victim.exists() and tree(small_project).keys() > whole.keys()
+    out = capsys.readouterr().out.splitlines()
+    assert 'feat_logfbank_nfilt40/train: complete' in out
+    assert out[-1] == 'test_wavs and feat_logfbank_nfilt40/test: complete'
 
 
-def test_a_broken_wav_of_a_demo_voice_is_an_error(small_project):
+def test_a_failure_leaves_the_folder_marked(tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt), demo.marked_unfinished(tmp_path / 'feats'):
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path / 'feats') == [demo.MARKER] and not demo.is_complete(tmp_path / 'feats')
+    with demo.marked_unfinished(tmp_path / 'feats'):
+        demo.make_train_utterance((tmp_path / 'feats', 0, 1, 0))
+        assert not demo.is_complete(tmp_path / 'feats')
+        (tmp_path / 'feats' / demo.MARKER).unlink()  # another script has finished the same work
+    assert demo.is_complete(tmp_path / 'feats')
+
+
+def test_a_broken_wav_of_a_demo_voice_is_an_error(small_project, stopped_with):
     path = small_project / c.TEST_WAV_DIR / '004M9004/enroll.wav'
     path.parent.mkdir(parents=True)
     path.write_bytes(b'rubbish')
     for _ in range(2):  # the second time, too
-        with pytest.raises(LabError, match='enroll.wav'):
-            demo.provide_test_features()
+        message = stopped_with(demo.provide_test_features)
+        assert '004M9004/enroll.wav: not a wav file' in message and 'Delete it, and it is made again' in message
+    path.unlink()
+    demo.provide_test_features()
+    assert len(DB_wav_reader.find_feats(c.TEST_FEAT_DIR)) == 2
 
 
 def test_no_demo_voices_where_recordings_wait_to_be_converted(small_project):

@@ -5,15 +5,12 @@ import pytest
 from scipy.fft import dct
 from scipy.stats import multivariate_normal
 
-from deep_dive import gmm
 import DB_wav_reader
 import configure as c
-from support import demo_voices
-from conftest import run_copy
+from deep_dive import gmm
 from deep_dive.gmm import GMM
+from support import demo_voices
 from support.messages import LabError
-
-SCRIPT = 'deep_dive/gmm.py'
 
 
 @pytest.fixture
@@ -140,28 +137,26 @@ def test_all_pairs_against_one_pair_after_another(two_speakers, monkeypatch):
     assert scores[same].min() > scores[~same].max()
 
 
-def test_main_on_demo_voices(lab, capsys):
-    demo_voices.make_train_features(c.TRAIN_FEAT_DIR, n_voices=40, n_utterances=3)
-    demo_voices.make_test_features(c.TEST_WAV_DIR, c.TEST_FEAT_DIR)
+def test_main_on_demo_voices(six_voices, lab, capsys):
+    demo_voices.make_train_features(c.TRAIN_FEAT_DIR, n_voices=20, n_utterances=3)
     capsys.readouterr()
-    run_copy(SCRIPT, [('n_components = 64', 'n_components = 32'), ('n_iterations = 20', 'n_iterations = 8'),
-                      ('unseen_dir = None', 'unseen_dir = c.TRAIN_FEAT_DIR'), ('n_each = 25', 'n_each = 3'),
-                      ('n_enroll = 5', 'n_enroll = 2')])
+    gmm.main(n_components=32, n_iterations=8, test_dir=str(six_voices / c.TEST_FEAT_DIR), unseen_dir=c.TRAIN_FEAT_DIR,
+             n_each=3, n_enroll=2)
     out = capsys.readouterr().out
-    assert out.startswith('Background model: 32 Gaussians, 120 utterances, ')
+    assert out.startswith('Background model: 32 Gaussians, 60 utterances, ')
     accuracies = [float(line.split()[2]) for line in out.splitlines() if line.startswith('Accuracy : ')]
     eers = [float(line.split()[2]) for line in out.splitlines() if line.startswith('EER : ')]
-    assert accuracies[0] >= 90 and accuracies[1] >= 50  # of 10 voices, and of 40 by 2 short utterances of each
-    assert eers[0] <= 10 and eers[1] <= 30
-    for line in ('=== Speaker identification: whole files ===', 'Target trials : 10', 'Impostor trials : 90',
-                 '=== Speaker identification: 40 speakers, 2 utterances of each enrolled ===',
-                 'Target trials : 120', 'Impostor trials : %d' % (120 * 119 // 2 - 120)):
+    assert accuracies[0] == 100 and accuracies[1] >= 60  # of 6 voices, and of 20 by 2 short utterances of each
+    assert eers[0] <= 10 and eers[1] <= 25
+    for line in ('=== Speaker identification: whole files ===', 'Target trials : 6', 'Impostor trials : 30',
+                 '=== Speaker identification: 20 speakers, 2 utterances of each enrolled ===',
+                 'Target trials : 60', 'Impostor trials : %d' % (60 * 59 // 2 - 60)):
         assert line in out.splitlines()
 
 
 def test_mistakes_are_named(lab, write_feat, stopped_with):
-    def stopped(*replacements):
-        return stopped_with(lambda: run_copy(SCRIPT, [('n_components = 64', 'n_components = 2'), *replacements]))
+    def stopped(**settings):
+        return stopped_with(gmm.main, **{'n_components': 2, **settings})
 
     for name in ('enroll', 'test'):
         for speaker in ('ann', 'bob'):
@@ -169,14 +164,12 @@ def test_mistakes_are_named(lab, write_feat, stopped_with):
     assert 'does not exist' in stopped()  # this folder is not the project's: no demo voices are made in it
     for i in range(3):
         write_feat('%s/eve/%d.p' % (c.TRAIN_FEAT_DIR, i), seed=i)
-    assert 'n_components = 1000: it must be between 1 and the 300 frames' in stopped(
-        ('n_components = 2', 'n_components = 1000'))
-    assert 'n_components = 0' in stopped(('n_components = 2', 'n_components = 0'))
-    assert 'n_utterances = 0' in stopped(('n_utterances = 1000', 'n_utterances = 0'))
-    assert 'relevance = 0: it must be a positive number' in stopped(('relevance = 16', 'relevance = 0'))
-    assert 'n_enroll = 5, n_each = 25: of the 3 utterances of eve' in stopped(
-        ('unseen_dir = None', 'unseen_dir = c.TRAIN_FEAT_DIR'))
-    assert 'nowhere does not exist' in stopped(('unseen_dir = None', "unseen_dir = 'nowhere'"))
+    assert 'n_components = 1000: it must be between 1 and the 300 frames' in stopped(n_components=1000)
+    assert 'n_components = 0' in stopped(n_components=0)
+    assert 'n_utterances = 0' in stopped(n_utterances=0)
+    assert 'relevance = 0: it must be a number above 0' in stopped(relevance=0)
+    assert 'n_enroll = 5, n_each = 25: of the 3 utterances of eve' in stopped(unseen_dir=c.TRAIN_FEAT_DIR)
+    assert 'nowhere does not exist' in stopped(unseen_dir='nowhere')
 
 
 def test_first_utterances_need_some_to_test_with():

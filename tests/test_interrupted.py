@@ -1,6 +1,6 @@
-"""Kill -9, Ctrl-C, a full disk, a read-only folder, two at once: no torn file, one line, nothing lost.
+"""Kill -9, Ctrl-C, a full disk, a read-only folder, two at once: no torn file, one clear line, nothing is lost.
 
-tests/interrupt.py stops the scripts more often, at random moments.
+experiments/interrupt.py stops the scripts more often, at random moments.
 """
 import json
 import multiprocessing
@@ -15,66 +15,30 @@ import pytest
 import torch
 
 import DB_wav_reader
+import attacks
 import configure as c
-from support import demo_voices
+import enroll
+import interrupt
 import model as lab_model
-from conftest import FirstFrame, lines_of_main, run_copy
-from interrupt import N_EPOCHS, OUTPUTS, files_of, keeps_what_is_there, left_over, load_results, remove_results
-from interrupt import run_whole, start_script, stop_script, write_next, write_scripts
-from support import runs, safe_files
+import train
+from conftest import FirstFrame
+from interrupt import DEMO_VOICES, N_EPOCHS, N_TEST_VOICES, N_UTTERANCES, N_VOICES
+from support import demo_voices, runs, safe_files
 from support.messages import LabError
 
-
 pytestmark = pytest.mark.skipif(os.name == 'nt', reason='Windows has neither kill -9 nor fork')
-SHORT = {'n_epochs': 3, 'batch_size': 8, 'plot': False}
+SHORT = {'use_cuda': False, 'n_epochs': N_EPOCHS, 'batch_size': 8, 'plot': False}
 
 
-@pytest.fixture(scope='module')
-def small_project(tmp_path_factory):
-    """Copies of the scripts that have little to do, and what they need of one another."""
-    folder = tmp_path_factory.mktemp('small project')
-    write_scripts(folder)
-    demo_voices.make_test_features(folder / c.TEST_WAV_DIR, folder / c.TEST_FEAT_DIR, n_voices=3)
-    runs.save_checkpoint(folder / ('model_saved/checkpoint_%d.pth' % N_EPOCHS),
-                          {'state_dict': lab_model.background_resnet(128, 6).state_dict()})
-    return folder
-
-
-@pytest.mark.parametrize('script', OUTPUTS)
-def test_stopped_twice_and_finished(small_project, script, monkeypatch):
-    """By Ctrl-C and by kill -9, each soon after a new file has appeared."""
-    remove_results(small_project, script)
-    there = {}
-    for number, patience in ((signal.SIGINT, 60), (signal.SIGKILL, 60)):
-        write_next(small_project, script)
-        process, begin = start_script(small_project, script), time.perf_counter()
-        while (process.poll() is None and len(files_of(small_project, script)) <= len(there)
-               and time.perf_counter() < begin + patience):
-            time.sleep(0.01)
-        stop_script(process, number)
-        there = load_results(small_project, script)
-    kept = keeps_what_is_there(small_project, script)
-    write_next(small_project, script)
-    monkeypatch.chdir(small_project)
-    if script == 'demo_voices.py':
-        run_whole(small_project, script)
-    elif script == 'DB_wav_reader.py':  # to go on in this process saves the time it takes to load the packages
-        DB_wav_reader.main()
-    else:
-        run_here(small_project / script)
-    whole = load_results(small_project, script)
-    assert not left_over(small_project)
-    there.pop('model_saved/run.json', None)  # which has grown
-    assert there.items() <= whole.items() and all(path.stat().st_mtime_ns == kept[path] for path in kept)
-    if script == 'train.py':
-        run_copy(script, lines_of_main(script, {**SHORT, 'log_dir': 'never stopped'}))
-        assert losses('never stopped') == losses('model_saved') and len(losses('model_saved')) == 3
-
-
-def run_here(filename):
-    namespace = {'__name__': 'a copy', '__file__': str(filename)}
-    exec(compile(filename.read_text(), filename, 'exec'), namespace)
-    namespace['main']()
+@pytest.fixture
+def two_speakers(lab, write_feat, monkeypatch):
+    """Twenty utterances to train on, in one thread as the started scripts do: sums agree to the last digit."""
+    for i in range(20):
+        write_feat('%s/s%d/%02d.p' % (c.TRAIN_FEAT_DIR, i % 2, i), seed=i)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield lab
+    torch.set_num_threads(n_threads)
 
 
 def losses(log_dir):
@@ -82,14 +46,90 @@ def losses(log_dir):
         return [(epoch['train_loss'], epoch['valid_loss'], epoch['lr']) for epoch in json.load(f)['epochs']]
 
 
+# ------------------------------------------------------------------------------------------------ stopped scripts
+
+def stop_at_work(folder, script, number):
+    """Start a script, and stop it when it has begun to work. Returns what it has written: every file is whole."""
+    there = interrupt.all_files(folder, script)
+    process = interrupt.start_script(folder, script)
+    interrupt.wait_for_work(process, folder, script, there)
+    interrupt.stop_script(process, number)
+    return interrupt.load_results(folder, script)
+
+
+def make_demo_voices():
+    demo_voices.make_train_features(c.TRAIN_FEAT_DIR, n_voices=N_VOICES, n_utterances=N_UTTERANCES)
+    demo_voices.make_test_features(c.TEST_WAV_DIR, c.TEST_FEAT_DIR, n_voices=N_TEST_VOICES)
+
+
+@pytest.mark.parametrize('script, number, finish', [
+    (DEMO_VOICES, signal.SIGINT, make_demo_voices), ('DB_wav_reader.py', signal.SIGKILL, DB_wav_reader.main),
+    ('enroll.py', signal.SIGINT, lambda: enroll.main(use_cuda=False, cp_num=N_EPOCHS))],
+    ids=[DEMO_VOICES, 'DB_wav_reader.py', 'enroll.py'])
+def test_what_is_stopped_can_be_finished(lab, write_feat, script, number, finish):
+    if script == 'DB_wav_reader.py':
+        for i in range(12):
+            os.makedirs('%s/s%d' % (c.TEST_WAV_DIR, i))
+            (lab / c.TEST_WAV_DIR / ('s%d' % i) / 'test.wav').write_bytes(attacks.wav(attacks.syllables().tobytes()))
+    elif script == 'enroll.py':
+        for name in 'ab':
+            write_feat('%s/%s/enroll.p' % (c.TEST_FEAT_DIR, name))
+        state_dict = lab_model.background_resnet(128, 2).state_dict()
+        runs.save_checkpoint('model_saved/checkpoint_%d.pth' % N_EPOCHS, {'state_dict': state_dict})
+    finish()
+    expected = interrupt.load_results(lab, script)
+    assert expected
+    interrupt.remove_results(lab, script)
+
+    assert stop_at_work(lab, script, number).items() <= expected.items()
+    kept = interrupt.times_to_keep(lab, script)
+    finish()  # in this process, because that saves the time to load the packages
+    assert interrupt.load_results(lab, script) == expected and interrupt.left_over(lab) == []
+    interrupt.check_kept(kept)
+
+
+def test_a_training_that_is_stopped_twice_ends_as_if_it_had_never_been(two_speakers, monkeypatch, stopped_with):
+    train.main(**SHORT, log_dir='never stopped')
+    expected = {name: interrupt.hash_of(two_speakers / 'never stopped' / name)
+                for name in ('checkpoint_1.pth', 'checkpoint_2.pth', 'checkpoint_3.pth', 'checkpoint_best.pth')}
+    log_dir = two_speakers / 'model_saved'
+    process = interrupt.start_script(two_speakers, 'train.py')
+    while process.poll() is None and not (log_dir / 'checkpoint_1.pth').exists():
+        time.sleep(0.01)
+    interrupt.stop_script(process, signal.SIGKILL)
+    assert 'checkpoint_1.pth' in os.listdir(log_dir)
+    for name in {path.name for path in log_dir.glob('*.pth')} - {'checkpoint_best.pth'}:
+        assert interrupt.hash_of(log_dir / name) == expected[name]
+
+    def press_ctrl_c(*args):
+        raise KeyboardInterrupt
+    start = interrupt.next_epoch(two_speakers)
+    settings = {**SHORT, 'start': start, 'n_epochs': N_EPOCHS - start + 1}
+    with monkeypatch.context() as patched:
+        patched.setattr(train, 'validate', press_ctrl_c)
+        message = stopped_with(train.main, **settings)
+    assert 'Stopped by Ctrl-C in epoch %d, after %d finished epochs.' % (start, start - 1) in message
+    assert '--start=%d --n_epochs=%d' % (start, settings['n_epochs']) in message
+    assert interrupt.next_epoch(two_speakers) == start
+
+    train.main(**settings)
+    assert losses('never stopped') == losses('model_saved') and len(losses('model_saved')) == N_EPOCHS
+    assert {name: interrupt.hash_of(log_dir / name) for name in expected} == expected
+    assert interrupt.left_over(two_speakers) == []
+
+
+# ------------------------------------------------------------------------------------------------ two at once
+
 @pytest.fixture
 def another_process():
-    """Starts a function in another process; what is still running at the end of a test is killed."""
+    """Starts a function in another process, and waits until it calls its last argument. Kills it after the test."""
     started = []
 
     def start(function, *args):
-        started.append(multiprocessing.get_context('fork').Process(target=function, args=args))
+        event = multiprocessing.get_context('fork').Event()
+        started.append(multiprocessing.get_context('fork').Process(target=function, args=[*args, event.set]))
         started[-1].start()
+        assert event.wait(600), 'the other process has not done what it should'
         return started[-1]
     yield start
     for process in started:
@@ -97,70 +137,109 @@ def another_process():
         process.join()
 
 
-def hold_lock(log_dir, event):
+def hold_lock(log_dir, ready):
     runs.lock_log_dir(log_dir)
-    event.set()
-    time.sleep(60)
+    ready()
+    signal.pause()
 
 
-def test_a_second_training_is_refused_until_the_first_is_dead(lab, write_feat, another_process, stopped_with):
-    for i in range(20):
-        write_feat('%s/s%d/%02d.p' % (c.TRAIN_FEAT_DIR, i % 2, i), seed=i)
-    event = multiprocessing.get_context('fork').Event()
-    first = another_process(hold_lock, lab / 'model_saved', event)
-    assert event.wait(30)
-    one_epoch = lines_of_main('train.py', {'n_epochs': 1, 'plot': False})
-    message = stopped_with(lambda: run_copy('train.py', one_epoch))
-    assert 'Another train.py is at work in %s.' % (lab / 'model_saved') in message
+def write_half(filename, ready):
+    with safe_files.written_whole(filename) as f:
+        f.write(b'half')
+        f.flush()
+        ready()
+        signal.pause()
+
+
+def test_a_second_training_is_refused_until_the_first_is_dead(two_speakers, another_process, stopped_with):
+    one_epoch = {**SHORT, 'n_epochs': 1}
+    first = another_process(hold_lock, two_speakers / 'model_saved')
+    message = stopped_with(train.main, **one_epoch)
+    assert 'Another train.py is at work in %s.' % (two_speakers / 'model_saved') in message
     assert os.listdir('model_saved') == ['.lock']
-    run_copy('train.py', lines_of_main('train.py', {'n_epochs': 1, 'plot': False, 'log_dir': 'another'}))
+    train.main(**one_epoch, log_dir='another')
     first.kill()
     first.join()
-    for _ in range(2):  # the second time, this process has the lock already
-        run_copy('train.py', one_epoch)
-    assert 'checkpoint_1.pth' in os.listdir('model_saved')
+    train.main(**one_epoch)
+    train.main(**one_epoch)  # this process has the lock already
+    assert {'checkpoint_1.pth', 'run_001'} <= set(os.listdir('model_saved'))
+
+
+@pytest.mark.skipif(not hasattr(os, 'waitid'), reason='cannot wait for a dead process without reaping it')
+def test_what_a_killed_writer_left_is_removed(lab, another_process):
+    for name in ('x.p', '[x].p'):
+        writer = another_process(write_half, 'a/' + name)
+        half = [path.name for path in (lab / 'a').glob('.*.part')]
+        assert len(half) == 1 and DB_wav_reader.find_feats('a') == []  # nobody takes it for a feature file
+        safe_files.write_pickles('a/' + name, 1)
+        assert sorted(os.listdir('a')) == sorted([*half, name])  # because it is still being written
+        (lab / 'a/.y.p.01234567.part').touch()  # of another file
+
+        writer.kill()
+        os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)  # it is dead, but has not been reaped
+        safe_files.write_pickles('a/' + name, 2)
+        assert sorted(os.listdir('a')) == ['.y.p.01234567.part', name] and safe_files.read_pickles('a/' + name) == [2]
+        os.remove('a/' + name)
+        os.remove('a/.y.p.01234567.part')
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_written_again(lab, monkeypatch):
+    """Another process has found it in the moment after it was created, and has taken it for a left-over."""
+    removed = []
+
+    def remove_first(f, how):
+        if not removed:
+            removed.append(f.name)
+            os.remove(f.name)
+    monkeypatch.setattr(safe_files.fcntl, 'flock', remove_first)
+    safe_files.write_pickles('a/x.p', 1)
+    assert removed and safe_files.read_pickles('a/x.p') == [1] and os.listdir('a') == ['x.p']
+
+
+@pytest.mark.parametrize('is_windows', [False, True])
+def test_files_are_written_where_there_are_no_locks(lab, monkeypatch, is_windows):
+    def refuse(f, how):
+        raise OSError('Operation not supported')
+    if is_windows:
+        monkeypatch.setattr(safe_files, 'fcntl', None)
+    else:
+        monkeypatch.setattr(safe_files.fcntl, 'flock', refuse)
+    safe_files.write_pickles('a/x.p', 1)
+    (lab / 'a/.x.p.01234567.part').touch()
+    safe_files.write_pickles('a/x.p', 2)
+    assert safe_files.read_pickles('a/x.p') == [2]
+    assert os.path.exists('a/.x.p.01234567.part') != is_windows  # Windows does not remove an open file
 
 
 def test_an_enrolment_is_read_whole_while_it_is_replaced(lab):
     galleries = [{'%03d' % i: torch.full((1, 128), value + i) for i in range(n)}
-                 for value, n in ((1000.0, 9), (2000.0, 300))]
-    lab_model.save_enroll_embeddings('enrolled', galleries[0], FirstFrame())
+                 for value, n in ((1000.0, 9), (2000.0, 100))]
+    origins = {speaker: {'LEVEL_DBFS': None, 'bandwidth': None} for speaker in galleries[1]}
+    lab_model.save_enroll_embeddings('enrolled', galleries[0], FirstFrame(), origins)
     done = threading.Event()
 
     def enrol():
         while not done.is_set():
             for gallery in galleries:
-                lab_model.save_enroll_embeddings('enrolled', gallery, FirstFrame())
+                lab_model.save_enroll_embeddings('enrolled', gallery, FirstFrame(), origins)
     writer = threading.Thread(target=enrol)
     writer.start()
     try:
-        read = [lab_model.load_enroll_embeddings('enrolled') for _ in range(100)]
+        read = []
+        while writer.is_alive() and (len(read) < 50 or len({len(embeddings) for embeddings in read}) < 2):
+            read.append(lab_model.load_enroll_embeddings('enrolled'))
     finally:
         done.set()
         writer.join()
-    assert {len(embeddings) for embeddings in read} == {9, 300}
+    assert {len(embeddings) for embeddings in read} == {9, 100}
     assert all(len({float(e[0, 0]) // 1000 for e in embeddings.values()}) == 1 for embeddings in read)
 
 
-def test_what_a_killed_process_left_is_removed(lab, another_process):
-    dead = another_process(os.getpid)
-    dead.join()
-    os.mkdir('a')
-    here = '.%s_' % safe_files.COMPUTER
-    kept = [here + '%d_x.p' % os.getppid(), here + '%d_y.p' % dead.pid, here + '7up_x.p', here + '9' * 30 + '_x.p',
-            '.another_%d_x.p' % dead.pid]
-    for name in [*kept, here + '%d_x.p' % dead.pid]:
-        (lab / 'a' / name).touch()
-    safe_files.write_pickles('a/x.p', 1)
-    assert sorted(os.listdir('a')) == sorted(kept + ['x.p'])
-    assert DB_wav_reader.find_feats('a') == ['a/x.p']  # none of those is taken for a feature file
-
-
-# -------------------------------------------------------------------------------- a full disk, a read-only folder
+# ------------------------------------------------------------------------------- a full disk, a read-only folder
 
 @pytest.fixture
 def small_disk(lab):
-    """A disk of 200 kB in the folder 'disk'; calls mount's remount with other options."""
+    """A disk of 200 kB in the folder 'disk'. Calls mount's remount with other options."""
     os.mkdir('disk')
     if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', 'disk'], capture_output=True).returncode:
         pytest.skip('only root may mount a small disk')
@@ -168,15 +247,14 @@ def small_disk(lab):
     subprocess.run(['umount', '--lazy', str(lab / 'disk')], check=True)
 
 
-def test_a_full_disk_and_a_read_only_one_leave_what_was_there(small_disk, lab, write_feat, stopped_with):
+def test_a_full_disk_and_a_read_only_one_leave_what_was_there(small_disk, stopped_with):
     def refused(reason, function, *args):
         message = stopped_with(lambda: function(*args))
         assert 'cannot be written: %s. What was there before' % reason in message, message
 
-    save = (safe_files.write_pickles, 'disk/e/embeddings.p')
     safe_files.write_pickles('disk/e/embeddings.p', 'old')
     for reason in ('No space left on device', 'Read-only file system'):
-        refused(reason, *save, np.zeros(10**6))
+        refused(reason, safe_files.write_pickles, 'disk/e/embeddings.p', np.zeros(10**6))
         refused(reason, runs.save_checkpoint, 'disk/e/checkpoint_1.pth', {'x': torch.zeros(10**6)})
         refused(reason, runs.write_run, 'disk/e', {'x': 'x' * 10**6})
         refused(reason, DB_wav_reader.write_feature, 'disk/s/a.p', np.zeros((1000, 40)), 's')
@@ -190,19 +268,16 @@ def test_a_full_disk_and_a_read_only_one_leave_what_was_there(small_disk, lab, w
     assert not demo_voices.is_complete('disk/feat')
 
 
-def test_a_training_goes_on_when_there_is_room_again(small_disk, lab, write_feat, stopped_with):
-    for i in range(20):
-        write_feat('%s/s%d/%02d.p' % (c.TRAIN_FEAT_DIR, i % 2, i), seed=i)
+def test_a_training_goes_on_when_there_is_room_again(two_speakers, small_disk, stopped_with):
     two_epochs = {**SHORT, 'n_epochs': 2}
-    run_copy('train.py', lines_of_main('train.py', {**two_epochs, 'log_dir': 'whole'}))
-    size = os.path.getsize('whole/checkpoint_1.pth')
-    small_disk('size=%d' % (1.5 * size))
-    on_disk = {**two_epochs, 'log_dir': 'disk/model_saved'}
-    message = stopped_with(lambda: run_copy('train.py', lines_of_main('train.py', on_disk)))
+    train.main(**two_epochs, log_dir='whole')
+    size, size_of_best = (os.path.getsize('whole/' + name) for name in ('checkpoint_1.pth', 'checkpoint_best.pth'))
+    small_disk('size=%d' % (1.5 * size + size_of_best))
+    message = stopped_with(train.main, **two_epochs, log_dir='disk/model_saved')
     assert 'disk/model_saved/checkpoint_2.pth cannot be written: No space left on device.' in message
-    assert sorted(os.listdir('disk/model_saved')) == ['.lock', 'checkpoint_1.pth', 'run.json']
-    small_disk('size=%d' % (5 * size))
-    run_copy('train.py', lines_of_main('train.py', {**on_disk, 'start': 2, 'n_epochs': 1}))
+    assert sorted(os.listdir('disk/model_saved')) == ['.lock', 'checkpoint_1.pth', 'checkpoint_best.pth', 'run.json']
+    small_disk('size=%d' % (9 * size))
+    train.main(**{**two_epochs, 'log_dir': 'disk/model_saved', 'start': 2, 'n_epochs': 1})
     assert losses('disk/model_saved') == losses('whole')
 
 

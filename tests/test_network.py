@@ -7,6 +7,8 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader
 
 import configure as c
 import model as lab_model
@@ -181,7 +183,7 @@ def test_wrong_checkpoints_are_refused(lab):
     model = lab_model.background_resnet(16, 4)
     for name in (1, 2, 10, 'best'):
         save(name, model)
-    with pytest.raises(LabError, match='Run python train.py first, or set cp_num to one of 1, 2, 10, best.$'):
+    with pytest.raises(LabError, match='Run python train.py first, or set cp_num to one of 1, 2, 10, .best..$'):
         lab_model.load_model(False, 'model_saved', 24, 128, 240)
     with pytest.raises(LabError, match=r'2.pth has embedding_size = 16 and n_classes = 4, main\(\) says 128 and None'):
         lab_model.load_model(False, 'model_saved', 2, 128, None)
@@ -309,8 +311,48 @@ def test_one_process_alone_has_nothing_to_share():
     devices.follow_first_process(model)
     meter = train.AverageMeter()
     meter.update(3, 2)
-    assert devices.average_over_processes(meter) == 3
+    assert devices.average_over_processes(meter, NO_GPU) == 3
     devices.leave_processes()
+
+
+@pytest.fixture
+def group_of_one():
+    dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    devices.leave_processes()
+    assert not dist.is_initialized()
+
+
+def test_a_group_of_one_process_changes_nothing(group_of_one):
+    called, model, meter = [], torch.nn.BatchNorm1d(2), train.AverageMeter()
+    assert devices.rank() == 0
+    devices.first_process_first(called.append, 1)
+    assert called == [1]
+    loaders = DataLoader(range(20), batch_size=8, shuffle=True), DataLoader(range(20), batch_size=6)
+    train_loader, valid_loader = devices.share_loaders(*loaders, 0)
+    orders = [[i for batch in train_loader for i in batch.tolist()] for _ in range(2)]  # of two epochs
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(20)) and orders[0] != orders[1]
+    assert [len(batch) for batch in train_loader] == [8, 8, 4]
+    assert [batch.tolist() for batch in valid_loader] == [batch.tolist() for batch in loaders[1]]
+    with pytest.raises(LabError, match='batch_size = 1 for 1 processes: BatchNorm needs at least 2 utterances in each'):
+        devices.share_loaders(DataLoader(range(20), batch_size=1), loaders[1], 0)
+    network = devices.network_to_train(model)
+    assert network.module is model
+    model.running_mean[0] = 5
+    devices.follow_first_process(model)
+    assert model.running_mean.tolist() == [5, 0]
+    meter.update(torch.tensor(3.0), 2)
+    meter.update(torch.tensor(6.0), 1)
+    assert devices.average_over_processes(meter, NO_GPU) == 4
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(dist, 'is_torchelastic_launched', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setenv('LOCAL_RANK', '2')
+    with pytest.raises(LabError, match='This machine has 2 GPUs: start torchrun with --nproc_per_node=2'):
+        devices.join_processes(True)
 
 
 def test_the_model_that_ships(six_voices):

@@ -100,6 +100,16 @@ def test_interval_by_drawing_speakers():
 def test_cosine_by_hand():
     scores = scoring.cosine_scores(np.array([[3.0, 4.0], [0.0, -2.0]]), np.array([[1.0, 0.0], [0.0, 5.0], [4.0, 3.0]]))
     np.testing.assert_allclose(scores, [[0.6, 0.8, 0.96], [0, -1, -0.6]], atol=1e-12)
+    with pytest.raises(LabError, match='d-vectors of 2 numbers cannot be compared with those of 3'):
+        scoring.cosine_scores(np.ones((1, 2)), np.ones((1, 3)))
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    wrong = np.array([[0.0, 0.0], [np.nan, 1.0], [1.0, 1.0]])
+    with pytest.raises(LabError, match='2 of 3 scores are not numbers: a d-vector is zero or NaN'):
+        scoring.cosine_scores(wrong, np.ones((1, 2)))
+    with pytest.raises(LabError, match='1 of 2 scores are not numbers'):
+        scoring.trial_scores(wrong, np.array([0, 2]), np.array([2, 2]))
 
 
 def test_scores_of_trials_by_hand(monkeypatch):
@@ -121,3 +131,6 @@ def test_trial_lists(tmp_path):
         (tmp_path / 'trials.txt').write_text(content)
         with pytest.raises(LabError, match=reason):
             scoring.read_trials(tmp_path / 'trials.txt')
+    (tmp_path / 'trials.txt').write_bytes(b'1 a b\n\xff')
+    with pytest.raises(LabError, match='no text in UTF-8'):
+        scoring.read_trials(tmp_path / 'trials.txt')

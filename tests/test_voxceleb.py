@@ -7,13 +7,13 @@ from scipy.io import wavfile
 
 import DB_wav_reader as reader
 import configure as c
-from support import demo_voices
+import train
+import verification
 from SR_Dataset import read_MFB
-from conftest import run_copy
-from support import messages
+from support import demo_voices
 from support.messages import LabError
 
-ALL = ("    test_speaker = '242M9242'", "    test_speaker = 'all'")
+WAV_DIRS = {'train_wav_dir': 'dev/wav', 'test_wav_dir': 'test/wav'}
 SPEAKERS, VIDEOS, UTTERANCES = ('id10270', 'id10271', 'id10272'), ('5r0dWxy17C8', 'x6uYqmx31kE'), ('00001', '00002')
 
 
@@ -21,16 +21,14 @@ SPEAKERS, VIDEOS, UTTERANCES = ('id10270', 'id10271', 'id10272'), ('5r0dWxy17C8'
 def voxceleb(lab, monkeypatch):
     """Three voices with two videos of two utterances each, to train on and to test with."""
     monkeypatch.setattr(c, 'SPEAKER_LEVEL', 2)
-    monkeypatch.setattr(c, 'TRAIN_WAV_DIR', 'dev/wav')
-    monkeypatch.setattr(c, 'TEST_WAV_DIR', 'test/wav')
-    # Other processes read configure.py as it stands
-    monkeypatch.setattr(messages, 'in_parallel', lambda function, tasks, _: [function(task) for task in tasks])
+    # Other processes may read configure.py as it stands, so one process does all
+    monkeypatch.setattr(reader, 'in_parallel', lambda function, tasks, _: [function(task) for task in tasks])
     silence = round(demo_voices.SILENCE * c.SAMPLE_RATE)
     for i, speaker in enumerate(SPEAKERS):
         voice = demo_voices.draw_voice(0, 1 + i)
         names = [(video, name) for video in VIDEOS for name in UTTERANCES]
         for j, (video, name) in enumerate(names):
-            for k, wav_dir in enumerate((c.TRAIN_WAV_DIR, c.TEST_WAV_DIR)):
+            for k, wav_dir in enumerate(WAV_DIRS.values()):
                 audio = demo_voices.synthesise(0, voice, len(names) * k + j, 4.0)[silence:-silence]
                 (lab / wav_dir / speaker / video).mkdir(parents=True, exist_ok=True)
                 wavfile.write(lab / wav_dir / speaker / video / (name + '.wav'), 16000,
@@ -39,7 +37,7 @@ def voxceleb(lab, monkeypatch):
 
 
 def test_wavs_to_trials(voxceleb, capsys):
-    reader.main()
+    reader.main(**WAV_DIRS)
     out = capsys.readouterr().out
     assert out.count('12 converted, 0 up to date, 0 skipped') == 2
     filename = c.TRAIN_FEAT_DIR + '/id10271/x6uYqmx31kE/00002.p'
@@ -48,17 +46,16 @@ def test_wavs_to_trials(voxceleb, capsys):
     DB = reader.read_feats_structure(c.TRAIN_FEAT_DIR)
     assert sorted(set(DB['speaker_id'])) == list(SPEAKERS) and set(DB['dataset_id']) == {'train'}
 
-    run_copy('train.py', [('n_epochs = 30', 'n_epochs = 1'), ('plot = True', 'plot = False')])
-    assert json.loads((voxceleb / 'model_saved/run.json').read_text())['speakers'] == 3
+    train.main(n_epochs=1, plot=False)
+    assert json.loads((voxceleb / 'model_saved/run.json').read_text())['classes'] == 3
     trials = ['%d %s/%s/00001.wav %s/%s/00002.wav\n' % (a == b, a, VIDEOS[0], b, VIDEOS[1])
               for a in SPEAKERS for b in SPEAKERS]
     (voxceleb / 'veri_test.txt').write_text(''.join(trials))
     capsys.readouterr()
     printed = []
-    for lines in ([("trials = 'enrolled'", "trials = 'veri_test.txt'")],
-                  [("trials = 'enrolled'", "trials = 'veri_test.txt'"), ('= c.TEST_FEAT_DIR', '= c.TEST_WAV_DIR')],
-                  [("trials = 'enrolled'", "trials = 'pairs'")]):
-        run_copy('verification.py', [ALL, ('cp_num = 24', 'cp_num = 1'), ('plot = True', 'plot = False')] + lines)
+    for settings in ({'trials': 'veri_test.txt'}, {'trials': 'veri_test.txt', 'test_dir': 'test/wav'},
+                     {'trials': 'pairs'}):
+        verification.main(test_speaker='all', cp_num=1, plot=False, **settings)
         printed.append(capsys.readouterr().out)
     assert 'Target trials : 3\nImpostor trials : 6\n' in printed[0] and '3 speakers' in printed[0]
     assert printed[0] == ''.join(line for line in printed[1].splitlines(True) if not line.startswith('Note: '))
@@ -69,12 +66,12 @@ def test_a_file_in_no_speaker_folder(lab, monkeypatch, write_feat):
     write_feat('train/id1/a.p')
     assert list(reader.read_feats_structure('train')['speaker_id']) == ['id1']
     monkeypatch.setattr(c, 'SPEAKER_LEVEL', 2)
-    with pytest.raises(LabError, match='train/id1/a.p: lies in no speaker folder. Move it to train/<speaker>/<video>/'):
+    with pytest.raises(LabError, match='train/id1/a.p: lies in no speaker folder. Move it to train/<speaker>/'):
         reader.read_feats_structure('train')
 
 
 def test_demo_voices_are_not_mixed_in(lab, monkeypatch):
-    monkeypatch.setattr(demo_voices, 'OWN_FOLDERS', [lab / c.TRAIN_FEAT_DIR])
+    monkeypatch.setattr(demo_voices, 'PROJECT', lab)
     assert demo_voices.may_fill(c.TRAIN_FEAT_DIR)
     monkeypatch.setattr(c, 'SPEAKER_LEVEL', 2)
     assert not demo_voices.may_fill(c.TRAIN_FEAT_DIR)
