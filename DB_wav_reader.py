@@ -105,14 +105,14 @@ def split_enroll_and_test(dataroot_dir):
 
 def test_files_of(test_speaker, test_DB):
     """List of the test files of a speaker, or of 'all'; or [test_speaker], if that is the name of a file."""
-    if test_DB.empty:
-        raise LabError('There is no test file. Each speaker needs test.wav or test.p beside the enrolment file.')
-    if test_speaker == 'all':
-        return list(test_DB['filename'])
     if is_recording(test_speaker) or test_speaker.endswith('.p'):
         if not os.path.isfile(test_speaker):
             raise LabError('test_speaker = %r: there is no such file.' % test_speaker)
         return [test_speaker]
+    if test_DB.empty:
+        raise LabError('There is no test file. Each speaker needs test.wav or test.p beside the enrolment file.')
+    if test_speaker == 'all':
+        return list(test_DB['filename'])
     filenames = list(test_DB['filename'][test_DB['speaker_id'] == test_speaker])
     if not filenames:
         raise LabError('There is no test file of test_speaker = %r. Choose one of %s, or the name of a wav file.'

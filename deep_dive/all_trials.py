@@ -1,6 +1,6 @@
-"""test_speaker = 'all': every test file at once, and how often the answers are right.
+"""Test every file at once, and count how often the answers are right (test_speaker = 'all').
 
-identification.py and verification.py hand over to identify_all and verify_all.
+identification.py calls identify_all, and verification.py calls verify_all.
 """
 import os
 
@@ -22,9 +22,9 @@ from support.pictures import draw_confusion, draw_det, draw_lengths, draw_scores
 
 
 def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
-    """The d-vectors of the utterances in DB, each cut into pieces of piece_seconds (None: whole).
+    """Cut the utterances in DB into pieces of piece_seconds (None: do not cut), and get the d-vector of each piece.
 
-    A rest shorter than a piece is left out. Returns ((n, embedding_size) tensor, list of the speaker of each).
+    A rest shorter than a piece is left out. Returns ((n, embedding_size) tensor, list of the speaker of each piece).
     """
     if piece_seconds is not None and not (isinstance(piece_seconds, (int, float)) and piece_seconds >= c.WIN_STEP):
         raise LabError('piece_seconds = %r: it must be a number of seconds, or None.' % (piece_seconds,))
@@ -40,14 +40,14 @@ def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
     return torch.cat(d_vectors), speakers
 
 
-UNKNOWN = 'unknown'  # the answer where nobody is near enough
+UNKNOWN = 'unknown'  # the answer if nobody is near enough
 
 
 def print_precision_and_recall(true_spks, predicted_spks):
-    """Print a DataFrame: precision and recall in percent of every speaker and their means. Returns the accuracy.
+    """Print precision and recall of every speaker in percent, and their means. Returns the accuracy in percent.
 
-    true_spks, predicted_spks: (n,) names. Precision: share of what is called X that is X; recall: share of X called X;
-    0 of none is 0.
+    true_spks, predicted_spks: (n,) names. Precision is the share of the pieces called X that are by X. Recall is the
+    share of the pieces by X that are called X. If there are no such pieces, it is 0.
     """
     true_spks, predicted_spks = np.array(true_spks), np.array(predicted_spks)
     rows = []
@@ -70,13 +70,13 @@ def score_matrix(pieces, embeddings, spk_list, project=None):
 
 
 def answers(scores, spk_list, thres):
-    """(n,) names: of the highest score in each row of scores (n, n_speakers), 'unknown' where it is not above thres."""
+    """The name of the highest score in each row of (n, n_speakers), or 'unknown' if it is not above thres: (n,)."""
     nearest = np.array(spk_list)[scores.argmax(axis=1)]
     return nearest if thres is None else np.where(scores.max(axis=1) > thres, nearest, UNKNOWN)
 
 
 def print_strangers(scores, true_spks, spk_list, thres):
-    """Leave each enrolled speaker out in turn, whose pieces then come from a stranger; print how many are noticed."""
+    """Leave out each enrolled speaker in turn, who is then a stranger. Print how many strangers are noticed."""
     n_missed, n_strangers, n_alarms, n_known = 0, 0, 0, 0
     true_spks = np.array(true_spks)
     for i in range(len(spk_list)):
@@ -96,10 +96,10 @@ N_THRESHOLDS = 7  # in the table of thresholds, besides the chosen one
 
 
 def trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piece_seconds):
-    """Every test piece against every enrolled speaker.
+    """Compare every test piece with every enrolled speaker.
 
-    Returns (vectors (n, embedding_size) tensor, speaker of each (n,), first, second: the rows of vectors that each
-    trial compares, is_target (n_trials,)).
+    Returns (vectors (n, embedding_size) tensor, speakers (n,), first, second, is_target). The last three are
+    (n_trials,). Trial i compares the rows first[i] and second[i] of vectors.
     """
     pieces, speakers = embed_pieces(use_cuda, test_DB, model, test_frames, piece_seconds)
     enrolled = sorted(embeddings)
@@ -111,7 +111,7 @@ def trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piec
 
 
 def trials_of_pairs(use_cuda, model, DB, test_frames):
-    """Every two utterances of DB once. Returns what trials_with_enrolled does."""
+    """Compare every two utterances of DB once. Returns what trials_with_enrolled does."""
     vectors, speakers = embed_pieces(use_cuda, DB, model, test_frames, None)
     speakers = np.array(speakers)
     first, second = all_pairs(len(vectors))
@@ -119,7 +119,7 @@ def trials_of_pairs(use_cuda, model, DB, test_frames):
 
 
 def file_of_trial(path, test_dir):
-    """The file in test_dir of a path in a trial list: this one, or the features that were made of this wav."""
+    """Find the file of a path in a trial list, or its features, in test_dir. Raises LabError if there is neither."""
     filename = os.path.join(test_dir, path)
     feat_file = os.path.splitext(filename)[0] + '.p'
     if not os.path.isfile(filename) and not os.path.isfile(feat_file):
@@ -129,7 +129,7 @@ def file_of_trial(path, test_dir):
 
 
 def trials_of_list(use_cuda, model, filename, test_dir, test_frames):
-    """The trials of a list, whose paths begin in test_dir (file_of_trial). Returns what trials_with_enrolled does."""
+    """Read the trials of a list. Its paths begin in test_dir. Returns what trials_with_enrolled does."""
     is_target, left, right = read_trials(filename)
     paths = sorted(set(left) | set(right))
     row = {path: i for i, path in enumerate(paths)}
@@ -143,8 +143,8 @@ def trials_of_list(use_cuda, model, filename, test_dir, test_frames):
 def print_error_rates(scores, is_target, speakers, first, second, thres):
     """Print how often trials are wrongly accepted and rejected, at one threshold and at others. Returns the threshold.
 
-    scores (n_trials,); the others as from trials_with_enrolled; thres: as in choose_threshold. Raises LabError where
-    there are no targets, or no impostors.
+    scores: (n_trials,). The others are those of trials_with_enrolled. thres is that of choose_threshold. Raises
+    LabError if there are no targets, or no impostors.
     """
     target, impostor = scores[is_target], scores[~is_target]
     if not len(target) or not len(impostor):
@@ -184,10 +184,10 @@ def print_error_rates(scores, is_target, speakers, first, second, thres):
 
 def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *, thres, project, piece_seconds,
                  picture_dir):
-    """Identify every test file, or piece of it; print precision and recall of everybody for each length of pieces.
+    """Identify every test file, or every piece of it. Print precision and recall for each length of the pieces.
 
-    test_DB: DataFrame (filename, speaker_id); piece_seconds: seconds, None, or a list of them; picture_dir: where
-    confusion.png goes, or lengths.png for several lengths; None: nowhere. Raises LabError for fewer than two speakers.
+    test_DB: DataFrame (filename, speaker_id). piece_seconds: seconds, None (not cut), or a list of them. picture_dir:
+    folder for confusion.png, or lengths.png if there are several lengths, or None. Raises LabError for one speaker.
     """
     if len(spk_list) < 2:
         raise LabError("test_speaker = 'all' needs two enrolled speakers or more: enrol another one.")
@@ -209,16 +209,16 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
     if picture_dir is not None and len(lengths) == 1:
         draw_confusion(true_spks, predicted_spks, os.path.join(picture_dir, 'confusion.png'))
     elif picture_dir is not None:
-        points = [point for point in zip(lengths, accuracies, eers) if point[0] is not None]  # whole files differ
+        points = [point for point in zip(lengths, accuracies, eers) if point[0] is not None]  # not the whole files
         draw_lengths(*zip(*points), os.path.join(picture_dir, 'lengths.png'))
 
 
 def verify_all(use_cuda, model, trials, test_dir, test_frames, thres, *, backend, picture_dir, test_DB=None,
                embeddings=None, piece_seconds=None):
-    """Verify all trials; print the error rates at the threshold and at others, and the EER of every backend.
+    """Verify all trials. Print the error rates at the threshold and at others, and the EER of every backend.
 
-    trials: 'enrolled' (every piece of test_DB against everybody in embeddings), 'pairs' (every two utterances below
-    test_dir), or the name of a trial list whose paths begin in test_dir. picture_dir: where scores.png and det.png go.
+    trials: 'enrolled' (every piece of test_DB with everybody in embeddings), 'pairs' (every two utterances below
+    test_dir), or a trial list whose paths begin in test_dir. picture_dir: folder for scores.png and det.png, or None.
     """
     if trials == 'enrolled':
         all_trials = trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piece_seconds)
@@ -240,7 +240,7 @@ def verify_all(use_cuda, model, trials, test_dir, test_frames, thres, *, backend
 
 
 def draw_trials(target, impostor, threshold, picture_dir):
-    """Draw the scores of both kinds of trial, (n,) and (m,), and the DET curve, if there is an error at all."""
+    """Draw the scores of both kinds of trial, (n,) and (m,). Draw the DET curve, too, if there is any error."""
     rates = rates_at(threshold, target, impostor)
     draw_scores(target, impostor, threshold, rates, os.path.join(picture_dir, 'scores.png'))
     _, misses, false_alarms = error_rates(target, impostor)

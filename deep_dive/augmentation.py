@@ -1,4 +1,4 @@
-"""Training samples made different: other speeds, levels, noise, gaps. `augment` in train.py names which."""
+"""Change the speed and level of training samples, add noise and gaps. `augment` in train.py names which."""
 import functools
 
 import numpy as np
@@ -11,22 +11,22 @@ import configure as c
 from SR_Dataset import ToTensorInput, TruncatedInputfromMFB
 from support.checks import require_log_filterbank
 
-PER_NEPER = 20 / np.float32(np.log(10))  # features are 20*log10 of energies: so much for a factor of e
-# Augmentation (train.py names which)
-SPEEDS = (1.0, 0.9, 1.1)  # 'speed': each a further speaker
-MAX_ATTENUATION = 20  # 'level': in the features' own 20*log10 of energies, so 10 dB; after 20 dB little would be left
+PER_NEPER = 20 / np.float32(np.log(10))  # features are 20*log10 of energies, so a factor of e adds this
+# How much each augmentation changes a sample
+SPEEDS = (1.0, 0.9, 1.1)  # 'speed': another speed is another speaker
+MAX_ATTENUATION = 20  # 'level': in units of 20*log10 of energy, so this is 10 dB. After 20 dB little would be left
 MIN_SNR, MAX_SNR = 5, 30  # 'noise': dB between the average speech and the noise
-NOISE_SHARE = 0.5  # 'noise': of the samples; the others stay clean
-NOISE_SECONDS = 20  # 'noise': made once; a sample gets a random stretch of it
-MAX_SLOPE = 2.0  # 'noise': its power falls with frequency to the power of 0 (white) to this (brown)
-MASKED_FRAMES, MASKED_ROWS = 20, 8  # 'specaugment': at most, of a window's 100 and 40
+NOISE_SHARE = 0.5  # 'noise': this share of the samples gets noise
+NOISE_SECONDS = 20  # 'noise': it is made once, and a sample gets a random part of it
+MAX_SLOPE = 2.0  # 'noise': its power is frequency ** -slope, with a slope from 0 (white) to this (brown)
+MASKED_FRAMES, MASKED_ROWS = 20, 8  # 'specaugment': at most so many of a window's 100 and 40
 
 
 def change_speed(feature, speed):
-    """As if played `speed` times as fast: (n_frames, FILTER_BANK) -> (n_frames / speed, FILTER_BANK).
+    """Play a feature `speed` times as fast: (n_frames, FILTER_BANK) -> (n_frames / speed, FILTER_BANK).
 
-    Time is divided and frequency multiplied by it, both by linear interpolation; the voice becomes another one. After
-    Yamamoto et al. 2019 (speed perturbation that makes new speakers), on the filterbank in place of the waveform.
+    Times are divided by `speed` and frequencies multiplied, both by linear interpolation. So the voice becomes another
+    one. Yamamoto et al. 2019 make new speakers in this way from waveforms. Here they are made from the filterbank.
     """
     times = np.arange(int((len(feature) - 1) / speed) + 1) * speed  # in frames of the original
     frame = np.minimum(times.astype(int), len(feature) - 2)
@@ -36,32 +36,32 @@ def change_speed(feature, speed):
 
 
 def filter_centres(n_filters):
-    """The frequencies at which the mel filters of python_speech_features are highest: (n_filters,) in Hz."""
+    """The centre frequencies of the mel filters of python_speech_features: (n_filters,) in Hz."""
     return mel2hz(hz2mel(c.SAMPLE_RATE / 2) * np.arange(1, n_filters + 1) / (n_filters + 1))
 
 
 @functools.cache
 def filter_warp(speed, n_filters):
-    """(n_filters, n_filters) matrix: log energies times it are those of a voice of `speed` times the frequencies."""
+    """Matrix (n_filters, n_filters). Log energies times it are those of a voice with `speed` times the frequencies."""
     mel = hz2mel(filter_centres(n_filters) / speed)
-    place = np.clip(mel / hz2mel(c.SAMPLE_RATE / 2) * (n_filters + 1) - 1, 0, n_filters - 1)  # in filters, from 0
+    place = np.clip(mel / hz2mel(c.SAMPLE_RATE / 2) * (n_filters + 1) - 1, 0, n_filters - 1)  # which filter, from 0 on
     return np.maximum(0, 1 - np.abs(np.arange(n_filters)[:, None] - place)).astype(np.float32)
 
 
 def mean_with_silence(feature, silence):
-    """The mean (FILTER_BANK,) of a trimmed feature (n_frames, FILTER_BANK) and of what read_MFB dropped of it.
+    """The mean (FILTER_BANK,) of a trimmed feature (n_frames, FILTER_BANK) and of the frames that read_MFB dropped.
 
-    silence: (FILTER_BANK,) value of each dropped frame. In the slides' corpus 99.9 % of it is on the floor.
+    silence: (FILTER_BANK,), the value of each dropped frame. In the slides' corpus 99.9 % of them are on the floor.
     """
     n_dropped = 2 * round(c.TRIM_SECONDS / c.WIN_STEP)
     return (feature.sum(axis=0) + n_dropped * silence) / (len(feature) + n_dropped)
 
 
 class AttenuatedInput:
-    """The recording at a lower level: (n_frames, FILTER_BANK) -> the same shape.
+    """Lower the level of a recording: (n_frames, FILTER_BANK) -> the same shape.
 
-    Exact, because the floor is known: in each filter of a recording with pauses some frame is on it, the lowest. What
-    sinks below it is on it, and the mean subtracted is that of the quieter recording.
+    The result is exact, because the floor is known. In a recording with pauses, the lowest frame of each filter is on
+    it. What sinks below the floor is raised to it. Then the mean of the quieter recording is subtracted.
     """
 
     def __call__(self, frames_features):
@@ -71,9 +71,9 @@ class AttenuatedInput:
 
 
 class NoisyInput:
-    """The recording in steady noise: (n_frames, FILTER_BANK) -> the same shape.
+    """Add steady noise to a recording: (n_frames, FILTER_BANK) -> the same shape.
 
-    The energies of speech and noise are added, which is what adding the waveforms comes to on average over phases.
+    The energies of speech and noise are added. On average over all phases, adding the waveforms does the same.
     """
 
     def __init__(self):
@@ -87,7 +87,7 @@ class NoisyInput:
             return frames_features
         above_floor = frames_features - frames_features.min(axis=0)
         energy = c.ENERGY_FLOOR * np.exp(above_floor / PER_NEPER)  # (n_frames, FILTER_BANK)
-        energy[above_floor == 0] = 0  # what is on the floor has no more than that
+        energy[above_floor == 0] = 0  # what is on the floor counts as no energy
         frames = (int(start * len(self.noise)) + np.arange(len(energy))) % len(self.noise)
         noise = self.noise[frames] * self.frequency ** (-MAX_SLOPE * slope)
         noise *= energy.sum() / noise.sum() * 10 ** (-(MIN_SNR + (MAX_SNR - MIN_SNR) * snr) / 10)
@@ -97,10 +97,10 @@ class NoisyInput:
 
 
 class MaskedInput:
-    """SpecAugment (Park et al. 2019): some frames and some rows of (1, n_frames, n_dims) become 0, their mean."""
+    """Set some frames and some rows of (1, n_frames, n_dims) to 0, their mean (SpecAugment, Park et al. 2019)."""
 
     def __call__(self, window):
-        window = window.copy()  # it is part of the features in memory
+        window = window.copy()  # because it is part of the features in memory
         for axis, most in ((1, MASKED_FRAMES), (2, MASKED_ROWS)):
             width, start = torch.rand(2).tolist()
             width = int(width * (most + 1))
@@ -113,9 +113,9 @@ AUGMENTATIONS = ['speed', 'level', 'noise', 'specaugment']
 
 
 def training_transforms(augment):
-    """What a training sample goes through, from (n_frames, n_dims) to a (1, n_dims, NUM_WIN_SIZE) tensor.
+    """List of the transforms that make a tensor (1, n_dims, NUM_WIN_SIZE) of a feature (n_frames, n_dims).
 
-    augment: list of names among AUGMENTATIONS; AugmentedDataset does 'speed'. All but 'specaugment' work on log
+    augment: list of names among AUGMENTATIONS. AugmentedDataset does 'speed'. All names except 'specaugment' need log
     filterbank energies. Raises LabError for other features.
     """
     if set(augment) - {'specaugment'}:
@@ -128,9 +128,9 @@ def training_transforms(augment):
 
 
 class AugmentedDataset(Dataset):
-    """The utterances of a DvectorDataset, each time a little different.
+    """The utterances of a DvectorDataset. They are a little different each time.
 
-    With 'speed', an utterance comes at one of SPEEDS each time; at the k-th, it is by speaker number + k * n_speakers.
+    With 'speed', one of SPEEDS is drawn each time. The k-th speed adds k * n_speakers to the speaker's number.
     """
 
     def __init__(self, dataset, augment):

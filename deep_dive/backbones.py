@@ -1,10 +1,10 @@
-"""Other networks in front of the d-vector, and other ways to make one vector of a map of any length.
+"""Networks that can replace the ResNet, and ways to make one vector of a map of any length.
 
-`backbone` and `pooling` in train.py name one of BACKBONES and POOLINGS (model.py adds the ResNets and the average). A
-backbone turns (batch, 1, n_dims, n_frames) into a map (batch, out_channels, rows, columns), a pooling turns the map
+`backbone` and `pooling` in train.py name one of BACKBONES and POOLINGS. model.py adds the ResNets and the average. A
+backbone turns (batch, 1, n_dims, n_frames) into a map (batch, out_channels, rows, columns). A pooling turns the map
 into (batch, out_size).
 
-One more backbone, or pooling, takes one class here and one entry in BACKBONES, or POOLINGS.
+To add a backbone or a pooling, write one class here and one entry in BACKBONES or POOLINGS.
 """
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from support.checks import feature_size
 
 
 class VGG(nn.Sequential):
-    """VGGNet (Simonyan & Zisserman 2015), as small as the lab's ResNet-18: 3 x 3 convolutions, halved three times."""
+    """VGGNet (Simonyan & Zisserman 2015), as small as the lab's ResNet-18. It halves the map three times."""
     out_channels = 128
 
     def __init__(self):
@@ -30,9 +30,9 @@ class VGG(nn.Sequential):
 
 
 class LSTM(nn.Module):
-    """Three layers of 256 LSTM cells over the frames, after the d-vectors of Heigold et al. 2016 and Wan et al. 2018.
+    """Three layers of 256 LSTM cells that read the frames, as in Heigold et al. 2016 and Wan et al. 2018.
 
-    Theirs are larger, and take the output at the last frame; here the pooling gets the outputs at all frames.
+    Their networks are larger and use the output at the last frame. Here the pooling gets the outputs at all frames.
     """
     out_channels = 256
 
@@ -46,7 +46,7 @@ class LSTM(nn.Module):
 
 
 class CNNLSTM(nn.Module):
-    """Convolutions that halve the map twice, then two layers of LSTM over what is left of the frames."""
+    """Two convolutions that halve the map, then two layers of LSTM that read its columns."""
     out_channels = 256
 
     def __init__(self):
@@ -66,7 +66,7 @@ class CNNLSTM(nn.Module):
 
 
 class StatisticsPooling(nn.Module):
-    """Mean and standard deviation over time of each channel and row (x-vector: Snyder et al. 2018)."""
+    """Take the mean and standard deviation over time of each channel and row (x-vector, Snyder et al. 2018)."""
 
     def __init__(self, channels, rows):
         super().__init__()
@@ -79,9 +79,9 @@ class StatisticsPooling(nn.Module):
 
 
 class AttentivePooling(nn.Module):
-    """Attentive statistics (Okabe et al. 2018): mean and standard deviation over time, weighted by a small network.
+    """Take the mean and standard deviation over time, weighted by a small network (Okabe et al. 2018).
 
-    e_t = v tanh(W h_t + b), weights softmax(e) over the columns; h_t holds all channels and rows of column t.
+    The weights are softmax(e) over the columns, e_t = v tanh(W h_t + b). h_t holds all channels and rows of column t.
     """
 
     def __init__(self, channels, rows, hidden=64):
@@ -98,7 +98,7 @@ class AttentivePooling(nn.Module):
 
 
 def rows_of(backbone):
-    """How many rows the map of a backbone has, for feature maps as configure.py describes them."""
+    """The number of rows that the map of a backbone has, with the features that configure.py describes."""
     with torch.no_grad():
         rows = backbone.eval()(torch.zeros(1, 1, feature_size(), c.NUM_WIN_SIZE)).shape[2]
     backbone.train()

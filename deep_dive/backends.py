@@ -1,4 +1,4 @@
-"""What d-vectors can go through before they are compared: centring, LDA, WCCN. `backend` names which."""
+"""Change d-vectors before they are compared, by centring, LDA or WCCN. `backend` names which."""
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,17 +11,17 @@ from support.devices import get_device
 from support.messages import LabError
 
 BACKENDS = ['cosine', 'centre', 'lda', 'wccn']
-LDA_SIZE = 100  # dimensions that LDA keeps; one fewer than speakers, where these are fewer
+LDA_SIZE = 100  # dimensions that LDA keeps, but at most one fewer than there are speakers
 WCCN_SMOOTHING = 0.1  # share of the mean variance that is added to the within-speaker covariance
 
 
 def estimate_backend(d_vectors, labels):
-    """What `backend` needs to know of the training set: dict of tensors 'mean', 'lda' and 'wccn', each of float32.
+    """Estimate what `backend` needs to know about the training set: dict of float32 tensors 'mean', 'lda', 'wccn'.
 
-    d_vectors: (n, embedding_size) tensor of unit length; labels: (n,) speakers. With W the covariance within speakers
-    and B that of the speakers' means: LDA is the axes a of the largest a'Ba / a'Wa (Dehak et al. 2011), each of
-    variance a'Wa = 1; WCCN is the Cholesky factor of W^-1 (Hatch et al. 2006). W is smoothed, as there, so that few
-    recordings will do. With as many axes as the embedding has, both would give the same cosines.
+    d_vectors: (n, embedding_size) tensor of unit length. labels: (n,) speakers. W is the covariance within speakers, B
+    that of the speakers' means. LDA is the axes a with the largest a'Ba / a'Wa (Dehak et al. 2011), scaled so that
+    a'Wa = 1. WCCN is the Cholesky factor of W^-1 (Hatch et al. 2006). W is smoothed as in that paper, so that few
+    recordings are enough. If LDA kept all axes, both would give the same cosines.
     """
     vectors, labels = d_vectors.double().numpy(), np.asarray(labels)
     mean = vectors.mean(axis=0, keepdims=True)
@@ -40,16 +40,16 @@ def estimate_backend(d_vectors, labels):
 
 
 def available_backends(model):
-    """The backends that the checkpoint of a model knows enough for."""
+    """List of the backends for which the checkpoint of a model knows enough."""
     matrices = [name for name in ('lda', 'wccn') if name in model.backend]
     return ['cosine'] + (['centre'] if 'mean' in model.backend else []) + matrices
 
 
 def create_backend(backend, model):
-    """What d-vectors (n, embedding_size) go through before their cosine is taken: a function of a tensor.
+    """The function that changes d-vectors, a tensor (n, embedding_size), before their cosine is taken.
 
-    'cosine': None, nothing is changed. 'centre': the mean of the training set is subtracted. 'lda', 'wccn': the rest is
-    also multiplied by a matrix, see estimate_backend. Raises LabError if the checkpoint does not hold what is needed.
+    'cosine' changes nothing, so it is None. 'centre' subtracts the mean of the training set. 'lda' and 'wccn' also
+    multiply by a matrix, see estimate_backend. Raises LabError if the checkpoint does not hold what is needed.
     """
     if backend not in available_backends(model):
         raise LabError("backend = '%s': %s knows enough for %s alone.\nSet cp_num = 'best' here and in enroll.py, and "
@@ -62,17 +62,17 @@ def create_backend(backend, model):
 
 
 def estimate_from(dataset, model, use_cuda, n_utterances):
-    """estimate_backend from one window of each of the first n_utterances of a training set."""
+    """Call estimate_backend with one window of each of the first n_utterances of a training set."""
     d_vectors = window_d_vectors(dataset, model, use_cuda, n_utterances)  # (n, embedding_size)
     return estimate_backend(d_vectors, dataset.labels[:n_utterances])
 
 
 def window_d_vectors(dataset, model, use_cuda, n_utterances):
-    """The d-vectors of one window of each of the first n_utterances, not augmented: (n, embedding_size), float32."""
+    """The d-vectors of one window of each of the first n_utterances, without augmentation: (n, embedding_size)."""
     device, d_vectors = get_device(use_cuda), []
     to_window, to_tensor = TruncatedInputfromMFB(), ToTensorInput()
     model.eval()
-    # With a copy of the random state, because training may go on with its own
+    # Use a copy of the random state, because training may go on with the original
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         for numbers in BatchSampler(range(min(n_utterances, len(dataset))), SEGMENT_BATCH, drop_last=False):
             inputs = torch.stack([to_tensor(to_window(dataset.feature(i))) for i in numbers])  # (batch, 1, 40, 100)

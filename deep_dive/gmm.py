@@ -1,16 +1,16 @@
-"""Who is speaking, and is it really them? Without a network: Gaussian mixtures, the best there was around 2000.
+"""Recognise speakers without a network, by Gaussian mixtures. Around the year 2000 nothing was better.
 
     python -m deep_dive.gmm
 
 Run it from the project's folder. Reads some of the training features, and TEST_FEAT_DIR/<speaker>/{enroll,test}.p or
-.wav (configure.py). Prints what identification.py and verification.py print with test_speaker = 'all', with a Gaussian
-mixture model (GMM) of each speaker in place of a d-vector. Writes nothing, but for demo voices where there is no data.
+.wav (configure.py). Prints what identification.py and verification.py print with test_speaker = 'all', but each speaker
+has a Gaussian mixture model (GMM) instead of a d-vector. Writes demo voices if there is no data, and nothing else.
 Takes ten seconds on one core, and two minutes more with unseen_dir.
 
-One large mixture describes how everybody speaks, the universal background model (UBM). A speaker's model is the same
-mixture, its means moved towards the speaker's frames. The score of an utterance says how much likelier it is under the
-speaker's model than under the UBM: the log of the ratio of the two, averaged over the frames (Reynolds, Quatieri &
-Dunn 2000, "Speaker verification using adapted Gaussian mixture models").
+One large mixture, the universal background model (UBM), describes how everybody speaks. A speaker's model is the same
+mixture, but its means are moved towards the speaker's frames. The score of an utterance says how much likelier it is
+under the speaker's model than under the UBM. It is the log of this ratio, averaged over the frames (Reynolds, Quatieri
+& Dunn 2000, "Speaker verification using adapted Gaussian mixture models").
 """
 from typing import NamedTuple
 
@@ -28,9 +28,9 @@ from support.checks import GMM_RULES, check_settings, is_number, require_log_fil
 from support.demo_voices import provide_test_features, provide_train_features
 from support.messages import LabError, run_script
 
-N_CEPSTRA = 20  # coefficients of a frame; recognisers of words take 13, a voice is in the finer ones, too: try 30
-VARIANCE_FLOOR = 0.01  # no variance of a component may be a smaller share of that of all frames
-BLOCK = 4096  # frames at once: their (BLOCK, n_components) numbers stay in the processor's cache
+N_CEPSTRA = 20  # coefficients of a frame; try 30. Words need about 13, but voices differ in the finer ones, too
+VARIANCE_FLOOR = 0.01  # smallest variance of a component, as a share of the variance of all frames
+BLOCK = 4096  # frames at once, so that (BLOCK, n_components) numbers stay in the processor's cache
 UTTERANCES_AT_ONCE = 20  # in score_pairs
 
 
@@ -44,15 +44,15 @@ class GMM(NamedTuple):
 # ----------------------------------------------------------------------------------------------------- frames
 
 def frames_of(filename):
-    """The frames of an utterance that a GMM hears: (n_frames, N_CEPSTRA).
+    """The frames of an utterance that are not silent, as MFCC: (n_frames, N_CEPSTRA).
 
-    Neighbouring filters rise and fall together, which diagonal covariances cannot describe. The cosine transform makes
-    them nearly independent: with it, a log filterbank becomes MFCC (Davis & Mermelstein 1980). Their slopes (deltas),
-    which words are recognised by, made the speakers of the slides' corpus no easier to tell apart. Frames in which
-    every filter is on the floor are silence and left out. Raises LabError where no others are.
+    Neighbouring filters rise and fall together, and diagonal covariances cannot describe that. The cosine transform
+    makes them nearly independent. It turns a log filterbank into MFCC (Davis & Mermelstein 1980). Slopes (deltas) are
+    left out, because they did not help with the speakers of the slides' corpus. A frame is silent if every filter is on
+    the floor. Raises LabError if all frames are silent.
     """
     feature, _ = read_MFB(filename)  # (n_frames, FILTER_BANK)
-    height = feature - feature.min(axis=0)  # above the floor: the mean subtracted in the recipe cancels out
+    height = feature - feature.min(axis=0)  # above the floor, so the mean that the recipe subtracts cancels out
     height = height[(height > 0).any(axis=1)]
     if not len(height):
         raise LabError('%s: all frames are silent. Record it again, louder.' % filename)
@@ -65,7 +65,7 @@ def read_frames(DB):
 
 
 def in_blocks(frames):
-    """List of parts of frames (n_frames, n_dims), each (BLOCK, n_dims) but the last."""
+    """Cut frames (n_frames, n_dims) into a list of blocks (BLOCK, n_dims). The last one may be shorter."""
     return [frames[start:start + BLOCK] for start in range(0, len(frames), BLOCK)]
 
 
@@ -74,8 +74,8 @@ def in_blocks(frames):
 def component_log_likelihoods(frames, gmm):
     """log(weight * density) of each component at each frame: (n_frames, n_dims) -> (n_frames, n_components).
 
-    The square in log N(x; m, v) = -1/2 sum(log(2 pi v) + (x - m)^2 / v) is multiplied out: two matrix products then do
-    all frames and components together.
+    The square in log N(x; m, v) = -1/2 sum(log(2 pi v) + (x - m)^2 / v) is multiplied out, so that two matrix products
+    do all frames and components together.
     """
     constants = np.sum(np.log(2 * np.pi * gmm.variances) + gmm.means ** 2 / gmm.variances, axis=1)  # (n_components,)
     return (np.log(gmm.weights) - 0.5 * constants + frames @ (gmm.means / gmm.variances).T
@@ -83,7 +83,7 @@ def component_log_likelihoods(frames, gmm):
 
 
 def log_sum_exp(logs):
-    """log(sum(exp(logs))) of each row (n, k), where exp alone would underflow: (n,). Twice as fast as scipy's."""
+    """log(sum(exp(logs))) of each row (n, k): (n,). It does not underflow, and is twice as fast as scipy's."""
     highest = logs.max(axis=1)
     return highest + np.log(np.sum(np.exp(logs - highest[:, None]), axis=1))
 
@@ -94,11 +94,11 @@ def log_likelihood(frames, gmm):
 
 
 def sums_of_components(frames, gmm):
-    """What both EM and the adaptation need to know of frames (n_frames, n_dims): sums over them, by component.
+    """Sum up what EM and the adaptation need to know about frames (n_frames, n_dims), for each component.
 
-    Each frame is shared among the components by how likely each made it. Returns (counts (n_components,), the sum of
-    the shares; sums and squares (n_components, n_dims), of the frames and their squares times the shares; mean log
-    likelihood of a frame).
+    Each frame is shared among the components. The likelier component gets the larger share. Returns (counts
+    (n_components,), sums (n_components, n_dims), squares (n_components, n_dims), mean log likelihood of a frame). They
+    sum up the shares, the frames times the shares, and the squares of the frames times the shares.
     """
     counts, sums, squares, total = 0, 0, 0, 0
     for block in in_blocks(frames):
@@ -113,23 +113,23 @@ def sums_of_components(frames, gmm):
 
 
 def em_step(frames, gmm, variance_floor):
-    """One step of expectation-maximisation (Dempster, Laird & Rubin 1977) on frames (n_frames, n_dims).
+    """Do one step of expectation-maximisation (Dempster, Laird & Rubin 1977) on frames (n_frames, n_dims).
 
-    Each component takes the share, mean and variance of the frames it got. variance_floor: (n_dims,), without which a
-    component could shrink around one frame. Returns (GMM, mean log likelihood of a frame under the one before): what
-    the next step returns is never lower.
+    Each component takes the share, mean and variance of the frames that it got. variance_floor (n_dims,) keeps a
+    component from shrinking around one frame. Returns (new GMM, mean log likelihood of a frame under the old GMM). This
+    likelihood never falls from step to step.
     """
     counts, sums, squares, mean_log_likelihood = sums_of_components(frames, gmm)
-    counts = np.maximum(counts, 1e-10)  # a component that no frame is near
+    counts = np.maximum(counts, 1e-10)  # because no frame may be near a component
     means = sums / counts[:, None]
     variances = np.maximum(squares / counts[:, None] - means ** 2, variance_floor)
     return GMM(counts / counts.sum(), means, variances), mean_log_likelihood
 
 
 def train_ubm(frames, n_components, n_iterations, *, seed=0):
-    """The GMM of frames (n_frames, n_dims): components around random frames, then n_iterations steps of EM.
+    """Fit a GMM to frames (n_frames, n_dims). It begins with random frames as means and takes n_iterations EM steps.
 
-    Prints the mean log likelihood of a frame before each: it never falls. Raises LabError for more components than
+    Prints the mean log likelihood of a frame before each step. It never falls. Raises LabError for more components than
     frames.
     """
     if not 1 <= n_components <= len(frames):
@@ -145,10 +145,10 @@ def train_ubm(frames, n_components, n_iterations, *, seed=0):
 
 
 def adapt(ubm, frames, relevance):
-    """A speaker's GMM: the UBM, its means moved towards frames (n_frames, n_dims) (Reynolds et al. 2000, section 3.2).
+    """Move the means of the UBM towards a speaker's frames (n_frames, n_dims) (Reynolds et al. 2000, section 3.2).
 
-    A component that got n frames goes n / (n + relevance) of the way to their mean: a mean that is known from a few
-    frames alone is not trusted. Raises LabError for a relevance that is not positive.
+    A component that got n frames goes n / (n + relevance) of the way to their mean, because the mean of a few frames is
+    uncertain. Returns the speaker's GMM. Raises LabError for a relevance that is not positive.
     """
     if not is_number(relevance) or relevance <= 0:
         raise LabError('relevance = %r: it must be a positive number of frames; 16 is usual.' % (relevance,))
@@ -161,7 +161,7 @@ def adapt(ubm, frames, relevance):
 def score_utterances(utterances, models, ubm):
     """Mean log likelihood ratio of each utterance and each model: (n_utterances, n_models).
 
-    utterances: list of (n_frames, n_dims), models: list of GMMs.
+    utterances: list of (n_frames, n_dims). models: list of GMMs.
     """
     frames, lengths = np.concatenate(utterances), np.array([len(utterance) for utterance in utterances])
     starts = np.cumsum(lengths) - lengths
@@ -171,10 +171,10 @@ def score_utterances(utterances, models, ubm):
 
 
 def score_pairs(DB, ubm, relevance):
-    """Every two utterances of a DataFrame (filename, speaker_id) once: a GMM of the first scores the second.
+    """Compare every two utterances of a DataFrame (filename, speaker_id) once. A GMM of the first scores the second.
 
-    Returns (scores (n_trials,), first, second: the rows of DB that each trial compares). 1000 utterances of three
-    seconds, 64 components: half a million trials in a minute on one core.
+    Returns (scores, first, second), each (n_trials,). Trial i compares the rows first[i] and second[i] of DB. With 64
+    components and 1000 utterances of three seconds, half a million trials take a minute on one core.
     """
     utterances = read_frames(DB)
     models = [adapt(ubm, frames, relevance) for frames in utterances]
@@ -187,13 +187,13 @@ def score_pairs(DB, ubm, relevance):
 
 
 def adapt_speakers(DB, ubm, relevance):
-    """Dict speaker -> GMM, each adapted to all the utterances of the speaker in a DataFrame (filename, speaker_id)."""
+    """Dict speaker -> GMM. Each is adapted to all utterances of the speaker in a DataFrame (filename, speaker_id)."""
     return {speaker: adapt(ubm, np.concatenate(read_frames(rows)), relevance)
             for speaker, rows in DB.groupby('speaker_id')}
 
 
 def identify(enroll_DB, test_DB, ubm, relevance):
-    """Print who speaks in each utterance of test_DB, among the speakers of enroll_DB: precision, recall, accuracy.
+    """Find who of enroll_DB speaks in each utterance of test_DB. Print precision, recall and accuracy.
 
     Both are DataFrames (filename, speaker_id). Returns (scores (n_test, n_speakers), list of the speakers).
     """
@@ -205,11 +205,11 @@ def identify(enroll_DB, test_DB, ubm, relevance):
 
 
 def split_first(DB, n_enroll, n_each):
-    """(enroll_DB, test_DB): of each speaker the first n_enroll utterances, and those after them up to n_each.
+    """Split DB into (enroll_DB, test_DB): the first n_enroll utterances of each speaker, and the rest up to n_each.
 
-    Raises LabError where a speaker has none left to test with.
+    Raises LabError if a speaker has no utterance left to test with.
     """
-    place = DB.groupby('speaker_id').cumcount()  # of an utterance among those of its speaker
+    place = DB.groupby('speaker_id').cumcount()  # number of an utterance among those of its speaker
     sizes = DB['speaker_id'].value_counts()
     if not 1 <= n_enroll < min(n_each, sizes.min()):
         raise LabError('n_enroll = %s, n_each = %s: of the %d utterances of %s none would be left to enrol or to test.'
@@ -220,18 +220,18 @@ def split_first(DB, n_enroll, n_each):
 def main(
         # The background model
         train_dir=c.TRAIN_FEAT_DIR,  # what the UBM is trained on
-        n_utterances=1000,  # so many of it, drawn at random: 40 minutes of speech. More are slower and change little
-        n_components=64,  # Gaussians; try 16, 128, 256: utterances of a few seconds do not fill so many
-        n_iterations=20,  # of EM
-        seed=0,  # of both draws: utterances, and frames to start from
+        n_utterances=1000,  # utterances drawn from it, 40 minutes of speech; more are slower and change little
+        n_components=64,  # Gaussians; try 16, 128, 256. Utterances of a few seconds do not fill so many
+        n_iterations=20,  # steps of EM
+        seed=0,  # of the draws of the utterances, and of the frames to start from
 
         # The speakers
         test_dir=c.TEST_FEAT_DIR,  # where the enrolment and test files are
-        relevance=16,  # how many frames the UBM counts for, against the speaker's own; try 4 and 64
+        relevance=16,  # the UBM counts as much as so many frames of the speaker; try 4 and 64
         thres='eer',  # threshold, as in verification.py
-        unseen_dir='',  # people whom the UBM never heard, such as experiments/hold_out.py makes; '': nobody
-        n_each=25,  # utterances of each of them, the first ones: every two are compared
-        n_enroll=5,  # of these, so many enrol the speaker, for identification
+        unseen_dir='',  # people whom the UBM never heard; experiments/hold_out.py makes such a folder; '': nobody
+        n_each=25,  # so many utterances of each of them are used, the first ones. Every two are compared
+        n_enroll=5,  # for identification, so many of these enrol the speaker
 ):
     check_settings(locals(), GMM_RULES)
 
@@ -256,7 +256,7 @@ def main(
     second = second + len(test_DB)
     print_error_rates(scores.ravel(), speakers[first] == speakers[second], speakers, first, second, thres)
 
-    # The same for people nobody has heard: from a few utterances, and from one
+    # Do the same for people whom the UBM never heard, with a few utterances each, and with one
     if unseen_dir:
         enroll_DB, test_DB = split_first(read_feats_structure(unseen_dir), n_enroll, n_each)
         print('=== Speaker identification: %d speakers, %d utterances of each enrolled ==='

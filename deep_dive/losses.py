@@ -1,11 +1,11 @@
-"""Losses that bring the d-vectors of one speaker together: center loss, and softmax with an angular margin.
+"""Bring the d-vectors of one speaker together, with center loss, or with softmax and an angular margin.
 
-`loss_type` in train.py names one of LOSSES. Each is called as loss(logits, targets, spk_embedding): (batch, n_classes),
-(batch,) and (batch, embedding_size). `head` says what the network hands it (model.py): 'normalised', the embedding
-after BatchNorm, or 'cosine', that and the cosines of its angle to the weights of each class in place of logits. In
-validation every margin is the full one, so that epochs can be compared.
+`loss_type` in train.py names one of LOSSES. Each is called as loss(logits, targets, spk_embedding), of shapes
+(batch, n_classes), (batch,) and (batch, embedding_size). `head` names what the network gives to the loss (heads.py).
+'normalised' gives the embedding after BatchNorm. 'cosine' gives this embedding, too, and instead of the logits its
+cosine similarity to the weights of each class. In validation the margin is always full, so that epochs can be compared.
 
-One more loss takes one class here and one entry in LOSSES.
+To add a loss, write one class here and one entry in LOSSES.
 """
 import math
 
@@ -16,12 +16,12 @@ from torch import nn
 
 
 class CenterLoss(nn.Module):
-    """Softmax, and the distance of each embedding from the centre of its class (Wen et al. 2016, ECCV).
+    """Add to the cross-entropy how far each embedding is from the centre of its class (Wen et al. 2016, ECCV).
 
-    L = cross-entropy + weight / 2 * mean |x - c_y|^2. The centres are parameters of the loss that follow the embeddings
-    of their class by equation 4 of the paper: c_j -= alpha * sum(c_j - x) / (1 + number of x of class j in the batch).
+    L = cross-entropy + weight / 2 * mean |x - c_y|^2. The loss holds the centres. They follow the embeddings of their
+    class by equation 4 of the paper, c_j -= alpha * sum(c_j - x) / (1 + number of x of class j in the batch).
     """
-    head = 'normalised'  # before BatchNorm, embeddings could come close to the centres by getting smaller
+    head = 'normalised'  # without BatchNorm, embeddings could come close to the centres just by shrinking
 
     def __init__(self, n_classes, embedding_size, n_steps, *, weight=0.003, alpha=0.5):
         super().__init__()
@@ -41,11 +41,11 @@ class CenterLoss(nn.Module):
 
 
 class ASoftmaxLoss(nn.Module):
-    """SphereFace (Liu et al. 2017, CVPR): the angle to the own class is multiplied by m = 4.
+    """Multiply the angle to the own class by m = 4 (SphereFace, Liu et al. 2017, CVPR).
 
-    The own class gets |x| psi(theta), psi(theta) = (-1)^k cos(4 theta) - 2k for theta in [k pi/4, (k+1) pi/4], the
-    others |x| cos(theta). With the annealing of the authors' code, (lambda cos + psi) / (1 + lambda) stands for psi,
-    lambda falling from 1000 to 5 as 1000 / (1 + 0.12 n) in step n.
+    The logit of the own class is |x| psi(theta). Between theta = k pi/4 and (k+1) pi/4, psi(theta) is
+    (-1)^k cos(4 theta) - 2k. The other logits are |x| cos(theta). As in the authors' code, psi is replaced by
+    (lambda cos + psi) / (1 + lambda). In step n, lambda is 1000 / (1 + 0.12 n), but at least 5.
     """
     head = 'cosine'
 
@@ -68,7 +68,7 @@ class ASoftmaxLoss(nn.Module):
 
 
 class AMSoftmaxLoss(nn.Module):
-    """Additive margin (Wang et al. 2018, "Additive margin softmax"; CosFace): own class s (cos - m), others s cos."""
+    """Make the own logit s (cos - m), the others s cos (Wang et al. 2018, "Additive margin softmax"; CosFace)."""
     head = 'cosine'
 
     def __init__(self, n_classes, embedding_size, n_steps, *, margin=0.2, scale=30.0):
@@ -80,17 +80,17 @@ class AMSoftmaxLoss(nn.Module):
 
 
 class AAMSoftmaxLoss(nn.Module):
-    """Additive angular margin (ArcFace, Deng et al. 2019, CVPR): own class s cos(theta + m), others s cos(theta).
+    """Make the own logit s cos(theta + m), the others s cos(theta) (ArcFace, Deng et al. 2019, CVPR).
 
-    The margin grows from 0 to m during the first `ramp` of all n_steps training steps: from the start, it would keep a
-    network from learning.
+    The margin grows from 0 to m during the share `ramp` of all n_steps training steps, because a network does not begin
+    to learn with the full margin.
     """
     head = 'cosine'
 
     def __init__(self, n_classes, embedding_size, n_steps, *, margin=0.2, scale=30.0, ramp=0.3):
         super().__init__()
         self.margin, self.scale = margin, scale
-        self.register_buffer('ramp_steps', torch.tensor(ramp * n_steps))  # a run that goes on keeps its own
+        self.register_buffer('ramp_steps', torch.tensor(ramp * n_steps))  # saved, so that a run that goes on keeps it
         self.register_buffer('n_steps', torch.tensor(0))
 
     def forward(self, cosines, targets, spk_embedding):
@@ -98,9 +98,9 @@ class AAMSoftmaxLoss(nn.Module):
         if self.training:
             self.n_steps += 1
             margin = margin * torch.clamp(self.n_steps / self.ramp_steps, max=1)
-        own = cosines.gather(1, targets[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)  # (batch, 1); acos has no slope at 1
+        own = cosines.gather(1, targets[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)  # (batch, 1); acos is too steep at 1
         theta = torch.acos(own)
-        beyond = own - margin * torch.sin(margin)  # from theta = pi - m on, where cos(theta + m) would rise again
+        beyond = own - margin * torch.sin(margin)  # from theta = pi - m on, because cos(theta + m) rises there
         with_margin = torch.where(theta + margin < math.pi, torch.cos(theta + margin), beyond)
         return F.cross_entropy(self.scale * cosines.scatter(1, targets[:, None], with_margin), targets)
 

@@ -1,7 +1,7 @@
-"""What scores are worth: equal error rate, detection cost, DET curve, confidence intervals, trial lists.
+"""Measure how good scores are: equal error rate, detection cost, DET curve, confidence intervals, trial lists.
 
-A trial is a score and the answer to "the same speaker?": a *target* trial or an *impostor* trial. It is accepted where
-its score is above the threshold. Used by identification.py and verification.py; nothing here needs the network.
+A trial compares two recordings and gives a score. In a *target* trial both are by one speaker. In an *impostor* trial
+they are by two. A trial is accepted if its score is above the threshold. Nothing here needs the network.
 """
 from pathlib import Path
 
@@ -10,11 +10,11 @@ import numpy as np
 from support.checks import is_number
 from support.messages import LabError
 
-TRIALS_AT_ONCE = 100000  # so many take some 100 MB
+TRIALS_AT_ONCE = 100000  # so many need about 100 MB of memory
 
 
 def cosine_scores(embeddings, others):
-    """Cosine similarity of each row of embeddings (n, size) with each of others (m, size): (n, m), by one product."""
+    """Cosine similarity of each row of (n, size) with each of (m, size): (n, m). Raises LabError if sizes differ."""
     if embeddings.shape[1] != others.shape[1]:
         raise LabError('d-vectors of %d numbers cannot be compared with those of %d. Run python enroll.py again.'
                        % (embeddings.shape[1], others.shape[1]))
@@ -25,7 +25,7 @@ def cosine_scores(embeddings, others):
 
 
 def only_numbers(scores):
-    """The scores themselves. Raises LabError if one is no number, because it would count as rejected, or as anything."""
+    """Return the scores. Raises LabError if one is not a number, because it can be neither accepted nor rejected."""
     if not np.isfinite(scores).all():
         raise LabError('%d of %d scores are not numbers: a d-vector is zero or NaN.\nRun python enroll.py again, or '
                        'choose another checkpoint or backend.' % (np.sum(~np.isfinite(scores)), np.size(scores)))
@@ -38,7 +38,7 @@ def lengths_of(vectors):
 
 
 def trial_scores(vectors, first, second):
-    """Cosine similarity of each trial: of rows first[i] and second[i] of vectors (n, size). Returns (n_trials,)."""
+    """Cosine similarity of the rows first[i] and second[i] of vectors (n, size) for each trial i: (n_trials,)."""
     with np.errstate(invalid='ignore', divide='ignore'):
         unit = vectors / lengths_of(vectors)[:, None]
     starts = range(0, len(first), TRIALS_AT_ONCE)
@@ -49,12 +49,12 @@ def trial_scores(vectors, first, second):
 def error_rates(target_scores, impostor_scores, *, target_weights=None, impostor_weights=None):
     """The two error rates at every threshold that makes a difference: (thresholds, misses, false_alarms), each (k,).
 
-    target_scores: (n,), impostor_scores: (m,); a weight says how often its trial counts, 1 by default. A threshold lies
-    halfway between two neighbouring scores, the first below all, the last above: ties fall together. misses: share of
-    the targets at or below it; false_alarms: share of the impostors above it.
+    target_scores: (n,). impostor_scores: (m,). A weight says how often its trial counts. By default it counts once. The
+    first threshold is below all scores, the last above all, the others halfway between two neighbours. misses: share of
+    the targets at or below the threshold. false_alarms: share of the impostors above it.
     """
     scores = np.concatenate([target_scores, impostor_scores])
-    values, place = np.unique(scores, return_inverse=True)  # sorted; where each trial stands among them
+    values, place = np.unique(scores, return_inverse=True)  # sorted; the place of each trial among them
     n_targets = len(target_scores)
     rates = []
     for part, weights in ((place[:n_targets], target_weights), (place[n_targets:], impostor_weights)):
@@ -73,19 +73,19 @@ def closest_rates(target_scores, impostor_scores, **weights):
 
 
 def equal_error_rate(target_scores, impostor_scores, **weights):
-    """The error rate, in percent, at the threshold where as many targets are missed as impostors are let in.
+    """The error rate in percent at the threshold where misses and false alarms have the same share.
 
-    Where no threshold makes both rates equal, the mean of the two at their closest.
+    If no threshold makes both equal, it is the mean of the two where they are closest.
     """
     _, miss, false_alarm = closest_rates(target_scores, impostor_scores, **weights)
     return 100 * (miss + false_alarm) / 2
 
 
 def min_dcf(target_scores, impostor_scores, *, p_target=0.01, cost_miss=1, cost_false_alarm=1):
-    """The smallest detection cost over all thresholds, divided by that of the better answer without listening.
+    """The smallest detection cost over all thresholds, divided by that of always accepting or always rejecting.
 
     cost(t) = cost_miss * p_target * miss(t) + cost_false_alarm * (1 - p_target) * false_alarm(t), as in the NIST
-    speaker recognition evaluations (Martin & Przybocki 2000).
+    speaker recognition evaluations (Martin & Przybocki 2000). Of the two constant answers, the cheaper one counts.
     """
     _, misses, false_alarms = error_rates(target_scores, impostor_scores)
     miss_cost, false_alarm_cost = cost_miss * p_target, cost_false_alarm * (1 - p_target)
@@ -93,14 +93,14 @@ def min_dcf(target_scores, impostor_scores, *, p_target=0.01, cost_miss=1, cost_
 
 
 def rates_at(threshold, target_scores, impostor_scores):
-    """(miss, false alarm), as shares, where a score above the threshold is accepted."""
+    """The shares (miss, false alarm) if scores above the threshold are accepted."""
     return np.mean(np.asarray(target_scores) <= threshold), np.mean(np.asarray(impostor_scores) > threshold)
 
 
 def choose_threshold(thres, target_scores, impostor_scores):
-    """The threshold that `thres` asks for: a number itself, 'eer', or ('far', share of impostors let in).
+    """The threshold that `thres` asks for: a number, 'eer', or ('far', share of the impostors to accept).
 
-    Raises LabError for anything else, and for a false-accept rate finer than one impostor trial.
+    Raises LabError for anything else, and for a share smaller than one impostor trial.
     """
     if thres == 'eer':
         return closest_rates(target_scores, impostor_scores)[0]
@@ -117,16 +117,16 @@ def choose_threshold(thres, target_scores, impostor_scores):
 
 
 def bootstrap_interval(scores, is_target, first, second, *, n_rounds=500, seed=0, level=95):
-    """Confidence interval of the equal error rate in percent, from drawing speakers anew (Efron 1979): (low, high).
+    """Confidence interval (low, high) of the equal error rate in percent, by the bootstrap (Efron 1979).
 
-    scores, is_target, first, second: (n,) of the trials and the speakers of their two sides. Speakers are drawn with
-    replacement, and a trial counts as often as its speakers were drawn: trials of one speaker are not independent of
-    each other, so drawing trials would make the interval far too narrow. Of fewer than two speakers: (nan, nan).
+    scores, is_target: (n,). first, second: (n,), the two speakers of each trial. Speakers are drawn with replacement. A
+    trial counts as often as its speakers were drawn. Trials are not drawn, because those of one speaker depend on each
+    other, so the interval would be far too narrow. Returns (nan, nan) for fewer than two speakers.
     """
     speakers, number = np.unique(np.concatenate([first, second]), return_inverse=True)
     if len(speakers) < 2:
         return np.nan, np.nan
-    # Trials of the same two speakers with the same score, to three decimals, are counted as one with a weight
+    # Count trials of the same two speakers with the same score, to three decimals, as one with a weight
     whole_scores = np.round(1000 * scores).astype(int)
     places = np.stack([number[:len(first)], number[len(first):], whole_scores - whole_scores.min(), is_target])
     code, counts = np.unique(np.ravel_multi_index(places, places.max(axis=1) + 1), return_counts=True)
@@ -137,7 +137,7 @@ def bootstrap_interval(scores, is_target, first, second, *, n_rounds=500, seed=0
     while len(rates) < n_rounds:
         drawn = np.bincount(rng.integers(len(speakers), size=len(speakers)), minlength=len(speakers))
         weights = counts * np.where(first == second, drawn[first], drawn[first] * drawn[second])
-        if weights[is_target].sum() and weights[~is_target].sum():  # not the same speaker again and again
+        if weights[is_target].sum() and weights[~is_target].sum():  # both kinds of trial were drawn
             rates.append(equal_error_rate(whole_scores[is_target], whole_scores[~is_target],
                                           target_weights=weights[is_target], impostor_weights=weights[~is_target]))
     return tuple(np.percentile(rates, [(100 - level) / 2, (100 + level) / 2]))
@@ -149,9 +149,9 @@ def all_pairs(n):
 
 
 def read_trials(filename):
-    """A trial list in VoxCeleb's format, a trial a line: `1 path path` for a target, `0 path path` for an impostor.
+    """Read a trial list in VoxCeleb's format. A line is `1 path path` for a target, `0 path path` for an impostor.
 
-    Returns (is_target (n,), first paths, second paths). Raises LabError with the line that is something else.
+    Returns (is_target (n,), first paths, second paths). Raises LabError, with the line, if a line is something else.
     """
     if not Path(filename).is_file():
         raise LabError("trials = %r: there is no such trial list. Write 'enrolled', 'pairs', or the name of a file."

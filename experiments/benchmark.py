@@ -3,15 +3,14 @@
     python experiments/benchmark.py [feature_folder]
 
 Times both in one run, in turn, on the machine at hand: training epochs (data included), epochs with validation, and the
-enrolment of ten speakers. Prints the ratios' median, smallest and largest. Besides: memory and time of samples that are
-read from their files, what augmentation costs, and training steps of one and of two processes with one thread each.
-Without a folder of feature files it makes demo voices in a temporary one; writes nothing else. Takes about ten minutes
-on two cores.
+enrolment of ten speakers. Prints the median, the smallest and the largest ratio. Also times samples that are read from
+their files, what augmentation costs, and training steps of one and of two processes with one thread each. Without a
+folder of feature files, it makes demo voices in a temporary one. Writes nothing else. Takes about ten minutes on two
+cores.
 """
 import contextlib
 import io
 import math
-import multiprocessing
 import pickle
 import random
 import tempfile
@@ -23,25 +22,24 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch import multiprocessing, nn
+from torch.utils.data import DataLoader, Dataset, Subset
 
-import project  # noqa: F401  (the lab, one folder up, is found)
+import project
 
-from support import demo_voices
 import model as lab_model
 import train
 from DB_wav_reader import find_feats, write_feature
-from SR_Dataset import DvectorDataset, ToTensorInput, TruncatedInputfromMFB, read_MFB, collate_fn_feat_padded
+from SR_Dataset import DvectorDataset, ToTensorInput, TruncatedInputfromMFB, collate_fn_feat_padded, read_MFB
 from deep_dive.augmentation import AUGMENTATIONS, AugmentedDataset
 from deep_dive.scoring import cosine_scores
-from support import devices
+from support import demo_voices, devices
 from support.checks import feature_size
 from support.messages import LabError, run_script
 
 
 class LiteralDataset(Dataset):
-    """The original's way: every sample opens its file, decodes the pickle and takes a window of it."""
+    """As in the original lab: every sample opens its file, decodes the pickle and takes a window of it."""
 
     def __init__(self, filenames, speakers, whole):
         self.filenames, self.whole = filenames, whole
@@ -114,7 +112,7 @@ def compare(name, literal, suite, n_pairs):
 
 
 def quietly(function, *args, **kwargs):
-    """The suite's functions print their lines; here they would stand between the figures."""
+    """Call a function of the suite without its printed lines, because they would stand between the figures."""
     with contextlib.redirect_stdout(io.StringIO()):
         return function(*args, **kwargs)
 
@@ -125,13 +123,11 @@ def compare_training(feat_dir, n_pairs, n_utterances, batch_size, valid_batch_si
     train_data, valid_data, n_classes = quietly(train.load_dataset, 10, train_dir=feat_dir)
     speakers = sorted({Path(filename).parent.name for filename in find_feats(feat_dir)})
     filenames = find_feats(feat_dir)
-    rng = random.Random(0)
-    rng.shuffle(filenames)
+    random.Random(0).shuffle(filenames)
     n_valid = n_utterances // 9
     if len(train_data) < n_utterances or len(valid_data) < n_valid:
         raise LabError('%s: %d utterances are needed.' % (feat_dir, 1 + n_utterances * 10 // 9))
-    train_part = torch.utils.data.Subset(train_data, range(n_utterances))
-    valid_part = torch.utils.data.Subset(valid_data, range(n_valid))
+    train_part, valid_part = Subset(train_data, range(n_utterances)), Subset(valid_data, range(n_valid))
     loaders = {
         'literal train': DataLoader(LiteralDataset(filenames[:n_utterances], speakers, False), batch_size,
                                     shuffle=True),
@@ -172,8 +168,7 @@ def measure_augmentation(feat_dir, n_pairs, batch_size):
     batch = [torch.stack(column) for column in zip(*((train_data[i][0], torch.tensor(train_data[i][1]))
                                                      for i in range(batch_size)))]
     loader = DataLoader(list(zip(*batch)), batch_size)  # one step, its samples at hand
-    model = lab_model.background_resnet(128, n_classes).to(devices.get_device(True),
-                                                           memory_format=torch.channels_last)
+    model = lab_model.background_resnet(128, n_classes).to(devices.get_device(True), memory_format=torch.channels_last)
     optimizer = train.create_optimizer('sgd', model, 0.01, 1e-4)
     for augment in [[name] for name in AUGMENTATIONS] + [AUGMENTATIONS]:
         augmented = AugmentedDataset(train_data, augment)
@@ -265,7 +260,10 @@ def measure_scoring(n_enrolled, embedding_size):
     print('a test vector against %d enrolled speakers: %.2f s (median of 5)' % (n_enrolled, np.median(took)))
 
 
-def main(*folders):
+def main(
+        # Settings
+        feat_dir='',  # a folder of feature files; '': demo voices in a temporary folder
+):
     n_pairs = 5  # timed pairs of each comparison
     n_utterances = 960  # in an epoch of this benchmark: 15 steps of 64
     batch_size, valid_batch_size = 64, 16  # as in train.py
@@ -279,8 +277,8 @@ def main(*folders):
     with tempfile.TemporaryDirectory() as folder:
         measure_reading(folder + '/generated')
         compare_processes(folder, n_pairs, n_steps, batch_size)
-        feat_dir = folders[0] if folders else folder + '/demo'
-        if not folders:
+        if not feat_dir:
+            feat_dir = folder + '/demo'
             demo_voices.make_train_features(feat_dir)
         compare_training(feat_dir, n_pairs, n_utterances, batch_size, valid_batch_size)
         measure_augmentation(feat_dir, n_pairs, batch_size)
@@ -289,4 +287,5 @@ def main(*folders):
 
 
 if __name__ == '__main__':
+    project.name_arguments(main)
     run_script(main)

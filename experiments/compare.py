@@ -1,12 +1,12 @@
 """Train the deep dive's variants for the same few steps, test each on people never heard: the table in the README.
 
-    python experiments/compare.py <folder that hold_out.py made> <folder for the results> [number of seeds] [variant ...]
+    python experiments/compare.py <folder that hold_out.py made> <folder for results> [number of seeds] [variant ...]
 
-Each variant is train.py with the lines of main() and configure.py that VARIANTS gives. Without names, all are trained
-for one epoch that have not been yet, and the table is printed; a variant takes three to twenty minutes on one core.
+Each variant is train.py with the settings that VARIANTS gives; those in capitals are of configure.py. Without names,
+all variants are trained for one epoch, except those that have been trained already. Prints the table and draws
+compare.png into the folder for the results. A variant takes three to twenty minutes on one core.
 """
 import contextlib
-import copy
 import io
 import json
 import os
@@ -20,17 +20,17 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-import project  # noqa: F401  (the lab, one folder up, is found)
+import project
 
 import configure as c
 import train
-from DB_wav_reader import make_DB, find_feats
+from DB_wav_reader import find_feats, make_DB
 from deep_dive.all_trials import embed_pieces
 from deep_dive.backends import available_backends, create_backend
 from deep_dive.losses import LOSSES
 from deep_dive.scoring import all_pairs, cosine_scores, equal_error_rate, min_dcf, trial_scores
 from model import background_resnet, load_model
-from support.checks import feature_size, sex_of
+from support.checks import check_settings, feature_size, sex_of, whole
 from support.messages import LabError, run_script
 from support.pictures import BLACK, save_picture
 
@@ -38,7 +38,7 @@ from support.pictures import BLACK, save_picture
 COMMON = {'n_epochs': 1, 'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False}
 ADAM = {'optimizer_type': 'adam', 'lr': 1e-3, 'wd': 0.0}  # a network without BatchNorm does not learn at lr = 0.1
 VARIANTS = {
-    'softmax': {},  # everything else as it stands: ResNet-18, average pooling, log filterbank
+    'softmax': {},  # nothing else is changed: ResNet-18, average pooling, log filterbank
     **{loss: {'loss_type': loss} for loss in ('center', 'asoftmax', 'amsoftmax', 'aamsoftmax')},
     'statistics': {'pooling': 'statistics'},
     'attentive': {'pooling': 'attentive'},
@@ -55,11 +55,10 @@ VARIANTS = {
 }
 
 
-def train_variant(lines, train_dir, log_dir, seed):
-    """train.main with some settings; what it prints goes to LOG_DIR.log."""
-    values = {**COMMON, **lines, 'seed': seed, 'train_dir': train_dir, 'log_dir': str(log_dir)}
+def train_variant(settings, train_dir, log_dir, seed):
+    """Run train.py with these settings. What it prints goes to LOG_DIR.log."""
     with open('%s.log' % log_dir, 'w') as log, contextlib.redirect_stdout(log):
-        train.main(**values)
+        train.main(**{**COMMON, **settings, 'seed': seed, 'train_dir': train_dir, 'log_dir': str(log_dir)})
 
 
 def test_variant(log_dir, feat_dir, n_files):
@@ -85,7 +84,7 @@ def test_variant(log_dir, feat_dir, n_files):
 
 
 def identified_from(n_enrol, vectors, speakers):
-    """Percentage identified, the first n_enrol utterances of each speaker being enrolled and the others tested."""
+    """Percentage identified. The first n_enrol utterances of each speaker are enrolled, and the others tested."""
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     names = sorted(set(speakers))
     gallery = np.stack([units[speakers == name][:n_enrol].sum(axis=0) for name in names])
@@ -94,10 +93,10 @@ def identified_from(n_enrol, vectors, speakers):
     return 100 * np.mean(answers == speakers[tested])
 
 
-def step_ratio(lines, n_pairs=5):
+def step_ratio(settings, n_pairs=5):
     """How long a training step of a variant takes, in steps of ResNet-18 with softmax: the median of pairs in turn."""
     loops = []
-    for these, n_rows in (({}, 40), (lines, feature_size())):
+    for these, n_rows in (({}, 40), (settings, feature_size())):
         loss_type = these.get('loss_type', 'softmax')
         criterion = nn.CrossEntropyLoss() if loss_type == 'softmax' else LOSSES[loss_type](200, 128, 300)
         model = background_resnet(128, 200, these.get('backbone', 'resnet18'), pooling=these.get('pooling', 'average'),
@@ -119,14 +118,14 @@ def step_ratio(lines, n_pairs=5):
 
 
 def results_of(out_dir):
-    """Dict variant -> list of the figures of its seeds, of those that have been trained."""
+    """Dict variant -> list with the figures of each seed. Variants that have not been trained are left out."""
     runs = {name: [json.loads(path.read_text()) for path in sorted(out_dir.glob('%s_[0-9].json' % name))]
             for name in VARIANTS}
     return {name: figures for name, figures in runs.items() if figures}
 
 
 def draw_results(results, filename):
-    """The equal error rate of each variant, raw and centred; a line from the best to the worst of its seeds."""
+    """Draw the equal error rate of each variant, raw and centred, with a line from its best to its worst seed."""
     fig, ax = plt.subplots(figsize=(8, 0.4 * len(results) + 1.5))
     for backend, label, marker, offset in (('cosine', 'raw', 'o', 0.12), ('centre', 'centred', 's', -0.12)):
         rates = [[run[backend]['EER'] for run in runs] for runs in results.values()]
@@ -143,8 +142,9 @@ def draw_results(results, filename):
 
 
 def print_table(results):
-    """A row per variant, the mean over its seeds; in brackets the smallest and the largest."""
-    print("| lines | seeds | parameters | step | EER raw | centred | WCCN | same sex: raw, centred | minDCF | found |")
+    """Print a row for each variant: the mean over its seeds, and in brackets the smallest and the largest."""
+    print('| settings | seeds | parameters | step | EER raw | centred | WCCN | same sex: raw, centred | minDCF '
+          '| found |')
     print('|---|---|---|---|---|---|---|---|---|---|')
     for name, runs in results.items():
         row = []
@@ -155,41 +155,50 @@ def print_table(results):
             if len(values) > 1 and key == 'EER':
                 row[-1] += ' (%.1f to %.1f)' % (min(values), max(values))
         row[3:5] = [', '.join(row[3:5])]
-        lines = ', '.join('`%s = %r`' % line for line in VARIANTS[name].items()) or 'as it stands'
-        print('| %s | %d | %.2f M | %.1f | %s |' % (lines, len(runs), runs[0]['parameters'] / 1e6,
+        settings = ', '.join('`%s = %r`' % setting for setting in VARIANTS[name].items()) or 'as it stands'
+        print('| %s | %d | %.2f M | %.1f | %s |' % (settings, len(runs), runs[0]['parameters'] / 1e6,
                                                   statistics.median(run['step'] for run in runs), ' | '.join(row)))
 
 
-def main(*arguments):
-    if len(arguments) < 2:
+def main(
+        # Settings
+        data_dir='',  # the folder that hold_out.py made
+        out_dir='',  # where the results go
+        n_seeds=1,  # how many trainings of each variant
+        variants=[],  # names of VARIANTS; []: all of them
+        n_files=25,  # test utterances of each of the 40 speakers: 12,000 target and 487,500 impostor trials
+):
+    if not data_dir or not out_dir:
         raise LabError('Give two folders: the one that hold_out.py made, and one for the results.')
-    data_dir, out_dir = arguments[0], Path(arguments[1])
-    n_seeds = int(arguments[2]) if len(arguments) > 2 else 1
-    names = arguments[3:] or list(VARIANTS)
-    for name in names:
+    numbers = {'n_seeds': n_seeds, 'n_files': n_files}
+    check_settings(numbers, dict.fromkeys(numbers, whole(1)))
+    for name in variants:
         if name not in VARIANTS:
             raise LabError('unknown variant: %s. Choose some of %s.' % (name, ', '.join(VARIANTS)))
-    n_files = 25  # of each of the 40 speakers: 12,000 target and 487,500 impostor trials
 
+    out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    defaults = copy.copy(vars(c))
+    defaults = dict(vars(c))
     for seed in range(n_seeds):
-        for name in names:
+        for name in variants or VARIANTS:
             log_dir, result = out_dir / ('%s_%d' % (name, seed)), out_dir / ('%s_%d.json' % (name, seed))
             if result.exists():
                 continue
             features = {key: value for key, value in VARIANTS[name].items() if hasattr(c, key)}
-            for key, value in features.items():
-                setattr(c, key, value)
+            settings = {key: value for key, value in VARIANTS[name].items() if key not in features}
             feat_dir = '%s_%s' % (data_dir, name) if features else data_dir
-            lines = {key: value for key, value in VARIANTS[name].items() if key not in features}
-            train_variant(lines, os.path.join(feat_dir, 'train'), log_dir, seed)
-            figures = test_variant(log_dir, os.path.join(feat_dir, 'unseen'), n_files)
-            result.write_text(json.dumps({**figures, 'step': step_ratio(lines)}, indent=1))
-            vars(c).update(defaults)
+            try:
+                for key, value in features.items():
+                    setattr(c, key, value)
+                train_variant(settings, os.path.join(feat_dir, 'train'), log_dir, seed)
+                figures = test_variant(log_dir, os.path.join(feat_dir, 'unseen'), n_files)
+                result.write_text(json.dumps({**figures, 'step': step_ratio(settings)}, indent=1))
+            finally:
+                vars(c).update(defaults)
     print_table(results_of(out_dir))
     draw_results(results_of(out_dir), out_dir / 'compare.png')
 
 
 if __name__ == '__main__':
+    project.name_arguments(main)
     run_script(main)

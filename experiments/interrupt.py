@@ -28,6 +28,7 @@ import torch
 from project import PROJECT
 
 import configure as c
+from support.checks import check_settings, whole
 from support.messages import LabError, run_script
 from support.recordings import read_wav
 from support.safe_files import read_pickles
@@ -39,7 +40,8 @@ def main():
     print('Making demo voices')
     demo_voices.make_train_features(%r, n_voices=%d, n_utterances=%d)
     demo_voices.make_test_features(%r, %r, n_voices=%d)
-messages.run_script(main)''' % (c.TRAIN_FEAT_DIR, N_VOICES, N_UTTERANCES, c.TEST_WAV_DIR, c.TEST_FEAT_DIR, N_TEST_VOICES)
+messages.run_script(main)
+''' % (c.TRAIN_FEAT_DIR, N_VOICES, N_UTTERANCES, c.TEST_WAV_DIR, c.TEST_FEAT_DIR, N_TEST_VOICES)
 DEMO_VOICES = 'support/demo_voices.py'
 OUTPUTS = {DEMO_VOICES: [c.TRAIN_FEAT_DIR, c.TEST_FEAT_DIR, c.TEST_WAV_DIR],  # what each script writes
            'DB_wav_reader.py': [c.TEST_FEAT_DIR], 'train.py': ['model_saved', 'loss_plot.png'],
@@ -223,8 +225,9 @@ def main(
         n_stops=50,  # how often each script is killed
         scripts=list(OUTPUTS),  # which scripts
 ):
-    if not isinstance(n_stops, int) or not isinstance(scripts, list) or not set(scripts) <= set(OUTPUTS):
-        raise LabError('n_stops must be a whole number, scripts a list of some of %s.' % ', '.join(OUTPUTS))
+    check_settings({'n_stops': n_stops}, {'n_stops': whole(0)})
+    if not isinstance(scripts, list) or not set(scripts) <= set(OUTPUTS):
+        raise LabError('scripts = %s: it must be a list of some of %s.' % (scripts, ', '.join(OUTPUTS)))
     with tempfile.TemporaryDirectory() as folder:
         for script in OUTPUTS:  # in this order, because each needs what those before it have made
             stop_often(Path(folder), script, n_stops if script in scripts else 0)

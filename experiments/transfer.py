@@ -1,10 +1,10 @@
 """Learn 20 new speakers from 10 files each: from scratch, with a trained network frozen, with one fine-tuned.
 
-    python experiments/transfer.py <folder that hold_out.py made> <checkpoint trained on its train/> <new folder for results>
+    python experiments/transfer.py <folder that hold_out.py made> <checkpoint trained on its train/> <new folder>
 
-Trains three times with train.py, its main() changed as APPROACHES says, on speakers the checkpoint has never heard;
-tests every epoch on 20 other files of each. Prints accuracy and time of each epoch and draws transfer.png into the
-folder for the results. Takes some minutes on two cores.
+Trains three times with train.py, with the settings of APPROACHES, on speakers that the checkpoint has never heard.
+Tests every epoch on 20 other files of each speaker. Prints accuracy and time of each epoch, and draws transfer.png into
+the new folder. Takes some minutes on two cores.
 """
 import contextlib
 import json
@@ -14,12 +14,11 @@ import matplotlib.pyplot as plt
 import torch
 from torch.utils.data import DataLoader
 
-import project  # noqa: F401  (the lab, one folder up, is found)
+import project
 
-import configure as c
 import train
 from DB_wav_reader import read_feats_structure
-from SR_Dataset import DvectorDataset, ToTensorDevInput, read_MFB, collate_fn_feat_padded
+from SR_Dataset import DvectorDataset, ToTensorDevInput, collate_fn_feat_padded, read_MFB
 from model import load_model
 from subset import link_subset
 from support import runs
@@ -27,20 +26,19 @@ from support.messages import LabError, run_script
 from support.pictures import save_picture
 
 N_SPEAKERS, N_FILES, N_TEST_FILES = 20, 10, 20
-# Settings of train.py: 180 utterances are 11 steps of 16
+# Settings of train.py. An epoch of 180 utterances has 12 steps
 COMMON = {'n_epochs': 20, 'batch_size': 16, 'lr': 1e-2, 'wd': 5e-4, 'scheduler_type': 'onecycle', 'plot': False}
 APPROACHES = {
     'from scratch': {'lr': 3e-2},
-    'frozen': {'init_from': None, 'freeze_backbone': True, 'lr': 1e-1},
-    'fine-tuned': {'init_from': None},
+    'frozen': {'init_from': 'the checkpoint', 'freeze_backbone': True, 'lr': 1e-1},
+    'fine-tuned': {'init_from': 'the checkpoint'},
 }
 
 
-def run_approach(lines, train_dir, log_dir):
-    """train.main with some settings; what it prints goes to LOG_DIR.log."""
-    values = {**COMMON, **lines, 'train_dir': str(train_dir), 'log_dir': str(log_dir)}
+def run_approach(settings, train_dir, log_dir):
+    """Run train.py with these settings. What it prints goes to LOG_DIR.log."""
     with open('%s.log' % log_dir, 'w') as log, contextlib.redirect_stdout(log):
-        train.main(**values)
+        train.main(**{**COMMON, **settings, 'train_dir': str(train_dir), 'log_dir': str(log_dir)})
 
 
 def accuracies_of(log_dir, test_loader):
@@ -59,12 +57,19 @@ def accuracies_of(log_dir, test_loader):
     return accuracies, seconds
 
 
-def main(*arguments):
-    if len(arguments) != 3:
+def main(
+        # Settings
+        data_dir='',  # the folder that hold_out.py made
+        checkpoint='',  # trained on its folder train
+        out_dir='',  # where the results go; a new folder
+):
+    if not data_dir or not checkpoint or not out_dir:
         raise LabError('Give the folder that hold_out.py made, a checkpoint, and a new folder for the results.')
-    unseen_dir, checkpoint, out_dir = Path(arguments[0]) / 'unseen', arguments[1], Path(arguments[2])
+    if not Path(checkpoint).is_file():
+        raise LabError('%s: there is no such checkpoint.' % checkpoint)
+    unseen_dir, out_dir = Path(data_dir) / 'unseen', Path(out_dir)
 
-    # 20 of the speakers that the checkpoint has never heard: 10 files to learn from, 40 others to test on
+    # 20 of the speakers that the checkpoint has never heard: 10 files to learn from, 20 others to test on
     link_subset(unseen_dir, out_dir / 'train', N_SPEAKERS, slice(N_FILES))
     link_subset(unseen_dir, out_dir / 'test', N_SPEAKERS, slice(N_FILES, N_FILES + N_TEST_FILES))
     test_DB = read_feats_structure(out_dir / 'test')
@@ -73,11 +78,12 @@ def main(*arguments):
                              collate_fn=collate_fn_feat_padded)
 
     fig, ax = plt.subplots()
-    for (name, lines), marker in zip(APPROACHES.items(), 'os^'):
-        if 'init_from' in lines:
-            lines = {**lines, 'init_from': checkpoint}
-        run_approach(lines, out_dir / 'train', out_dir / name.replace(' ', '_'))
-        accuracies, seconds = accuracies_of(out_dir / name.replace(' ', '_'), test_loader)
+    for (name, settings), marker in zip(APPROACHES.items(), 'os^'):
+        if 'init_from' in settings:
+            settings = {**settings, 'init_from': checkpoint}
+        log_dir = out_dir / name.replace(' ', '_')
+        run_approach(settings, out_dir / 'train', log_dir)
+        accuracies, seconds = accuracies_of(log_dir, test_loader)
         for number, (accuracy, second) in enumerate(zip(accuracies, seconds), 1):
             print('%-12s  epoch %2d, %5.1f s of training: %5.2f %% of %d test files'
                   % (name, number, second, accuracy, len(test_DB)), flush=True)
@@ -89,4 +95,5 @@ def main(*arguments):
 
 
 if __name__ == '__main__':
+    project.name_arguments(main)
     run_script(main)

@@ -250,7 +250,8 @@ def is_origin(made_with):
     """Whether this can be what save_enroll_embeddings wrote about the checkpoint and the recordings."""
     recordings = made_with.get('recordings', {}) if isinstance(made_with, dict) else None
     return isinstance(recordings, dict) and all(is_name(made_with.get(name, 'x')) for name in ('file', 'sha256')) and (
-        all(is_name(speaker) and are_settings(recording) for speaker, recording in recordings.items()))
+        all(is_name(speaker) and are_settings(recording) and {'LEVEL_DBFS', 'bandwidth'} <= recording.keys()
+            for speaker, recording in recordings.items()))
 
 
 def check_enrolment(embedding_dir, embeddings, made_with, checkpoint):

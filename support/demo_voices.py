@@ -128,7 +128,7 @@ def parameters_of_all(speakers):
 
 def is_demo_name(speaker):
     """Whether this is the name of a demo voice."""
-    return speaker[:3].isdigit() and speaker == draw_voice(SEED, int(speaker[:3])).name
+    return speaker[:3].isdecimal() and speaker == draw_voice(SEED, int(speaker[:3])).name
 
 
 # ---------------------------------------------------------------------------------------------------- sentences
@@ -430,7 +430,7 @@ def make_test_features(wav_dir, feat_dir, *, first=N_TRAIN_VOICES + 1, n_voices=
         in_parallel(make_test_wav, tasks, 'Test voices')
         errors = convert_wavs(wav_dir, feat_dir)
         if errors:
-            raise LabError('%s\nDelete it, and it is made again.' % errors[0])
+            raise LabError('%s\nDelete it, and it is made again.' % errors[0].splitlines()[0])
 
 
 @contextmanager

@@ -84,7 +84,8 @@ def share_loaders(train_loader, valid_loader, seed):
     sampler = NewOrderEachEpoch(dataset, shuffle=isinstance(train_loader.sampler, RandomSampler), seed=seed)
     batches = list(BatchSampler(SequentialSampler(valid_loader.dataset), valid_loader.batch_size, drop_last=False))
     options = {'num_workers': train_loader.num_workers, 'pin_memory': train_loader.pin_memory}
-    torch.manual_seed(seed + rank())  # other random windows in each process
+    if rank() > 0:
+        torch.manual_seed(seed + rank())  # other random windows in each process
     return (DataLoader(dataset, batch_size, sampler=sampler, drop_last=len(sampler) % batch_size == 1, **options),
             DataLoader(valid_loader.dataset, batch_sampler=batches[rank()::n_processes],
                        collate_fn=valid_loader.collate_fn, **options))

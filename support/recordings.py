@@ -229,6 +229,7 @@ def origin_of(filename):
     if is_recording(filename):
         samples, rate = read_recording(filename)
         audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)
+        find_speech(frame_levels(audio), filename)  # without speech there is no bandwidth
         return {'LEVEL_DBFS': c.LEVEL_DBFS, 'bandwidth': bandwidth_of(audio)}
     content = read_pickles(filename)[0]
     check_feature(content, filename)
@@ -236,11 +237,11 @@ def origin_of(filename):
 
 
 def is_of_recording(feat_file):
-    """Whether this suite made a feature file from a recording, or the file is damaged: then it may be replaced."""
+    """Whether this suite made a feature file from a recording. A file that cannot be read may be another program's."""
     try:
         content = read_pickles(feat_file)[0]
     except LabError:
-        return True
+        return False
     return isinstance(content, dict) and 'recording' in content
 
 
@@ -297,20 +298,21 @@ def name_unused_files(test_dir, used, enrolled):
 
     used: list of the files that it or the test scripts use; enrolled: set of the speakers with an enrolment file.
     """
-    lines = []
+    used, lines = {os.path.abspath(filename) for filename in used}, []
     for folder, folders, names in sorted(os.walk(test_dir)):
         files = [os.path.join(folder, name).replace('\\', '/') for name in sorted(names) if not name.startswith('.')]
-        lines += ['%s: its name begins neither with enroll nor with test' % name for name in files
-                  if (is_recording(name) or name.endswith('.p')) and name not in used
-                  and not os.path.basename(name).lower().startswith(('enroll', 'test'))]
-        lines += ['%s: there is a wav of the same name' % name for name in files
-                  if is_recording(name) and name not in used
-                  and os.path.basename(name).lower().startswith(('enroll', 'test'))]
+        unused = [filename for filename in files if os.path.abspath(filename) not in used]
+        for filename in unused:
+            can_be_read = is_recording(filename) or filename.endswith('.p')
+            if os.path.basename(filename).lower().startswith(('enroll', 'test')):
+                lines.append('%s: %s' % (filename, 'there is a wav of the same name' if can_be_read
+                                         else 'files of this format are not read, convert it to wav'))
+            elif can_be_read:
+                lines.append('%s: its name begins neither with enroll nor with test' % filename)
+        speaker = os.path.abspath(folder).replace('\\', '/').split('/')[-c.SPEAKER_LEVEL]
         if not folders and not files:
             lines.append('%s: the folder is empty' % folder)
-        elif any(name in used for name in files) and not any(
-                os.path.basename(name).lower().startswith('enroll') for name in files) and (
-                os.path.basename(folder) not in enrolled):
+        elif len(unused) < len(files) and speaker not in enrolled:
             lines.append('%s: has test files, but no enrolment file such as enroll.wav' % folder)
     for line in lines[:MOST_NAMED]:
         print('Not used: %s' % line)

@@ -1,12 +1,15 @@
 """What several tests share: the lab's modules on the path, a lab of six voices, short ways to make files."""
 import contextlib
 import functools
+import os
 import sys
 from pathlib import Path
 
-import numpy as np
-import pytest
-import torch
+os.environ.setdefault('OMP_WAIT_POLICY', 'passive')  # threads that wait leave the cores to others, before torch loads
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT), str(PROJECT / 'tests'), str(PROJECT / 'experiments')]  # the tests run from any folder

@@ -56,6 +56,10 @@ def test_parameters_are_in_standard_deviations():
     ranges = np.array([voice.f0_range for voice in voices])
     assert demo.parameters_of('242M9242')[-2] == pytest.approx(
         (demo.draw_voice(0, 242).f0_range - ranges.mean()) / ranges.std())
+    of_all = demo.parameters_of_all(['242M9242', '007F9007'])
+    assert of_all.keys() == {'242M9242', '007F9007'}
+    np.testing.assert_array_equal(of_all['007F9007'], demo.parameters_of('007F9007'))
+    assert demo.parameters_of_all(['242M9242', 'me']) is None
 
 
 @pytest.mark.parametrize('index', range(1, 9))

@@ -1,94 +1,348 @@
-"""The programs in experiments/: small ones as a whole, and that each can be imported."""
-import importlib
+"""The programs in experiments/: what they make of small folders, how they read settings."""
+import ast
 import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import compare
+import configure as c
+import demo_quality
 import hold_out
 import losses
+import mutations
 import other_features
+import project
 import subset
+import transfer
 from DB_wav_reader import find_feats
-from conftest import PROJECT
-from support import runs
+from conftest import PROJECT, FirstFrame
+from deep_dive import scoring
+from support import messages
 from support.messages import LabError
 from support.safe_files import read_pickles
 
 NAMES = [path.stem for path in sorted((PROJECT / 'experiments').glob('*.py'))]
 
 
+@pytest.fixture
+def started(monkeypatch):
+    """Runs an experiment as `python experiments/<name>.py <arguments>` does."""
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, 'argv', [name, *arguments])
+        runpy.run_path(str(PROJECT / 'experiments' / (name + '.py')), run_name='__main__')
+    return run
+
+
+# ------------------------------------------------------------------------------------------- all of them
+
 @pytest.mark.parametrize('name', NAMES)
 def test_nothing_runs_on_import(name, lab, capsys):
-    importlib.import_module(name)
+    runpy.run_path(str(PROJECT / 'experiments' / (name + '.py')), run_name=name)
     assert capsys.readouterr().out == '' and list(lab.iterdir()) == []
 
 
-def write_run(log_dir, valid_losses, **settings):
-    epochs = [{'train_loss': 2 * loss, 'valid_loss': loss, 'lr': 0.1, 'seconds': 1.5} for loss in valid_losses]
-    (log_dir / 'run.json').parent.mkdir(parents=True, exist_ok=True)
-    (log_dir / 'run.json').write_text(json.dumps({'settings': {'seed': 0, **settings}, 'epochs': epochs}))
+@pytest.mark.parametrize('name', NAMES)
+def test_each_finds_the_modules_of_the_lab(name):
+    """project.py puts them on the path, so it is imported before them."""
+    tree = ast.parse((PROJECT / 'experiments' / (name + '.py')).read_text())
+    imported = [node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+                for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    of_lab = [module for module in imported if (PROJECT / module.partition('.')[0]).is_dir()
+              or (PROJECT / (module + '.py')).exists() or (PROJECT / 'tests' / (module + '.py')).exists()]
+    assert not of_lab or 'project' in imported[:imported.index(of_lab[0])]
 
 
-def test_losses_of_several_runs(lab, capsys, monkeypatch, stopped_with):
-    figures = []
-    monkeypatch.setattr(losses.plt, 'close', figures.append)
-    assert 'model_saved holds no run' in stopped_with(losses.main)
-    write_run(lab / 'model_saved', [3, 1, 2], lr=0.1, wd=0, log_dir='model_saved')
-    write_run(lab / 'model_saved/run_001', [4, 2], lr=0.01, wd=0, log_dir='model_saved')
-    losses.main()
-    table = capsys.readouterr().out.splitlines()[-2:]
-    assert table[0].split() == ['model_saved', 'lr', '=', '0.1', '3', '1.000', '2', '4.500']
-    assert table[1].split() == ['model_saved/run_001', 'lr', '=', '0.01', '2', '2.000', '2', '3.000']
-    lines = figures[0].axes[0].lines
-    assert [list(line.get_ydata()) for line in lines] == [[3, 1, 2], [6, 2, 4], [4, 2], [8, 4]]
-    assert [text.get_text() for text in figures[0].axes[0].get_legend().get_texts()] == [
-        'model_saved: lr = 0.1', 'model_saved/run_001: lr = 0.01']
-    assert (lab / 'losses.png').read_bytes().startswith(b'\x89PNG')
-
-    with pytest.raises(LabError, match='there is no run of train.py in nowhere'):
-        losses.main('nowhere')
-    write_run(lab / 'begun', [])
-    with pytest.raises(LabError, match='begun: no epoch of this run is finished yet'):
-        losses.main('begun')
-    assert losses.differences([runs.read_run('model_saved')] * 2) == ['the same settings'] * 2
+def test_an_experiment_is_started_from_any_folder(tmp_path):
+    done = subprocess.run([sys.executable, str(PROJECT / 'experiments/subset.py'), 'nowhere', 'new', '1', '1'],
+                          cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == 'Error: nowhere has 0 speakers, not 1.\n'
 
 
-def test_folders_of_links(lab, write_feat):
-    for speaker in range(3):
-        for i in range(3):
-            write_feat('feat/s%d/%d.p' % (speaker, i))
-    subset.main('feat', 'small', '2', '2')
-    assert find_feats('small') == ['small/s0/0.p', 'small/s0/1.p', 'small/s1/0.p', 'small/s1/1.p']
-    for arguments, message in ((('feat', 'small', '2', '2'), 'small exists already'), (('feat', 'x'), 'Give a feature'),
-                               (('feat', 'x', '4', '2'), 'feat has 3 speakers, not 4')):
-        with pytest.raises(LabError, match=message):
-            subset.main(*arguments)
-    for i in range(240):
-        (lab / 'corpus' / ('%03d' % i)).mkdir(parents=True)
-    hold_out.main('corpus', 'held_out')
+@pytest.mark.parametrize('name', [name for name in NAMES if name != 'project'])
+def test_each_says_how_it_is_started(name, started, capsys):
+    started(name, '--help')
+    shown = capsys.readouterr().out
+    assert '\n    python experiments/%s.py' % name in shown and ' (--name=value)\n  --' in shown
+
+
+@pytest.mark.parametrize('arguments, expected', [
+    ([], {}),
+    (['a', 'b'], {'first': 'a', 'second': 'b'}),
+    (['a', '7', '8'], {'first': 'a', 'second': '7', 'number': 8}),
+    (['a', 'b', '3', 'x', 'y z'], {'first': 'a', 'second': 'b', 'number': 3, 'names': ['x', 'y z']}),
+    (['--first=a', 'b'], {'first': 'a', 'second': 'b'}),
+    (['b', '--number=2', '--first=a', 'x'], {'first': 'a', 'second': 'b', 'number': 2, 'names': ['x']})])
+def test_settings_without_their_names(monkeypatch, arguments, expected):
+    def main(first='', second='', number=1, names=[]):
+        """The settings of an experiment."""
+    monkeypatch.setattr(sys, 'argv', ['script', *arguments])
+    project.name_arguments(main)
+    assert messages.read_command_line(main, sys.argv[1:]) == expected
+
+
+def test_each_mutation_fits_the_code():
+    """mutations.py itself takes too long for a test."""
+    for script, old, new, tests in mutations.BROKEN:
+        compile(mutations.broken_text(script, old, new), script, 'exec')
+        assert (PROJECT / 'tests' / tests).exists() and old != new
+    with pytest.raises(LabError, match="train.py has 0 times 'no such line'. Change BROKEN"):
+        mutations.broken_text('train.py', 'no such line', '')
+
+
+# ------------------------------------------------------------------------------------------- losses.py
+
+def write_run(folder, valid_losses, *, utterances=1680, **settings):
+    epochs = [{'train_loss': 2 * loss, 'valid_loss': loss, 'lr': 0.1, 'seconds': 1.25} for loss in valid_losses]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    (Path(folder) / 'run.json').write_text(json.dumps({
+        'corpus': 'train', 'utterances': utterances, 'classes': 240, 'settings': settings, 'epochs': epochs}))
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """What losses.py draws."""
+    drawn = []
+    monkeypatch.setattr(losses.plt, 'close', drawn.append)
+    return drawn
+
+
+def test_losses_of_several_runs(lab, started, figures, capsys):
+    common = {'wd': 0.0001, 'augment': ['noise'], 'plot': False}
+    write_run('model_saved', [3, 1, 2], lr=0.1, log_dir='model_saved', log_interval=84, **common)
+    write_run('model_saved/run_001', [4, 2], lr=0.01, log_dir='model_saved', log_interval=10, **common)
+    write_run('model_saved/run_002', [], lr=10, **common)  # stopped in its first epoch
+    (lab / 'model_saved/run_003').mkdir()
+    write_run('model_saved/elsewhere', [5], lr=5, **common)
+    started('losses')
+    picture, _, *table = capsys.readouterr().out.splitlines()
+    assert picture == 'Picture: losses.png' and (lab / 'losses.png').read_bytes().startswith(b'\x89PNG')
+    assert table[0].split('  ')[-1].strip() == 'Seconds' and len(table) == 3
+    assert table[1].split() == ['model_saved/run_001', 'lr', '=', '0.01', '2', '2.0000', '2', '2']  # the earlier run
+    assert table[2].split() == ['model_saved', 'lr', '=', '0.1', '3', '1.0000', '2', '4']
+
+    ax, = figures[0].axes
+    assert [list(line.get_ydata()) for line in ax.lines] == [[4, 2], [8, 4], [3, 1, 2], [6, 2, 4]]
+    assert [list(line.get_xdata()) for line in ax.lines[::2]] == [[1, 2], [1, 2, 3]]
+    for valid_line, train_line in (ax.lines[:2], ax.lines[2:]):
+        assert valid_line.get_color() == train_line.get_color()
+        assert valid_line.get_linewidth() > 2 * train_line.get_linewidth() and valid_line.get_linestyle() == '-'
+    assert ax.lines[0].get_color() != ax.lines[2].get_color() and ax.lines[2].get_markevery() == [1]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        'model_saved/run_001: lr = 0.01', 'model_saved: lr = 0.1']
+
+
+def test_losses_of_named_runs(lab, started, figures, capsys):
+    write_run('a', [3], lr=0.1, wd=0)
+    write_run('b', [3], lr=0.1)  # by a version without wd
+    write_run('d', [4], lr=0.1, wd=0, loss_type='center', utterances=900)
+    started('losses', 'a', 'b', '--filename=ab.png')
+    assert 'wd = 0 ' in capsys.readouterr().out and (lab / 'ab.png').exists()
+    assert [text.get_text() for text in figures[0].axes[0].get_legend().get_texts()] == ['a: wd = 0', 'b: wd = None']
+
+    started('losses', 'a', 'd')
+    out = capsys.readouterr().out
+    assert 'loss_type = center, utterances = 900' in out
+    assert 'Note: these runs differ in loss_type and utterances, so their losses cannot be compared.' in out
+
+    started('losses', 'a', 'a')
+    out = capsys.readouterr().out
+    assert out.count('nothing') == 2 and 'Note' not in out
+    assert [text.get_text() for text in figures[2].axes[0].get_legend().get_texts()] == ['a', 'a']
+
+
+def test_no_losses_to_draw(lab, stopped_with):
+    assert 'no finished epoch of a run in model_saved. Run python train.py first' in stopped_with(losses.main)
+    write_run('good', [1])
+    write_run('begun', [])
+    write_run('broken', [None])
+    for log_dirs, message in (
+            (['good', 'nowhere'], 'nowhere/run.json does not exist: there is no run of train.py in nowhere'),
+            (['good', 'begun'], 'begun: no epoch of this run is finished yet'),
+            (['broken'], 'broken/run.json: not what train.py wrote there'), ('good', 'it must be a list of folders')):
+        assert message in stopped_with(losses.main, log_dirs=log_dirs)
+    assert list(lab.glob('*.png')) == []
+
+
+# ------------------------------------------------------------------------------------------- smaller corpora
+
+def test_the_first_files_of_the_first_speakers(lab, started, stopped_with, write_feat, capsys):
+    for speaker, n_files in (('s2', 3), ('s0', 1), ('s1', 3)):
+        for i in range(n_files):
+            write_feat('feat/%s/%d.p' % (speaker, i), seed=i)
+    started('subset', 'feat', 'small', '2', '2')
+    assert capsys.readouterr().out == 'small: 2 speakers, 3 files\n'
+    assert find_feats('small') == ['small/s0/0.p', 'small/s1/0.p', 'small/s1/1.p']
+    assert all(Path(name).resolve() == lab / 'feat' / Path(name).relative_to('small') for name in find_feats('small'))
+    subset.link_subset('feat', 'last', 3, slice(2, None))
+    assert find_feats('last') == ['last/s1/2.p', 'last/s2/2.p']
+
+    folders = {'feat_dir': 'feat', 'new_dir': 'new'}
+    for settings, message in (({}, 'Give a feature folder'), ({'feat_dir': 'feat'}, 'Give a feature folder'),
+                              ({**folders, 'n_speakers': 4}, 'feat has 3 speakers, not 4'),
+                              ({**folders, 'n_files': 0}, 'n_files = 0: it must be a whole number, 1 or more'),
+                              ({**folders, 'new_dir': 'small', 'n_speakers': 1}, 'small exists already')):
+        assert message in stopped_with(subset.main, **settings)
+    assert not (lab / 'new').exists()
+
+
+def test_forty_speakers_are_held_out(lab, started, stopped_with, write_feat, capsys):
+    names = ['%03d%s' % (i, 'FM'[i % 2]) for i in range(1, 241)]
+    for name in names:
+        (lab / 'corpus' / name).mkdir(parents=True)
+    write_feat('corpus/011M/a.p')
+    started('hold_out', 'corpus', 'held_out')
+    assert capsys.readouterr().out == 'held_out/train: 200 speakers, held_out/unseen: 40 speakers\n'
     kept, unseen = ({path.name for path in (lab / 'held_out' / name).iterdir()} for name in ('train', 'unseen'))
-    assert len(kept) == 200 and unseen == {'%03d' % i for i in hold_out.UNSEEN} and not kept & unseen
-    for arguments, message in ((('corpus', 'held_out'), 'held_out exists already'), (('corpus',), 'Give two folders'),
-                               (('feat', 'x'), 'feat has 3 speakers')):
-        with pytest.raises(LabError, match=message):
-            hold_out.main(*arguments)
+    assert kept | unseen == set(names) and not kept & unseen and len(unseen) == 40
+    assert {'011M', '013F', '234M'} <= unseen and {'001M', '010F', '012F', '240F'} <= kept  # counted from 0 in UNSEEN
+    assert find_feats('held_out/unseen') == ['held_out/unseen/011M/a.p']  # through the link
+
+    for settings, message in (({}, 'Give two folders'), ({'feat_dir': 'corpus'}, 'Give two folders'),
+                              ({'feat_dir': 'corpus', 'out_dir': 'held_out'}, 'held_out exists already'),
+                              ({'feat_dir': 'held_out', 'out_dir': 'x'}, 'held_out has 2 speakers; the real corpus')):
+        assert message in stopped_with(hold_out.main, **settings)
 
 
-def test_other_features_of_published_ones(lab, write_feat, monkeypatch):
-    filename = write_feat('feat/s1/a.p')
-    monkeypatch.setattr(other_features.c, 'USE_SCALE', True)
-    other_features.main('feat', 'scaled')
-    content = read_pickles('scaled/s1/a.p')[0]
-    np.testing.assert_allclose(content['feat'].std(axis=0), 1)
+# ------------------------------------------------------------------------------------------- other features
+
+@pytest.fixture
+def in_one_process(monkeypatch):
+    """Other processes may read configure.py as it stands, so this process does all."""
+    monkeypatch.setattr(other_features, 'in_parallel', lambda function, tasks, _: [function(task) for task in tasks])
+
+
+def test_other_features_of_published_ones(lab, write_feat, monkeypatch, in_one_process, capsys):
+    published = read_pickles(write_feat('feat/train/s1/a.p', seed=1))[0]['feat']
+    write_feat('feat/test/s2/enroll.p', seed=2)
+    monkeypatch.setattr(c, 'USE_SCALE', True)
+    other_features.main(old_dir='feat', new_dir='scaled')
+    assert capsys.readouterr().out == 'scaled: 2 feature files\n'
+    content = read_pickles('scaled/train/s1/a.p')[0]
+    expected = (published - published.mean(axis=0)) / published.std(axis=0)
+    np.testing.assert_allclose(content['feat'], expected, atol=1e-9)
     assert content['label'] == 's1' and content['settings']['USE_SCALE']
-    published = read_pickles(filename)[0]['feat']
-    expected = published - published.mean(axis=0)
-    np.testing.assert_allclose(content['feat'], expected / expected.std(axis=0), atol=1e-9)
-    for folders, message in ((('feat', 'scaled'), 'scaled exists already'), (('feat',), 'Give two folders'),
-                             (('nowhere', 'x'), 'nowhere holds no feature files')):
-        with pytest.raises(LabError, match=message):
-            other_features.main(*folders)
-    monkeypatch.setattr(other_features.c, 'FILTER_BANK', 23)
-    with pytest.raises(LabError, match='FILTER_BANK = 23 in configure.py takes recordings; the files have 40'):
-        other_features.main('feat', 'x')
+    assert read_pickles('scaled/test/s2/enroll.p')[0]['label'] == 's2'
+
+    # The lowest frame of each filter was on the floor: an energy of 1e-5
+    monkeypatch.setattr(c, 'USE_SCALE', False)
+    monkeypatch.setattr(c, 'USE_LOGSCALE', False)
+    other_features.main(old_dir='feat', new_dir='energies')
+    energies = 1e-5 * 10 ** ((published - published.min(axis=0)) / 20)
+    np.testing.assert_allclose(read_pickles('energies/train/s1/a.p')[0]['feat'], energies - energies.mean(axis=0),
+                               atol=1e-15)
+
+
+def test_other_features_that_cannot_be_made(lab, write_feat, monkeypatch, stopped_with, in_one_process):
+    write_feat('feat/s1/a.p')
+    folders = {'old_dir': 'feat', 'new_dir': 'new'}
+    for settings, message in (({}, 'Give two folders'), ({'old_dir': 'feat'}, 'Give two folders'),
+                              ({'old_dir': 'nowhere', 'new_dir': 'new'}, 'nowhere holds no feature files'),
+                              ({'old_dir': 'feat', 'new_dir': 'feat'}, 'feat exists already')):
+        assert message in stopped_with(other_features.main, **settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(c, 'FILTER_BANK', 23)
+        assert 'FILTER_BANK = 23 in configure.py needs recordings, because the files have 40' in stopped_with(
+            other_features.main, **folders)
+    with monkeypatch.context() as patched:
+        patched.setattr(c, 'USE_DELTA', True)
+        write_feat('feat/s1/b.p')  # not a published one
+        assert 'feat/s1/b.p: not a published log filterbank file' in stopped_with(other_features.main, **folders)
+
+
+# ------------------------------------------------------------------------------------------- trained models
+
+@pytest.fixture
+def pairs_of_angles(write_vector):
+    """Two speakers with two utterances each. Two utterances point to the same side of the mean (1, 0), or do not."""
+    for name, x, y in (('s1/a', 3, 1), ('s1/b', 2, 1), ('s2/a', 3, -1), ('s2/b', 2, -1)):
+        write_vector('pairs/%s.p' % name, x, y)
+
+
+def test_centred_means_the_mean_of_the_training_set(pairs_of_angles, capsys):
+    model = FirstFrame().eval()
+    demo_quality.print_all_pairs('pairs', model, 'four utterances')
+    assert capsys.readouterr().out == (
+        'four utterances, all 2 same-voice and 4 other pairs of utterances: EER 0.00 %, '
+        'centred on the training mean: not known\n')
+    # Of unit length, the utterances are (0.95, 0.32), (0.89, 0.45) and so on. Minus (0.95, 0.4), the first two point to
+    # different sides, and the last two to nearly the same
+    mean = torch.tensor([[0.92, 0.38]])
+    vectors = np.array([[3, 1], [2, 1], [3, -1], [2, -1]]) / np.sqrt([[10], [5], [10], [5]]) - mean.numpy()
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = units @ units.T
+    eer = scoring.equal_error_rate(cosines[[0, 2], [1, 3]], cosines[[0, 0, 1, 1], [2, 3, 2, 3]])
+    demo_quality.print_all_pairs('pairs', model, 'four utterances', mean)
+    assert eer > 0 and capsys.readouterr().out.endswith('EER 0.00 %%, centred on the training mean %.2f %%\n' % eer)
+
+
+def test_the_checkpoint_says_the_mean(six_voices, monkeypatch, capsys):
+    monkeypatch.chdir(six_voices)
+    means, folders = [], []
+    monkeypatch.setattr(demo_quality, 'unheard_voices', lambda model, mean: means.append(mean))
+    monkeypatch.setattr(demo_quality, 'real_speakers', lambda model, folder: folders.append(folder))
+    monkeypatch.setattr(demo_quality, 'print_all_pairs', lambda folder, model, what, mean: folders.append(folder))
+    demo_quality.main(cp_num=1)
+    assert means == [None] and 'checkpoint_1.pth does not hold the training mean' in capsys.readouterr().out
+    demo_quality.main(cp_num='best', test_dir='tests', unseen_dir='others')
+    assert torch.equal(means[1], torch.load('model_saved/checkpoint_best.pth')['mean'])
+    assert folders == ['tests', 'others']
+    assert 'does not hold' not in capsys.readouterr().out
+
+
+def test_variants_are_compared(lab, write_feat, monkeypatch, started, stopped_with, capsys):
+    for speaker in ('001F', '002F', '003M', '004M'):
+        for i in range(6):
+            write_feat('held_out/train/%s/%d.p' % (speaker, i), seed=i)
+    with monkeypatch.context() as patched:
+        patched.setattr(c, 'USE_SCALE', True)
+        for name in find_feats('held_out'):
+            write_feat('held_out_scale/' + name.partition('/')[2])
+            write_feat(('held_out_scale/' + name.partition('/')[2]).replace('train', 'unseen'))
+    monkeypatch.setattr(compare, 'step_ratio', lambda settings: 1.5)  # it is measured
+    compare.main(data_dir='held_out', out_dir='results', variants=['scale'], n_files=5)
+    *_, heading, _, row, picture = capsys.readouterr().out.splitlines()
+    figures = json.loads(Path('results/scale_0.json').read_text())
+    assert figures['targets'] == 4 * 10 and figures['impostors'] == 6 * 25 and figures['step'] == 1.5
+    assert set(figures) >= {'cosine', 'centre', 'lda', 'wccn'} and heading.startswith('| settings | seeds |')
+    assert row.startswith('| `USE_SCALE = True` | 1 | 0.7') and '| 1.5 | %.1f |' % figures['cosine']['EER'] in row
+    assert picture == 'Picture: results/compare.png' and not c.USE_SCALE
+    run = json.loads(Path('results/scale_0/run.json').read_text())
+    assert run['corpus'] == 'held_out_scale/train' and run['settings']['scheduler_type'] == 'onecycle'
+    times = Path('results/scale_0/checkpoint_1.pth').stat().st_mtime_ns
+
+    monkeypatch.setattr(sys, 'argv', ['compare', 'held_out', 'results', '1', 'scale'])
+    project.name_arguments(compare.main)
+    compare.main(**messages.read_command_line(compare.main, sys.argv[1:]))  # nothing is trained again
+    assert capsys.readouterr().out.splitlines() == [heading, _, row, picture]
+    assert Path('results/scale_0/checkpoint_1.pth').stat().st_mtime_ns == times
+    for settings, message in (({}, 'Give two folders'), ({'n_seeds': 0}, 'n_seeds = 0'),
+                              ({'variants': ['wav2vec']}, 'unknown variant: wav2vec. Choose some of softmax, center')):
+        folders = {'data_dir': 'held_out', 'out_dir': 'new'} if settings else {}
+        assert message in stopped_with(compare.main, **folders, **settings)
+
+
+def test_new_speakers_are_learnt(lab, six_voices, monkeypatch, stopped_with, capsys):
+    (lab / 'held_out').mkdir()
+    (lab / 'held_out/unseen').symlink_to(six_voices / c.TRAIN_FEAT_DIR)
+    monkeypatch.setattr(transfer, 'N_SPEAKERS', 3)
+    monkeypatch.setattr(transfer, 'N_TEST_FILES', 4)
+    monkeypatch.setitem(transfer.COMMON, 'n_epochs', 2)
+    checkpoint = str(six_voices / 'model_saved/checkpoint_best.pth')
+    transfer.main(data_dir='held_out', checkpoint=checkpoint, out_dir='results')
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition('  ')[0] for line in lines[:-1:2]] == ['from scratch', 'frozen', 'fine-tuned']
+    assert all(line.endswith(' % of 12 test files') for line in lines[:-1]) and len(lines) == 7
+    assert lines[-1] == 'Picture: results/transfer.png'
+    before, frozen, tuned = (torch.load(name)['state_dict'] for name in (
+        checkpoint, 'results/frozen/checkpoint_2.pth', 'results/fine-tuned/checkpoint_2.pth'))
+    assert torch.equal(frozen['fc0.weight'], before['fc0.weight']) and frozen['last.weight'].shape == (3, 128)
+    assert not torch.equal(tuned['fc0.weight'], before['fc0.weight'])
+    for settings, message in (({}, 'Give the folder that hold_out.py made'), ({
+            'data_dir': 'held_out', 'checkpoint': 'x.pth', 'out_dir': 'new'}, 'x.pth: there is no such checkpoint')):
+        assert message in stopped_with(transfer.main, **settings)

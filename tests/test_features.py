@@ -369,6 +369,22 @@ def test_features_from_feature_files_are_those_from_wavs(lab, monkeypatch, setti
         other_features.convert_feature(('new.p', 'newer.p'))
 
 
+def test_a_folder_of_other_features(lab, monkeypatch, capsys):
+    """What is made from log filterbank files equals what the synthesiser makes with the same settings."""
+    monkeypatch.setattr(other_features, 'in_parallel', lambda function, tasks, _: [function(task) for task in tasks])
+    for folder, settings in (('old', {}), ('expected', {'USE_MFCC': True, 'USE_DELTA': True})):
+        change(monkeypatch, settings)
+        for voice in (1, 2):
+            demo_voices.make_train_utterance((folder, 0, voice, 0))
+    other_features.main(old_dir='old', new_dir='new')
+    assert capsys.readouterr().out == 'new: 2 feature files\n'
+    for expected_file, new_file in zip(reader.find_feats('expected'), reader.find_feats('new'), strict=True):
+        expected, new = (safe_files.read_pickles(name)[0] for name in (expected_file, new_file))
+        assert Path(expected_file).relative_to('expected') == Path(new_file).relative_to('new')
+        assert expected['settings'] == new['settings'] and expected['label'] == new['label']
+        np.testing.assert_allclose(expected['feat'], new['feat'], atol=1e-9)
+
+
 # ------------------------------------------------------------------------------------------- safe pickles
 
 class Evil:

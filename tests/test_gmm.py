@@ -83,6 +83,9 @@ def test_adaptation_by_hand():
     many = gmm.adapt(ubm, np.full((10 ** 6, 1), 2.0), 16)
     assert many.means[0, 0] == pytest.approx(2.0, abs=1e-4)
     assert gmm.adapt(ubm, np.full((4, 1), 2.0), 1e9).means[0, 0] == pytest.approx(0, abs=1e-7)
+    for wrong in (0, -1, 'many'):
+        with pytest.raises(LabError, match='it must be a positive number of frames'):
+            gmm.adapt(ubm, np.full((4, 1), 2.0), wrong)
 
 
 def test_frames_are_cepstra_of_what_is_not_silent(lab):
@@ -154,7 +157,7 @@ def test_main_on_demo_voices(six_voices, lab, capsys):
         assert line in out.splitlines()
 
 
-def test_mistakes_are_named(lab, write_feat, stopped_with):
+def test_mistakes_are_named(lab, write_feat, stopped_with, capsys):
     def stopped(**settings):
         return stopped_with(gmm.main, **{'n_components': 2, **settings})
 
@@ -170,6 +173,9 @@ def test_mistakes_are_named(lab, write_feat, stopped_with):
     assert 'relevance = 0: it must be a number above 0' in stopped(relevance=0)
     assert 'n_enroll = 5, n_each = 25: of the 3 utterances of eve' in stopped(unseen_dir=c.TRAIN_FEAT_DIR)
     assert 'nowhere does not exist' in stopped(unseen_dir='nowhere')
+    capsys.readouterr()
+    gmm.main(n_components=2, n_iterations=1)  # without unseen people, two tables are printed and no third one
+    assert capsys.readouterr().out.count('===') == 4
 
 
 def test_first_utterances_need_some_to_test_with():
