@@ -66,8 +66,8 @@ def make_DB(filenames, directory, advice):
                                       else 'does not exist', advice))
     for filename in filenames:
         if len(Path(filename).relative_to(directory).parts) <= c.SPEAKER_LEVEL:
-            raise LabError('%s: lies in no speaker folder. Move it to %s/<speaker>/, or see SPEAKER_LEVEL in '
-                           'configure.py.' % (filename, directory))
+            raise LabError('%s: lies in no speaker folder. Move it to %s/<speaker>/%s, or see SPEAKER_LEVEL '
+                           'in configure.py.' % (filename, directory, '<video>/' * (c.SPEAKER_LEVEL - 1)))
     DB = pd.DataFrame({'filename': filenames}, dtype=object)
     DB['speaker_id'] = [speaker_of(filename) for filename in filenames]
     DB['dataset_id'] = [path_parts(filename)[-2 - c.SPEAKER_LEVEL] for filename in filenames]

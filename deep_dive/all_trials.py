@@ -202,8 +202,9 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
         print('\n=== Speaker identification: %s ===' % ('whole files' if length is None else 'pieces of %g s' % length))
         accuracies.append(print_precision_and_recall(true_spks, predicted_spks))
         is_own = np.array(true_spks)[:, None] == np.array(spk_list)
-        eers.append(equal_error_rate(scores[is_own], scores[~is_own]))
-        print('\nAccuracy : %.2f %% of %d pieces\nEER : %.2f %%' % (accuracies[-1], len(true_spks), eers[-1]))
+        eers.append(equal_error_rate(scores[is_own], scores[~is_own]) if is_own.any() else np.nan)
+        print('\nAccuracy : %.2f %% of %d pieces' % (accuracies[-1], len(true_spks)))
+        print('EER : %.2f %%' % eers[-1] if is_own.any() else 'No EER: no piece is by a speaker in spk_list')
         if thres is not None:
             print_strangers(scores, true_spks, spk_list, thres)
     if picture_dir is not None and len(lengths) == 1:

@@ -43,7 +43,7 @@ def trial_scores(vectors, first, second):
         unit = vectors / lengths_of(vectors)[:, None]
     starts = range(0, len(first), TRIALS_AT_ONCE)
     parts = [np.sum(unit[first[i:i + TRIALS_AT_ONCE]] * unit[second[i:i + TRIALS_AT_ONCE]], axis=1) for i in starts]
-    return only_numbers(np.concatenate(parts).astype(np.float64))
+    return only_numbers(np.concatenate([[], *parts]).astype(np.float64))
 
 
 def error_rates(target_scores, impostor_scores, *, target_weights=None, impostor_weights=None):
@@ -104,7 +104,7 @@ def choose_threshold(thres, target_scores, impostor_scores):
     """
     if thres == 'eer':
         return closest_rates(target_scores, impostor_scores)[0]
-    if isinstance(thres, tuple) and len(thres) == 2 and thres[0] == 'far' and is_number(thres[1]):
+    if isinstance(thres, (tuple, list)) and len(thres) == 2 and thres[0] == 'far' and is_number(thres[1]):
         if not 1 / len(impostor_scores) <= thres[1] < 1:
             raise LabError("thres = ('far', %g): with %d impostor trials, a false-accept rate must be at least 1 / %d "
                            "and below 1.\nAsk for more, or cut the test files into pieces (piece_seconds = 1)."

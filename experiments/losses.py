@@ -81,7 +81,7 @@ def main(
         'Run': log_dirs, 'What differs': texts, 'Epochs': [len(run['epochs']) for run in runs],
         'Lowest validation loss': lowest,
         'At epoch': [valid_losses.index(loss) + 1 for (_, valid_losses), loss in zip(losses_of, lowest)],
-        'Seconds': ['%.0f' % sum(entry['seconds'] for entry in run['epochs']) for run in runs]})
+        'Seconds': [round(sum(entry['seconds'] for entry in run['epochs'])) for run in runs]})
     print('\n' + table.to_string(index=False, float_format='{:.4f}'.format))
 
     # Losses of other classes or another formula are other numbers, even if the network is as good

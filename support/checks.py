@@ -6,17 +6,20 @@ from types import NoneType
 import numpy as np
 
 import configure as c
-from support.messages import LabError
+from support.messages import LabError, in_one_line
 
 
 # ------------------------------------------------------------------------------------------------- settings
+
+LARGEST_NUMBER = 10 ** 9  # of epochs, seeds, frames and so on
+
 
 def is_number(value, least=-np.inf, most=np.inf):
     return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
 
 
 def is_whole(value, least=0):
-    return isinstance(value, int) and is_number(value, least)
+    return isinstance(value, int) and is_number(value, least, LARGEST_NUMBER)
 
 
 def is_name(text):
@@ -25,7 +28,7 @@ def is_name(text):
 
 
 def is_seconds(value):
-    return is_number(value, c.WIN_STEP) and value < np.inf
+    return is_number(value, c.WIN_STEP, LARGEST_NUMBER)
 
 
 def whole(least):
@@ -33,14 +36,14 @@ def whole(least):
 
 
 def number(least):
-    return 'a number, %g or more' % least, lambda value: is_number(value, least) and value < np.inf
+    return 'a number, %g or more' % least, lambda value: is_number(value, least, LARGEST_NUMBER)
 
 
 def or_none(rule):
     return rule[0] + ', or None', lambda value: value is None or rule[1](value)
 
 
-POSITIVE = 'a number above 0', lambda value: is_number(value) and 0 < value < np.inf
+POSITIVE = 'a number above 0', lambda value: is_number(value, 0, LARGEST_NUMBER) and value > 0
 SHARE = 'a number above 0 and below 1', lambda value: is_number(value) and 0 < value < 1
 BOOL = 'True or False', lambda value: isinstance(value, bool)
 NAME = 'a name', is_name
@@ -55,9 +58,9 @@ PIECES = ('a number of seconds, a list of them, or None',
 EPOCH_OR_NAME = "the number of an epoch, or a name such as 'best'", lambda value: is_whole(value) or is_name(value)
 
 TRAIN_RULES = {
-    'use_cuda': BOOL, 'val_ratio': ('a percentage above 0 and below 100', lambda value: SHARE[1](
-        value / 100 if is_number(value) else value)),
-    'embedding_size': whole(1), 'start': whole(1), 'n_epochs': whole(1), 'lr': POSITIVE, 'wd': number(0),
+    'use_cuda': BOOL,
+    'val_ratio': ('a percentage above 0 and below 100', lambda value: is_number(value) and 0 < value < 100),
+    'embedding_size': whole(2), 'start': whole(1), 'n_epochs': whole(1), 'lr': POSITIVE, 'wd': number(0),
     'batch_size': whole(2), 'valid_batch_size': whole(1), 'use_shuffle': BOOL, 'patience': whole(0),
     'min_lr': number(0),
     'seed': whole(0), 'warm_up': SHARE, 'init_from': or_none(NAME), 'freeze_backbone': BOOL, 'cache_gb': number(0),
@@ -86,7 +89,7 @@ def check_settings(settings, rules, **choices):
     """
     for name, value in settings.items():
         if isinstance(value, str) and value.startswith(('[', '(')):
-            raise LabError("%s = %s cannot be read. Put quotes around a list: --%s=\"['a', 'b']\""
+            raise LabError("%s = %.60r cannot be read. Put quotes around a list: --%s=\"['a', 'b']\""
                            % (name, value, name))
         if name == 'augment':
             known = list(choices[name])
@@ -95,7 +98,8 @@ def check_settings(settings, rules, **choices):
                                % (value, ', '.join(known), known[:2]))
         elif name in choices:
             if value not in list(choices[name]):
-                raise LabError('unknown %s: %s. Choose one of %s.' % (name, value, ', '.join(choices[name])))
+                raise LabError('unknown %s: %s. Choose one of %s.'
+                               % (name, in_one_line(value), ', '.join(choices[name])))
         elif not rules[name][1](value):
             raise LabError('%s = %r: it must be %s.' % (name, value, rules[name][0]))
     if settings.get('freeze_backbone') and settings['init_from'] is None:
@@ -104,7 +108,8 @@ def check_settings(settings, rules, **choices):
     init_from = settings.get('init_from')
     if init_from is not None and not os.path.isfile(init_from):
         raise LabError('init_from = %r: there is no such checkpoint.' % init_from)
-    if init_from is not None and Path(init_from).resolve().parent == Path(settings['log_dir']).resolve():
+    if init_from is not None and Path(init_from).resolve().parent == Path(settings['log_dir']).resolve() and (
+            Path(init_from).stem.removeprefix('checkpoint_').replace('best', '0').isdecimal()):
         raise LabError('init_from lies in log_dir = %r, whose checkpoints are moved aside. Set another log_dir.'
                        % settings['log_dir'])
     if 'enroll_speaker' in settings and settings['test_speaker'] != 'all' and not is_number(settings['thres']):

@@ -62,7 +62,7 @@ def read_value(text, is_text):
     """The value that `text` stands for. is_text: the setting is a string, so numbers are names, too."""
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return text
     return text if is_text and isinstance(value, (int, float)) else value
 

@@ -135,9 +135,9 @@ def draw_scores(target, impostor, threshold, rates, filename):
     """
     scores = np.concatenate([target, impostor])
     fig, ax = plt.subplots()
-    width = (scores.max() - scores.min()) / N_BINS
-    bins = threshold + width * np.arange(-N_BINS - 1, N_BINS + 2)  # no bar stands on both sides of the threshold
-    bins = bins[(bins > scores.min() - width) & (bins < scores.max() + width)]
+    width = max(np.ptp(scores), 1e-6) / N_BINS
+    first, last = np.floor((scores.min() - threshold) / width), np.ceil((scores.max() - threshold) / width)
+    bins = threshold + width * np.arange(first, last + 2)  # no bar stands on both sides of the threshold
     for part, label in ((impostor, 'different speakers'), (target, 'same speaker')):
         ax.hist(part, bins, density=True, alpha=0.7, label='%s (%d trials)' % (label, len(part)))
     ax.axvline(threshold, linestyle='--', color=BLACK, label='threshold %.3f' % threshold)

@@ -32,9 +32,7 @@ def written_whole(filename):
     try:
         filename.parent.mkdir(parents=True, exist_ok=True)
         remove_left_overs(filename)
-        with open(temporary, 'xb') as f:
-            with suppress(OSError):  # some network drives have no locks
-                lock(f)
+        with open_locked(temporary) as f:
             yield f
             f.flush()
             if fcntl is None:
@@ -46,6 +44,17 @@ def written_whole(filename):
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def open_locked(temporary):
+    """A new binary file that stays locked until it is closed."""
+    while True:
+        f = open(temporary, 'xb')
+        with suppress(OSError):  # some network drives have no locks
+            lock(f)
+        if temporary.exists():  # another process may have removed it just before it was locked
+            return f
+        f.close()
 
 
 def lock(f):
@@ -183,11 +192,13 @@ def read_checkpoint(filename):
         checkpoint = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
             raise ValueError("it has no 'state_dict'")
-        for name, tensor in checkpoint['state_dict'].items():
-            if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-                raise ValueError("'state_dict' must hold names and tensors")
-            if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        for name, tensor in [*checkpoint['state_dict'].items(), *checkpoint.items()]:
+            if isinstance(tensor, torch.Tensor) and (
+                    tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()):
                 raise ValueError("'%s' claims more numbers than it has" % name)
+        if not all(isinstance(name, str) and isinstance(tensor, torch.Tensor)
+                   for name, tensor in checkpoint['state_dict'].items()):
+            raise ValueError("'state_dict' must hold names and tensors")
     except Exception as error:  # a broken file can raise nearly anything; PyTorch's advice is to trust the file
         reason = in_one_line(error).partition('Re-running')[0]
         raise LabError('%s: not a checkpoint that can be loaded (%s).\nIt is damaged, or something else: choose '

@@ -198,9 +198,11 @@ def test_identification_of_all_by_hand(a_b_and_c, capsys, figures):
     assert picture_size('lengths.png') == (800, 600)
     identify(piece_seconds=[0.5, 1], picture_dir=None)
     assert len(figures) == 3
+    settings = {'project': None, 'piece_seconds': None, 'picture_dir': None}
+    all_trials.identify_all(False, FirstFrame(), A_AND_B, a_b_and_c[2:], 100, ['a', 'b'], thres=0.75, **settings)
+    assert 'Accuracy : 100.00 % of 1 pieces\nNo EER: no piece is by a speaker in spk_list\n' in capsys.readouterr().out
     with pytest.raises(LabError, match="test_speaker = 'all' needs two enrolled speakers or more"):
-        all_trials.identify_all(False, FirstFrame(), A_AND_B, a_b_and_c, 100, ['a'], thres=None, project=None,
-                                piece_seconds=None, picture_dir=None)
+        all_trials.identify_all(False, FirstFrame(), A_AND_B, a_b_and_c, 100, ['a'], thres=None, **settings)
 
 
 def test_all_kinds_of_trials_by_hand(write_vector, lab):
@@ -329,22 +331,32 @@ def test_settings_that_cannot_be(enrolled, stopped_with):
 
 def test_scores_and_the_det_curve_by_hand(lab, figures, capsys):
     """One of four targets is missed where no impostor gets in, none where one of two does."""
-    all_trials.draw_trials(np.array([0.9, 0.8, 0.7, 0.3]), np.array([0.5, 0.1]), 0.4, '.')
+    all_trials.draw_trials(np.array([0.9, 0.8, 0.7, 0.3]), np.array([0.5, 0.1]), 0.41, '.')
     assert capsys.readouterr().out == 'Picture: ./scores.png\nPicture: ./det.png\n'
     histograms, det = (figure.axes[0] for figure in figures)
-    assert histograms.get_title() == ('At 0.400, 25.0 % of the same-speaker trials are rejected,\n'
+    assert histograms.get_title() == ('At 0.410, 25.0 % of the same-speaker trials are rejected,\n'
                                       '50.0 % of the others accepted')
-    for bars, share in zip(histograms.containers, (0.5, 0.75)):  # of the impostors, of the targets above 0.4
+    for bars, share in zip(histograms.containers, (0.5, 0.75)):  # of the impostors, of the targets above 0.41
         areas = [(bar.get_x(), bar.get_width() * bar.get_height()) for bar in bars]
         assert sum(area for _, area in areas) == pytest.approx(1)
-        assert sum(area for x, area in areas if x > 0.4 - 1e-9) == pytest.approx(share)
-    assert histograms.lines[0].get_xdata() == [0.4, 0.4]
+        assert sum(area for x, area in areas if x > 0.41 - 1e-9) == pytest.approx(share)
+        assert min(abs(x - 0.41) for x, _ in areas) < 1e-9  # no bar stands on both sides of the threshold
+    assert histograms.lines[0].get_xdata() == [0.41, 0.41]
     curve, _, point = det.lines
     corners = {(round(x, 6), round(y, 6)) for x, y in norm.cdf(np.transpose(curve.get_data()))}
     assert {(0.5, 0.25), (1e-5, 0.25), (0.5, 1e-5)} <= corners
     assert norm.cdf(np.ravel(point.get_data())) == pytest.approx([0.5, 0.25])
     assert det.get_title() == 'EER 37.50 % of 4 target and 2 impostor trials'
     assert picture_size('det.png') == (700, 700) and picture_size('scores.png') == (800, 600)
+
+
+@pytest.mark.parametrize('threshold', [-1, 0.95, 3])
+def test_no_score_is_left_out_of_the_histograms(lab, figures, threshold):
+    pictures.draw_scores(np.array([0.5, 0.6, 0.7]), np.array([0.2, 0.3]), threshold, (0, 0), 'scores.png')
+    pictures.draw_scores(np.array([0.5]), np.array([0.5]), threshold, (0, 0), 'scores.png')
+    for figure in figures:
+        for bars in figure.axes[0].containers:
+            assert sum(bar.get_width() * bar.get_height() for bar in bars) == pytest.approx(1)
 
 
 def test_pictures_of_who_sounds_like_whom(lab, figures):
@@ -364,11 +376,11 @@ def test_pictures_of_who_sounds_like_whom(lab, figures):
     men, women = ({label.get_color() for label in ax.get_yticklabels() if label.get_text()[3] == sex} for sex in 'MF')
     assert men == {pictures.BLUE} and women == {pictures.ORANGE}
 
-    shown = [{tuple(np.round(point, 5)) for point in np.transpose(line.get_data())} for line in compared.lines]
     parameters = [demo_voices.parameters_of(name) for name in SIX]
-    for same_sex, points in zip((True, False), shown):
-        assert points == {tuple(np.round((np.linalg.norm(parameters[i] - parameters[j]), cosines[i, j]), 5))
-                          for i, j in pairs if (SIX[i][3] == SIX[j][3]) == same_sex}
+    for same_sex, line in zip((True, False), compared.lines):
+        expected = [(np.linalg.norm(parameters[i] - parameters[j]), cosines[i, j])
+                    for i, j in pairs if (SIX[i][3] == SIX[j][3]) == same_sex]
+        np.testing.assert_allclose(sorted(np.transpose(line.get_data()).tolist()), sorted(expected), rtol=1e-5)
     assert 'rank correlation' in compared.get_title() and 'over 15 pairs' in compared.get_title()
     assert min(picture_size('similarity.png')) >= 700 and picture_size('parameters.png') == (800, 600)
 

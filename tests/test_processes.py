@@ -1,125 +1,256 @@
-"""Training in several processes: the shares of the data by hand, two gloo processes against one, what a failure says."""
+"""Training in several processes: the shares by hand, two gloo processes against one, what a failure says."""
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import PROJECT
+from torch import nn
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 import configure as c
 import train
+from conftest import PROJECT
+from model import background_resnet
 from support import devices
 from support.messages import LabError
 
-# Starts train.main with settings in JSON. BatchNorm is as in tests, so that its statistics make no difference
+# ------------------------------------------------------------------------------------------ the shares by hand
+
+
+@pytest.fixture
+def process_of(monkeypatch):
+    """Makes this process number `rank` of a group of n_processes, in which nobody answers."""
+    def become(rank, n_processes):
+        monkeypatch.setattr(dist, 'is_initialized', lambda: True)
+        monkeypatch.setattr(dist, 'get_rank', lambda: rank)
+        monkeypatch.setattr(dist, 'get_world_size', lambda: n_processes)
+    return become
+
+
+def loaders_of(n_samples, batch_size, n_valid=0, shuffle=True):
+    return (DataLoader(range(n_samples), batch_size=batch_size, shuffle=shuffle),
+            DataLoader(range(n_valid), batch_size=3, collate_fn=tuple))
+
+
+def share_of(process_of, rank, n_processes, *loaders, seed=1):
+    process_of(rank, n_processes)
+    return devices.share_loaders(*loaders, seed)
+
+
+def batches_of(loader):
+    return [list(map(int, batch)) for batch in loader]
+
+
+def test_shares_by_hand(process_of):
+    """Without shuffling, process r of n gets samples r, r + n, r + 2 n and so on, and every n-th validation batch."""
+    loaders = loaders_of(12, 6, n_valid=14, shuffle=False)
+    shares = [share_of(process_of, rank, 2, *loaders) for rank in (0, 1)]
+    assert batches_of(shares[0][0]) == [[0, 2, 4], [6, 8, 10]] and batches_of(shares[1][0]) == [[1, 3, 5], [7, 9, 11]]
+    # The padding of a validation utterance depends on its batch, so the batches are those of one process
+    assert list(shares[0][1]) == [(0, 1, 2), (6, 7, 8), (12, 13)] and list(shares[1][1]) == [(3, 4, 5), (9, 10, 11)]
+
+
+@pytest.mark.parametrize('n_samples, batch_size, n_processes', [(100, 10, 2), (96, 7, 3), (1000, 64, 8), (40, 64, 4)])
+def test_every_sample_is_seen_once_an_epoch(process_of, n_samples, batch_size, n_processes):
+    loaders = [share_of(process_of, rank, n_processes, *loaders_of(n_samples, batch_size))[0]
+               for rank in range(n_processes)]
+    orders = []
+    for _ in range(3):  # epochs
+        shares = [batches_of(loader) for loader in loaders]
+        assert len({tuple(map(len, share)) for share in shares}) == 1  # all take as many steps, of the same size
+        assert {len(batch) for batch in shares[0][:-1]} <= {batch_size // n_processes}
+        orders.append([[i for batch in share for i in batch] for share in shares])
+        assert sorted(i for share in orders[-1] for i in share) == list(range(n_samples))
+    assert orders[0] != orders[1] != orders[2] != orders[0]  # a new order in each epoch
+    assert set(orders[0][0]) != set(orders[1][0])  # a process does not keep its samples
+
+
+def test_a_run_that_goes_on_draws_the_orders_that_follow(process_of):
+    """train.py adds the number of the first epoch to the seed."""
+    whole, rest = (share_of(process_of, 0, 2, *loaders_of(50, 10), seed=seed)[0] for seed in (1, 2))
+    orders = [batches_of(whole) for _ in range(3)]
+    assert [batches_of(rest) for _ in range(2)] == orders[1:]
+
+
+def test_each_process_draws_other_windows(process_of):
+    numbers = []
+    for rank in (0, 1, 2):
+        torch.manual_seed(7)
+        share_of(process_of, rank, 3, *loaders_of(50, 10))
+        numbers.append(torch.rand(3).tolist())
+    torch.manual_seed(7)
+    assert numbers[0] == torch.rand(3).tolist()  # the first process goes on as one process alone does
+    assert len(set(map(tuple, numbers))) == 3
+
+
+def test_samples_that_cannot_be_shared_equally(process_of):
+    # 11 samples in two processes: the first one is used twice, so that both take as many steps
+    loaders = loaders_of(11, 6, shuffle=False)
+    shares = [batches_of(share_of(process_of, rank, 2, *loaders)[0]) for rank in (0, 1)]
+    assert shares == [[[0, 2, 4], [6, 8, 10]], [[1, 3, 5], [7, 9, 0]]]
+    # 14 samples in batches of 2 x 3: the last batch would have one sample in each process. BatchNorm needs two
+    loaders = loaders_of(14, 6, shuffle=False)
+    shares = [batches_of(share_of(process_of, rank, 2, *loaders)[0]) for rank in (0, 1)]
+    assert shares == [[[0, 2, 4], [6, 8, 10]], [[1, 3, 5], [7, 9, 11]]]
+
+
+@pytest.mark.parametrize('batch_size, n_processes', [(3, 2), (5, 3), (15, 8)])
+def test_too_small_a_batch_is_refused(process_of, batch_size, n_processes):
+    with pytest.raises(LabError, match='batch_size = %d for %d processes: BatchNorm needs at least 2 utterances in each'
+                                       % (batch_size, n_processes)):
+        share_of(process_of, 0, n_processes, *loaders_of(100, batch_size))
+
+
+# ------------------------------------------------------------------------------------------ one process of a group
+
+def test_the_first_process_goes_first(process_of, monkeypatch):
+    events = []
+    monkeypatch.setattr(dist, 'barrier', lambda: events.append('barrier'))
+    for rank in (0, 1):
+        process_of(rank, 2)
+        devices.first_process_first(events.append, 'work of %d' % rank)
+    # The barrier lets both go on when both have reached it: when the first has done its work
+    assert events == ['work of 0', 'barrier', 'barrier', 'work of 1']
+
+
+@pytest.mark.parametrize('has_gpu, backend', [(True, 'nccl'), (False, 'gloo')])
+def test_a_process_joins_the_others(process_of, monkeypatch, has_gpu, backend):
+    joined, gpus = [], []
+    monkeypatch.setattr(dist, 'is_torchelastic_launched', lambda: True)
+    monkeypatch.setattr(dist, 'init_process_group', lambda backend, **options: joined.append((backend, options)))
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: has_gpu)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'set_device', gpus.append)
+    monkeypatch.setattr(tqdm, '__init__', tqdm.__init__)  # both are put back when the test ends
+    monkeypatch.setattr(sys, 'stdout', sys.stdout)
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    process_of(0, 2)
+    shown = sys.stdout
+    devices.join_processes(True)
+    assert joined == [(backend, {'device_id': torch.device('cuda', 1)} if has_gpu else {})]
+    assert gpus == ([1] if has_gpu else []) and sys.stdout is shown
+
+    process_of(1, 2)
+    devices.join_processes(True)
+    with sys.stdout as silent:
+        assert silent.name == os.devnull
+    assert tqdm([]).disable  # no progress bar, even at a terminal
+
+
+def test_averages_are_of_all_processes(process_of, monkeypatch):
+    meter = train.AverageMeter()
+    meter.update(torch.tensor(3.0), 2)
+    monkeypatch.setattr(dist, 'all_reduce', lambda total: total.add_(torch.tensor([10.0, 6.0])))  # of the other one
+    process_of(0, 2)
+    assert devices.average_over_processes(meter, torch.device('cpu')) == 2  # (3 * 2 + 10) / (2 + 6)
+
+
+@pytest.mark.parametrize('rank, codes', [(0, []), (1, [0])])
+def test_only_the_first_process_goes_on(process_of, monkeypatch, rank, codes):
+    ended, left = [], []
+    monkeypatch.setattr(dist, 'destroy_process_group', lambda: left.append(True))
+    monkeypatch.setattr(os, '_exit', ended.append)
+    process_of(rank, 2)
+    devices.leave_processes()
+    assert left == [True] and ended == codes
+
+
+# ------------------------------------------------------------------------------------------ two processes against one
+
+# Started by torchrun. BatchNorm is as it is when testing, because its statistics are of the share of a process. The
+# numbers are float32 on every processor. With DIES, the second process fails after the first epoch
 LAUNCHER = '''
-import json, sys
-sys.path.insert(0, %r)
-import torch, train
-from support import devices, messages
-settings, dies = json.loads(sys.argv.pop()), sys.argv.pop()
-before = train.train
-def with_fixed_batchnorm(loader, model, *args, **kwargs):
-    model.train = lambda mode=True: torch.nn.Module.train(model, False)
-    if dies == str(devices.rank()):
-        raise messages.LabError('the disk of process %%s is full' %% dies)
-    return before(loader, model, *args, **kwargs)
-train.train = with_fixed_batchnorm
-sys.argv[1:] = ['--%%s=%%s' %% pair for pair in settings.items()]
-messages.run_script(train.main)
+import atexit, contextlib, os
+from torch import nn
+import train
+from model import background_resnet
+from support import devices
+from support.messages import LabError, run_script
+
+def fail_in_the_second(model):
+    if devices.rank() == 1:
+        raise LabError('the disk of process 1 is full')
+
+background_resnet.train = lambda self, mode=True: nn.Module.train(self, False)
+train.mixed_precision = lambda device: contextlib.nullcontext()
+if 'DIES' in os.environ:
+    devices.follow_first_process = fail_in_the_second
+atexit.register(os.write, 2, b'the end of Python')
+run_script(train.main)
 '''
+# One batch of the whole training set, so that the only difference is who computes which half
+SETTINGS = {'use_cuda': False, 'val_ratio': 20, 'batch_size': 16, 'valid_batch_size': 2, 'use_shuffle': False,
+            'lr': 1e-3, 'loss_type': 'center', 'plot': False}
 
 
 @pytest.fixture
 def four_speakers(lab, write_feat):
-    """22 utterances of one window each: 2 for validation, 20 for training, in a single batch."""
-    for i in range(22):
-        write_feat('%s/s%d/%02d.p' % (c.TRAIN_FEAT_DIR, i % 4, i), seed=i)
-    (lab / 'launcher.py').write_text(LAUNCHER % str(PROJECT))
+    """20 utterances of exactly 100 frames after trimming: a window of 100 is the whole utterance."""
+    for i in range(20):
+        write_feat('%s/s%d/%02d.p' % (c.TRAIN_FEAT_DIR, i % 4, i), n_frames=200, seed=i)
+    (lab / 'launcher.py').write_text(LAUNCHER)
     return lab
 
 
-def start(n_processes, dies='nobody', **settings):
-    """Start the launcher under torchrun, or alone: the Popen."""
-    settings = {'batch_size': 20, 'n_epochs': 2, 'lr': 0.001, 'plot': False, 'use_shuffle': False, **settings}
-    torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=%d' % n_processes]
-    return subprocess.Popen([sys.executable, *(torchrun if n_processes else []), 'launcher.py', dies,
-                             json.dumps(settings)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            env={**os.environ, 'OMP_NUM_THREADS': '1'})
-
-
-def losses_of(folder):
-    with open(folder + '/run.json') as f:
-        return [epoch[name] for epoch in json.load(f)['epochs'] for name in ('train_loss', 'valid_loss')]
-
-
-def test_two_processes_train_what_one_does(four_speakers):
-    """With the whole training set in one batch. One process alone can go on from there."""
-    started = [start(0, log_dir='one', n_epochs=3), start(2, log_dir='two')]
-    for process in started:
-        out, err = process.communicate()
-        assert process.returncode == 0, err
-        assert out.count('Validation: Loss') == (3 if process is started[0] else 2)  # one process prints
-    go_on = start(0, log_dir='two', start=3, n_epochs=1)
-    assert go_on.communicate() and go_on.returncode == 0
-    one, two = losses_of('one'), losses_of('two')
-    assert len(one) == 6 and two == pytest.approx(one, rel=1e-4) and one[0] > one[4]
-    a, b = (torch.load('%s/checkpoint_2.pth' % folder)['state_dict'] for folder in ('one', 'two'))
-    assert list(a) == list(b) and sorted(os.listdir('one')) == sorted(os.listdir('two'))
-
-
-def test_a_process_that_dies_ends_the_others_with_its_message(four_speakers):
-    process = start(2, dies='1', log_dir='dead')
-    _, err = process.communicate()
-    assert process.returncode == 1 and 'Error: the disk of process 1 is full' in err
-    assert not os.path.exists('dead/checkpoint_1.pth')
+def train_in_two_processes(log_dir, n_epochs, **environment):
+    """Train with torchrun: the CompletedProcess."""
+    settings = {**SETTINGS, 'log_dir': log_dir, 'n_epochs': n_epochs}
+    return subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
+                           'launcher.py', *('--%s=%s' % setting for setting in settings.items())],
+                          env={**os.environ, 'PYTHONPATH': str(PROJECT), 'OMP_NUM_THREADS': '1', **environment},
+                          capture_output=True, text=True)
 
 
 @pytest.fixture
-def one_of_two(monkeypatch):
-    """This process takes itself for the number `rank` of two."""
-    monkeypatch.setattr(dist, 'is_initialized', lambda: True)
-    monkeypatch.setattr(dist, 'get_world_size', lambda *group: 2)
-
-    def become(rank):
-        monkeypatch.setattr(dist, 'get_rank', lambda *group: rank)
-    become(0)
-    return become
+def train_in_one(monkeypatch):
+    """Trains in this process, as the launcher does."""
+    def run(log_dir, **settings):
+        train.main(**{**SETTINGS, 'log_dir': log_dir, **settings})
+    monkeypatch.setattr(background_resnet, 'train', lambda self, mode=True: nn.Module.train(self, False))
+    monkeypatch.setattr(train, 'mixed_precision', lambda device: contextlib.nullcontext())
+    return run
 
 
-def test_shares_by_hand(one_of_two):
-    def batches(rank, seed=3, epochs=1):
-        one_of_two(rank)
-        train_loader, valid_loader = devices.share_loaders(
-            DataLoader(range(20), 8, shuffle=True), DataLoader(range(5), 2, collate_fn=list), seed)
-        return [[batch.tolist() for batch in train_loader] for _ in range(epochs)], list(valid_loader)
-    shares, valid = zip(*(batches(rank, epochs=2) for rank in (0, 1)))
-    for epoch in (0, 1):
-        assert sorted(i for share in shares for batch in share[epoch] for i in batch) == list(range(20))
-        assert [len(batch) for batch in shares[0][epoch]] == [4, 4, 2]
-    assert shares[0][0] != shares[0][1]  # another order in each epoch
-    assert batches(0, seed=4)[0][0] == shares[0][1]  # a run that goes on after epoch 1
-    assert valid == ([[0, 1], [4]], [[2, 3]])
-    with pytest.raises(LabError, match='batch_size = 3 for 2 processes: BatchNorm needs at least 2 utterances'):
-        devices.share_loaders(DataLoader(range(20), 3), None, 0)
+def losses_of(log_dir):
+    with open(log_dir + '/run.json') as f:
+        return [epoch[name] for epoch in json.load(f)['epochs'] for name in ('train_loss', 'valid_loss')]
 
 
-def test_alone_nothing_is_shared():
-    loaders = DataLoader(range(4)), DataLoader(range(4))
-    assert devices.share_loaders(*loaders, 0) == loaders and devices.rank() == 0
-    model = torch.nn.Linear(2, 2)
-    assert devices.network_to_train(model) is model
-    meter = train.AverageMeter()
-    meter.update(torch.tensor(3.0), 2)
-    assert devices.average_over_processes(meter, torch.device('cpu')) == 3
+def without_numbers(log):
+    return re.sub(r'\[.*\]|\d+\.\d+', '', log)
 
 
-def test_averages_over_processes(one_of_two, monkeypatch):
-    meter = train.AverageMeter()
-    meter.update(3.0, 2)
-    monkeypatch.setattr(dist, 'all_reduce', lambda total: total.add_(torch.tensor([10.0, 6.0])))  # of the other one
-    assert devices.average_over_processes(meter, torch.device('cpu')) == 2
+def test_two_processes_train_what_one_does(four_speakers, train_in_one, capfd):
+    """The first process prints and saves. One process alone can go on from there."""
+    two = train_in_two_processes('two', 2)
+    assert two.returncode == 0, two.stderr
+    # A process that shares numbers until Python ends is sometimes aborted, so only the first one gets there
+    assert two.stderr.count('the end of Python') == 1
+    capfd.readouterr()
+    train_in_one('one', n_epochs=3)
+    one = capfd.readouterr().out.split('Train Epoch:   3')[0]
+    assert without_numbers(two.stdout.split('Lowest')[0]) == without_numbers(one)  # the same lines, each once
+    assert losses_of('two') == pytest.approx(losses_of('one')[:4], abs=1e-4)
+
+    first, a, b = (torch.load('%s/checkpoint_%d.pth' % place) for place in (('one', 1), ('one', 2), ('two', 2)))
+    assert list(a['state_dict']) == list(b['state_dict'])  # no name begins with 'module.'
+    for name in ('last.weight', 'fc0.weight', 'pretrained.conv1.weight'):
+        change = (a['state_dict'][name] - first['state_dict'][name]).abs().max()
+        assert change > 1e-5 and (a['state_dict'][name] - b['state_dict'][name]).abs().max() < 0.01 * change
+    torch.testing.assert_close(a['criterion'], b['criterion'], atol=1e-4, rtol=1e-3)  # the centres
+
+    train_in_one('two', start=3, n_epochs=1)
+    assert len(losses_of('two')) == 6 and losses_of('two') == pytest.approx(losses_of('one'), abs=1e-4)
+    assert sorted(os.listdir('one')) == sorted(os.listdir('two'))
+
+
+def test_a_process_that_dies_ends_the_other_with_its_message(four_speakers):
+    done = train_in_two_processes('dead', 2, DIES='yes')
+    assert done.returncode == 1 and 'Error: the disk of process 1 is full' in done.stderr
+    assert not os.path.exists('dead/checkpoint_1.pth')

@@ -72,6 +72,7 @@ def test_thresholds_that_are_asked_for():
     thres = scoring.choose_threshold('eer', target, impostor)
     assert scoring.rates_at(thres, target, impostor) == (0.25, pytest.approx(0.2))
     thres = scoring.choose_threshold(('far', 0.2), target, impostor)
+    assert scoring.choose_threshold(['far', 0.2], target, impostor) == thres
     assert thres == pytest.approx(0.55) and scoring.rates_at(thres, target, impostor)[1] == pytest.approx(0.2)
     with pytest.raises(LabError, match='with 5 impostor trials, a false-accept rate must be at least 1 / 5 and'):
         scoring.choose_threshold(('far', 0.19), target, impostor)
@@ -117,6 +118,7 @@ def test_scores_of_trials_by_hand(monkeypatch):
     vectors = np.array([[3.0, 4.0], [2.0, 0.0], [0.0, -2.0]])
     scores = scoring.trial_scores(vectors, np.array([0, 0, 1]), np.array([1, 2, 2]))
     np.testing.assert_allclose(scores, [0.6, -0.8, 0], atol=1e-12)
+    assert scoring.trial_scores(vectors[:1], *scoring.all_pairs(1)).shape == (0,)
 
 
 def test_trial_lists(tmp_path):

@@ -17,7 +17,6 @@ import enroll
 import identification
 import train
 import verification
-from conftest import PROJECT
 from deep_dive import gmm
 from support import checks, messages
 from support.messages import LabError

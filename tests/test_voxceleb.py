@@ -66,7 +66,7 @@ def test_a_file_in_no_speaker_folder(lab, monkeypatch, write_feat):
     write_feat('train/id1/a.p')
     assert list(reader.read_feats_structure('train')['speaker_id']) == ['id1']
     monkeypatch.setattr(c, 'SPEAKER_LEVEL', 2)
-    with pytest.raises(LabError, match='train/id1/a.p: lies in no speaker folder. Move it to train/<speaker>/'):
+    with pytest.raises(LabError, match='train/id1/a.p: lies in no speaker folder. Move it to train/<speaker>/<video>/'):
         reader.read_feats_structure('train')
 
 
