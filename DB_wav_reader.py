@@ -17,8 +17,8 @@ from python_speech_features import delta, fbank, lifter
 from scipy.fft import dct
 
 import configure as c
-from support.checks import CONVERT_RULES, PUBLISHED_SETTINGS, check_length, check_settings, feature_settings
-from support.checks import n_cepstrum
+from support.checks import CONVERT_RULES, PUBLISHED_SETTINGS, check_folders, check_length, check_settings
+from support.checks import feature_settings, n_cepstrum
 from support.messages import LabError, in_parallel, run_script
 from support.recordings import MOST_NAMED, bandwidth_of, diagnose, is_of_recording, is_recording, is_wav
 from support.recordings import prepare_speech, read_recording, to_mono_at_rate
@@ -97,6 +97,7 @@ def read_feats_and_wavs(directory):
 def split_enroll_and_test(dataroot_dir):
     """(enroll_DB, test_DB): the files below `dataroot_dir` whose names begin with 'enroll' and with 'test'."""
     DB_all = read_feats_and_wavs(dataroot_dir)
+    check_folders(DB_all)
     names = [os.path.basename(filename).lower() for filename in DB_all['filename']]
     enroll_DB = DB_all[[name.startswith('enroll') for name in names]].reset_index(drop=True)
     test_DB = DB_all[[name.startswith('test') for name in names]].reset_index(drop=True)

@@ -192,6 +192,16 @@ def check_feature(content, filename):
     return feature, label
 
 
+def check_folders(DB):
+    """Raise LabError if two folders below a directory belong to speakers of one name. DB: filename, speaker_id."""
+    folders = {}
+    for filename, speaker in zip(DB['filename'], DB['speaker_id']):
+        folder = '/'.join(os.path.abspath(filename).replace('\\', '/').split('/')[:-c.SPEAKER_LEVEL])
+        if folders.setdefault(speaker, folder) != folder:
+            raise LabError('%s and %s are both a folder of speaker %s, who can be enrolled once.\nRename one, or move '
+                           'its files into the other.' % (folders[speaker], folder, speaker))
+
+
 def check_speakers(speakers, train_dir):
     """Raise LabError if there are too few speakers to train on."""
     if len(speakers) < 2:

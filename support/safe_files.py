@@ -50,26 +50,24 @@ def open_locked(temporary):
     """A new binary file that stays locked until it is closed."""
     while True:
         f = open(temporary, 'xb')
-        with suppress(OSError):  # some network drives have no locks
-            lock(f)
-        if temporary.exists():  # another process may have removed it just before it was locked
+        if fcntl is not None:
+            with suppress(OSError):  # some network drives have no locks
+                fcntl.flock(f, fcntl.LOCK_EX)  # waits while another process looks at the file
+        if fcntl is None or temporary.exists():  # another process may have removed it before it was locked
             return f
         f.close()
-
-
-def lock(f):
-    """Lock an open file until it is closed. Raises OSError if another process has locked it."""
-    if fcntl is not None:
-        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def remove_left_overs(filename):
     """Delete what killed processes wrote of `filename`. A file that is still being written is locked, and stays."""
     for left_over in filename.parent.glob('.%s.*.part' % escape(filename.name)):
         with suppress(OSError):
+            if fcntl is None:
+                left_over.unlink()
+                continue
             with open(left_over, 'rb') as f:
-                lock(f)
-            left_over.unlink()
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left_over.unlink()  # while it is locked
 
 
 def write_pickles(filename, *objects):

@@ -452,3 +452,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(lab):
     with pytest.raises(Exception):
         safe_files.write_pickles('a/x.p', lambda: 'functions cannot be pickled')
     assert safe_files.read_pickles('a/x.p') == ['old'] and os.listdir('a') == ['x.p']
+
+
+def test_a_speaker_has_one_folder(lab, write_feat):
+    for name in ('old/a/enroll.p', 'new/a/enroll.p', 'new/a/test.p'):
+        write_feat('feat/' + name)
+    with pytest.raises(LabError, match='feat/new/a and .*feat/old/a are both a folder of speaker a'):
+        reader.split_enroll_and_test('feat')
