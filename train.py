@@ -9,7 +9,6 @@ and clusters.png. An earlier run there is moved aside. With demo voices, 30 epoc
 without bfloat16, four with it. Lines marked "with torchrun" do nothing in a single process.
 """
 import copy
-import math
 import time
 
 import matplotlib.pyplot as plt
@@ -26,7 +25,7 @@ from deep_dive import augmentation, backends, heads, schedules
 from deep_dive.losses import LOSSES
 from model import BACKBONES, POOLINGS, background_resnet
 from support import devices, runs
-from support.checks import TRAIN_RULES, check_settings, check_speakers, feature_settings
+from support.checks import TRAIN_RULES, check_loss, check_settings, check_speakers, feature_settings
 from support.demo_voices import provide_train_features
 from support.devices import average_over_processes, get_device, mixed_precision
 from support.messages import LabError, run_script
@@ -140,8 +139,7 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
                 epoch, losses.count - len(targets), len(train_loader.sampler), 100 * batch_idx / len(train_loader),
                 batch_time.val, batch_time.avg, losses.avg, train_acc.avg), flush=True)
     train_loss = average_over_processes(losses, device)
-    if not math.isfinite(train_loss):
-        raise LabError('The loss is %s in epoch %d: training has diverged. Try a lower lr.' % (train_loss, epoch))
+    check_loss(train_loss, epoch)
     return train_loss
 
 
@@ -162,6 +160,7 @@ def validate(valid_loader, model, criterion, use_cuda, epoch):
 
     valid_loss, acc = average_over_processes(losses, device), average_over_processes(valid_acc, device)
     print('  * Validation: Loss {:.4f}\tAcc {:.4f}'.format(valid_loss, acc), flush=True)
+    check_loss(valid_loss, epoch)
     return valid_loss
 
 

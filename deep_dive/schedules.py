@@ -12,4 +12,6 @@ def create_scheduler(scheduler_type, optimizer, *, lr, warm_up, n_steps):
     """
     if scheduler_type == 'cosine':
         return optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    if warm_up * n_steps == 1:  # PyTorch would divide by zero
+        warm_up = warm_up / 2
     return optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=n_steps, pct_start=warm_up, cycle_momentum=False)

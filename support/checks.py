@@ -208,6 +208,12 @@ def check_speakers(speakers, train_dir):
         raise LabError('%s has only one speaker. Training needs at least two.' % train_dir)
 
 
+def check_loss(loss, epoch):
+    """Raise LabError if a loss is no longer a number."""
+    if not np.isfinite(loss):
+        raise LabError('The loss is %s in epoch %d: training has diverged. Try a lower lr.' % (loss, epoch))
+
+
 def check_length(n_frames, filename):
     """Raise LabError if too few of n_frames are left after TRIM_SECONDS have been dropped at both ends."""
     n_trimmed = 2 * round(c.TRIM_SECONDS / c.WIN_STEP)

@@ -4,7 +4,6 @@ import functools
 import io
 import json
 import os
-import shutil
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,29 +121,34 @@ def move_aside(log_dir, start):
     If the run goes on after epoch start - 1 (start > 1), run.json is copied. A move that was interrupted is completed.
     """
     checkpoints = [path for path in sorted(log_dir.glob('checkpoint_*.pth'))
-                   if path.stem.removeprefix('checkpoint_').isdigit()
+                   if path.stem.removeprefix('checkpoint_').isdecimal()
                    and int(path.stem.removeprefix('checkpoint_')) >= start]
-    run_file = log_dir / RUN_FILE
-    has_run = start == 1 and run_file.exists() and '"epochs": []' not in run_file.read_text(errors='replace')
+    others = [log_dir / name for name in [BEST_FILE, *RUN_PICTURES] if (log_dir / name).exists()]
+    run = (log_dir / RUN_FILE).read_bytes() if (log_dir / RUN_FILE).exists() else None
+    has_run = start == 1 and (others or run is not None and b'"epochs": []' not in run)
     if not checkpoints and not has_run:
         return
-    others = [log_dir / name for name in [BEST_FILE, *RUN_PICTURES] if (log_dir / name).exists()]
     number = 1
-    while any((log_dir / ('run_%03d' % number) / name).exists()
-              for name in [RUN_FILE, *(path.name for path in checkpoints + others)]):
+    while holds_another(log_dir / ('run_%03d' % number), [path.name for path in checkpoints + others], run):
         number += 1
     folder = log_dir / ('run_%03d' % number)
+    if run is not None:  # first, because a move that was interrupted is recognized by it
+        with written_whole(folder / RUN_FILE) as f:
+            f.write(run)
     folder.mkdir(exist_ok=True)
-    for path in checkpoints + others:
+    for path in others + checkpoints:  # a checkpoint is last, because it shows that there is something to move
         path.rename(folder / path.name)
-    if run_file.exists():  # last: a folder without it is not complete
-        if start == 1:
-            run_file.rename(folder / RUN_FILE)
-        else:
-            shutil.copy(run_file, folder / RUN_FILE)
+    if start == 1:
+        (log_dir / RUN_FILE).unlink(missing_ok=True)
     print('%s: %s is now in %s. To use it again: --log_dir=%s'
           % (log_dir, 'the earlier run' if start == 1 else 'what the earlier run did from epoch %d on' % start,
              folder.as_posix(), folder.as_posix()))
+
+
+def holds_another(folder, names, run):
+    """Whether a folder holds another run than the one to be moved: files of these names, or another run.json."""
+    run_there = (folder / RUN_FILE).read_bytes() if (folder / RUN_FILE).exists() else None
+    return any((folder / name).exists() for name in names) or run_there != run and any(folder.glob('[!.]*'))
 
 
 def read_run(log_dir):
