@@ -18,7 +18,7 @@ from scipy.fft import dct
 
 import configure as c
 from support.checks import CONVERT_RULES, PUBLISHED_SETTINGS, check_folders, check_length, check_settings
-from support.checks import feature_settings, n_cepstrum
+from support.checks import feature_settings, n_cepstrum, path_parts
 from support.messages import LabError, in_parallel, run_script
 from support.recordings import MOST_NAMED, bandwidth_of, diagnose, is_of_recording, is_recording, is_wav
 from support.recordings import prepare_speech, read_recording, to_mono_at_rate
@@ -44,11 +44,6 @@ def find_wavs(directory):
     recordings = [filename for filename in find_files(directory) if is_recording(filename)]
     converted = {os.path.splitext(filename)[0] for filename in recordings if is_wav(filename)}
     return [name for name in recordings if is_wav(name) or os.path.splitext(name)[0] not in converted]
-
-
-def path_parts(filename):
-    """The folders of a file, from the root on, and its name. Windows paths are split, too."""
-    return os.path.abspath(filename).replace('\\', '/').split('/')
 
 
 def speaker_of(filename):

@@ -24,9 +24,8 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
     """Print who of spk_list speaks in test_filename, and the cosine similarity of each. Returns the best speaker.
 
     embeddings: dict speaker -> (1, embedding_size). thres: if no score is above it, the answer is 'unknown'; None: the
-    nearest speaker is always the answer. project: changes d-vectors before
-    they are compared (deep_dive/backends.py). Raises LabError for a speaker who is not
-    enrolled.
+    nearest speaker is always the answer. project: changes d-vectors before they are compared (deep_dive/backends.py).
+    Raises LabError for a speaker who is not enrolled.
     """
     check_enrolled(spk_list, embeddings)
     test_embedding = get_embeddings(use_cuda, test_filename, model, test_frames)  # (1, embedding_size)

@@ -123,6 +123,8 @@ def embed_feature(use_cuda, feature, model, test_frames, filename='a recording')
     """
     if test_frames is None:
         test_frames = len(feature)
+    if test_frames < 1:
+        raise LabError('test_frames = %s: a segment must have at least one frame' % test_frames)
     to_tensor, device = ToTensorTestInput(), get_device(use_cuda)
     starts = range(0, len(feature), test_frames)
     segments = [to_tensor(feature[start:start + test_frames]) for start in starts]  # (1, 1, n_dims, <= test_frames)

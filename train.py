@@ -1,6 +1,7 @@
 """Fit the background model: a ResNet-18 that tells the training speakers apart.
 
-    python train.py --n_epochs=30             # every setting of main() can be named; --help lists them
+    python train.py
+    python train.py --n_epochs=10             # every setting of main() can be named; --help lists them
     torchrun --nproc_per_node=2 train.py      # on two GPUs, or in two processes on the CPU
 
 Reads the feature files in TRAIN_FEAT_DIR (configure.py). If there are none, makes synthetic demo voices first. Writes

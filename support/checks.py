@@ -192,11 +192,16 @@ def check_feature(content, filename):
     return feature, label
 
 
+def path_parts(filename):
+    """The folders of a file, from the root on, and its name. Windows paths are split, too."""
+    return os.path.abspath(filename).replace('\\', '/').split('/')
+
+
 def check_folders(DB):
     """Raise LabError if two folders below a directory belong to speakers of one name. DB: filename, speaker_id."""
     folders = {}
     for filename, speaker in zip(DB['filename'], DB['speaker_id']):
-        folder = '/'.join(os.path.abspath(filename).replace('\\', '/').split('/')[:-c.SPEAKER_LEVEL])
+        folder = '/'.join(path_parts(filename)[:-c.SPEAKER_LEVEL])
         if folders.setdefault(speaker, folder) != folder:
             raise LabError('%s and %s are both a folder of speaker %s, who can be enrolled once.\nRename one, or move '
                            'its files into the other.' % (folders[speaker], folder, speaker))

@@ -12,7 +12,7 @@ from scipy.ndimage import binary_opening
 from scipy.signal import butter, resample_poly, sosfilt
 
 import configure as c
-from support.checks import check_feature
+from support.checks import check_feature, path_parts
 from support.messages import LabError, in_one_line
 from support.safe_files import read_pickles, read_whole
 
@@ -289,8 +289,8 @@ def compare_origins(enrolled, filename):
     if differ:
         names = ', '.join(differ[:3]) + (' and %d others' % (len(differ) - 3) if len(differ) > 3 else '')
         print('Note: %s has a bandwidth of %.1f kHz, the enrolment of %s has %.1f kHz. The score will be lower than it '
-              'should be. Record both with one microphone.' % (filename, here['bandwidth'] / 1000, names,
-                                             enrolled[differ[0]]['bandwidth'] / 1000))
+              'should be. Record both with one microphone.'
+              % (filename, here['bandwidth'] / 1000, names, enrolled[differ[0]]['bandwidth'] / 1000))
 
 
 def name_unused_files(test_dir, used, enrolled):
@@ -309,7 +309,7 @@ def name_unused_files(test_dir, used, enrolled):
                                          else 'files of this format are not read, convert it to wav'))
             elif can_be_read:
                 lines.append('%s: its name begins neither with enroll nor with test' % filename)
-        speaker = os.path.abspath(folder).replace('\\', '/').split('/')[-c.SPEAKER_LEVEL]
+        speaker = path_parts(folder)[-c.SPEAKER_LEVEL]
         if not folders and not files:
             lines.append('%s: the folder is empty' % folder)
         elif len(unused) < len(files) and speaker not in enrolled:
