@@ -2,6 +2,7 @@
 
     python identification.py
     python identification.py --test_speaker=241F9241       # every setting of main() can be named
+    python identification.py x.wav                         # who of the enrolled speaks in this recording?
 
 Reads TEST_FEAT_DIR/<speaker>/test*.p or test*.wav (configure.py), a checkpoint of train.py and the enrolment of
 enroll.py. Prints the answer and every score. With --test_speaker=all it prints precision and recall of everybody, and
@@ -11,11 +12,13 @@ import torch.nn.functional as F
 
 import configure as c
 from DB_wav_reader import speaker_of, split_enroll_and_test, test_files_of
+from deep_dive import calibration
 from deep_dive.all_trials import identify_all
 from deep_dive.backends import BACKENDS, create_backend
-from model import check_recordings, get_embeddings, load_enroll_embeddings, load_model
+from model import get_embeddings, load_enroll_embeddings, load_model
 from support.checks import IDENTIFICATION_RULES, check_enrolled, check_settings
 from support.demo_voices import provide_test_features
+from support.enrolments import check_recordings, checkpoint_of
 from support.messages import run_script
 
 
@@ -60,14 +63,15 @@ def main(
         test_dir=c.TEST_FEAT_DIR,  # where the test files are
         use_cuda=True,  # use a GPU if there is one; False: the CPU in any case
         embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
-        cp_num=24,  # which checkpoint? The one that enroll.py used
+        cp_num=24,  # which checkpoint? The one that enroll.py used; None: find that out
         n_classes=None,  # how many speakers in the training data? None: what the checkpoint says
         test_frames=100,  # the utterance is cut into segments of so many frames (10 ms); None: not cut
         spk_list=None,  # who can it be? None: everybody enrolled; or a list such as ['103F3021', '207F2088']
         test_speaker='242M9242',  # a demo voice; try 230M4087 of the real corpus, a wav file, or 'all'
 
         # Beyond the slides
-        thres=None,  # if no score is above it, the answer is 'unknown'; try 0.9. None: the nearest in any case
+        test_file=None,  # a recording, instead of test_speaker
+        thres=None,  # if no score is above it, the answer is 'unknown'; try 0.9, 'model'. None: the nearest in any case
         backend='cosine',  # or 'centre', 'lda', 'wccn': deep_dive/backends.py; another threshold fits then
         piece_seconds=None,  # with 'all': cut the test files into pieces; try 1, or a list [1, 2, 3, 5]
         plot=True,  # with 'all': draw the confusion matrix, or the curve over several lengths
@@ -75,6 +79,8 @@ def main(
     check_settings(locals(), IDENTIFICATION_RULES, backend=BACKENDS)
 
     # Load the model from the checkpoint
+    if cp_num is None:
+        log_dir, cp_num = checkpoint_of(embedding_dir)
     model = load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes)
 
     # Get the dataframe for the test DB
@@ -87,12 +93,13 @@ def main(
     check_enrolled(spk_list, embeddings)
 
     # Find the test files. They must have been recorded like the enrolment
-    test_paths = test_files_of(test_speaker, test_DB)
+    test_paths = test_files_of(test_file or test_speaker, test_DB)
     check_recordings(embedding_dir, spk_list, test_paths)
+    thres = calibration.choose_thres(thres, model, backend, test_paths[0])
 
     # Perform the test
     project = create_backend(backend, model)
-    if test_speaker == 'all':
+    if test_file is None and test_speaker == 'all':
         identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, thres=thres, project=project,
                      piece_seconds=piece_seconds, picture_dir=embedding_dir if plot else None)
         return
@@ -104,4 +111,5 @@ def main(
 
 
 if __name__ == '__main__':
-    run_script(main)
+    run_script(main, files=['test_file'], with_files={'cp_num': None, 'thres': 'model', 'embedding_size': None,
+                                                      'test_frames': None})

@@ -12,16 +12,15 @@ import resnet
 from SR_Dataset import ToTensorTestInput, read_MFB
 from deep_dive import backbones
 from deep_dive.heads import HEADS
-from support.checks import check_checkpoint, check_enrolment, check_model, is_enrolment, is_origin
+from support.checks import check_checkpoint, check_enrolment, check_model
 from support.devices import get_device
+from support.enrolments import ENROLL_FILE, read_enrolment, use_own_thresholds
 from support.messages import LabError, in_one_line
-from support.recordings import compare_origins
-from support.safe_files import read_checkpoint, read_pickles, write_pickles
+from support.safe_files import read_checkpoint, write_pickles
 
 BACKBONES = {'resnet18': resnet.resnet18, 'resnet34': resnet.resnet34, 'resnet50': resnet.resnet50,
              'resnet101': resnet.resnet101, 'resnet152': resnet.resnet152, **backbones.BACKBONES}
 POOLINGS = ['average', *backbones.POOLINGS]
-ENROLL_FILE = 'embeddings.p'  # in the folder of the enrolment
 SEGMENT_BATCH = 64  # segments of one utterance that go through the network together
 
 
@@ -84,7 +83,8 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
     """The trained network of LOG_DIR/checkpoint_<cp_num>.pth, in eval mode, on the GPU if there is one.
 
     embedding_size and n_classes may be None, because the checkpoint knows them. model.checkpoint holds the name of the
-    file and its hash. Raises LabError if the checkpoint is missing, damaged, or of another size than stated.
+    file and its hash, model.thresholds what deep_dive/calibration.py found. Raises LabError if the checkpoint is
+    missing, damaged, or of another size than stated.
     """
     filename = find_checkpoint(log_dir, cp_num)
     device = get_device(use_cuda, say_so=True)
@@ -106,6 +106,7 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
         raise LabError('%s has embedding_size = %d and n_classes = %d, main() says %s and %s.\nCorrect it, or write '
                        'None.' % (filename, saved_size, saved_classes, embedding_size, n_classes))
     model.checkpoint = {'file': filename, 'sha256': sha256}
+    model.thresholds = checkpoint.get('thresholds', {})
     return model.to(device, memory_format=torch.channels_last).eval()
 
 
@@ -154,25 +155,6 @@ def save_enroll_embeddings(embedding_dir, embeddings, model, recordings):
     write_pickles(os.path.join(embedding_dir, ENROLL_FILE), arrays, {**model.checkpoint, 'recordings': recordings})
 
 
-def read_enrolment(embedding_dir):
-    """(dict speaker -> array, dict with 'file' and 'sha256' of the checkpoint, and 'recordings') of an enrolment."""
-    filename = os.path.join(embedding_dir, ENROLL_FILE)
-    if not os.path.isfile(filename):
-        raise LabError('%s does not exist: nobody is enrolled yet. Run python enroll.py first.' % filename)
-    embeddings, made_with = (read_pickles(filename) + [{}])[:2]
-    if not is_enrolment(embeddings) or not is_origin(made_with):
-        raise LabError('%s: not a dict of speakers and their embeddings, all of one size and none zero or NaN.\n'
-                       'Run python enroll.py again.' % filename)
-    return embeddings, made_with
-
-
-def check_recordings(embedding_dir, speakers, test_filenames):
-    """Raise LabError, or print a note, if a test file was recorded in another way than the enrolment."""
-    recordings = read_enrolment(embedding_dir)[1]['recordings']
-    for filename in test_filenames:
-        compare_origins({speaker: recordings[speaker] for speaker in speakers}, filename)
-
-
 def load_enroll_embeddings(embedding_dir, *, model=None):
     """The enrolment that enroll.py wrote into `embedding_dir`: dict speaker -> (1, embedding_size) tensor.
 
@@ -182,4 +164,5 @@ def load_enroll_embeddings(embedding_dir, *, model=None):
     embeddings, made_with = read_enrolment(embedding_dir)
     if model is not None:
         check_enrolment(embedding_dir, embeddings, made_with, model.checkpoint)
+        use_own_thresholds(model, embedding_dir)  # if there are any: experiments/calibrate.py
     return {speaker: torch.from_numpy(embedding.astype(np.float32)) for speaker, embedding in embeddings.items()}

@@ -22,43 +22,44 @@ import configure as c
 from DB_wav_reader import read_feats_structure
 from SR_Dataset import DvectorDataset, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
 from SR_Dataset import collate_fn_feat_padded, read_MFB
-from deep_dive import augmentation, backends, heads, schedules
+from deep_dive import augmentation, calibration, heads, mixing, schedules
 from deep_dive.losses import LOSSES
 from model import BACKBONES, POOLINGS, background_resnet
 from support import devices, runs
-from support.checks import TRAIN_RULES, check_loss, check_settings, check_speakers, feature_settings
+from support.checks import TRAIN_RULES, check_loss, check_settings, check_split, feature_settings
 from support.demo_voices import provide_train_features
 from support.devices import average_over_processes, get_device, mixed_precision
-from support.messages import LabError, run_script
+from support.messages import run_script
 from support.pictures import save_picture
 
 OPTIMIZERS = {'sgd': optim.SGD, 'adam': optim.Adam, 'adamw': optim.AdamW, 'adagrad': optim.Adagrad}
 
 
-def load_dataset(val_ratio, *, train_dir=c.TRAIN_FEAT_DIR, seed=0, cache_gb=4.0, augment=()):
-    """The utterances below train_dir: (train_dataset, valid_dataset, n_classes). Arguments: settings of main()."""
-    train_DB, valid_DB = split_train_dev(train_dir, val_ratio, seed=seed)
+def load_dataset(val_ratio, *, train_dir=c.TRAIN_FEAT_DIR, corpora=(), val_speakers=0, seed=0, cache_gb=4, augment=()):
+    """The utterances below train_dir and in corpora: (train_dataset, valid_dataset, n_classes)."""
+    train_DB, valid_DB = split_train_dev(train_dir, val_ratio, val_speakers=val_speakers, seed=seed)
     speaker_list = sorted(set(train_DB['speaker_id']) | set(valid_DB['speaker_id']))
-    check_speakers(speaker_list, train_dir)
     spk_to_idx = {spk: i for i, spk in enumerate(speaker_list)}
     train_gb = cache_gb * (1 - val_ratio / 100)
     train_transforms, valid_transforms = [TruncatedInputfromMFB(), ToTensorInput()], [ToTensorDevInput()]
     train_dataset = DvectorDataset(train_DB, read_MFB, train_transforms, spk_to_idx, cache_gb=train_gb)
     valid_dataset = DvectorDataset(valid_DB, read_MFB, valid_transforms, spk_to_idx, cache_gb=cache_gb - train_gb)
+    if corpora:
+        others = [load_dataset(val_ratio, train_dir=folder, seed=seed, cache_gb=cache_gb)[:2] for folder in corpora]
+        train_dataset, valid_dataset = mixing.mix([(train_dataset, valid_dataset), *others], [1, *corpora.values()])
     if augment:
         train_dataset = augmentation.AugmentedDataset(train_dataset, augment)
     return train_dataset, valid_dataset, train_dataset.n_classes
 
 
-def split_train_dev(train_feat_dir, valid_ratio, *, seed=0):
+def split_train_dev(train_feat_dir, valid_ratio, *, val_speakers=0, seed=0):
     """Split the utterances below train_feat_dir at random: (train_DB, valid_DB), valid_ratio percent in the second."""
     train_valid_DB = read_feats_structure(train_feat_dir)
+    train_valid_DB = train_valid_DB[~calibration.held_out(train_valid_DB, val_speakers, seed)]
     total_len = len(train_valid_DB)
     valid_len = int(total_len * valid_ratio / 100)
     train_len = total_len - valid_len
-    if valid_len < 1 or train_len < 2:
-        raise LabError('%s has %d utterances: val_ratio = %g leaves %d for training and %d for validation. Change it.'
-                       % (train_feat_dir, total_len, valid_ratio, train_len, valid_len))
+    check_split(train_feat_dir, set(train_valid_DB['speaker_id']), valid_ratio, train_len, valid_len)
     shuffled_DB = train_valid_DB.sample(frac=1, random_state=seed)
     train_DB = shuffled_DB.iloc[:train_len].reset_index(drop=True)
     valid_DB = shuffled_DB.iloc[train_len:].reset_index(drop=True)
@@ -70,10 +71,8 @@ def split_train_dev(train_feat_dir, valid_ratio, *, seed=0):
 
 
 def create_optimizer(optimizer_type, model, lr, wd):
-    """The optimizer named optimizer_type for the parameters of model. Raises LabError for an unknown name."""
+    """The optimizer named optimizer_type, one of OPTIMIZERS, for the parameters of model."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if optimizer_type not in OPTIMIZERS:
-        raise LabError('unknown optimizer_type: %s. Choose one of %s.' % (optimizer_type, ', '.join(OPTIMIZERS)))
     momentum = {'momentum': 0.9} if optimizer_type == 'sgd' else {}
     return OPTIMIZERS[optimizer_type](parameters, lr=lr, weight_decay=wd, **momentum)
 
@@ -202,13 +201,15 @@ def main(
         backbone='resnet18',  # or resnet34, 50, 101, 152; 'vgg'; with adam: 'lstm', 'cnn_lstm'
         pooling='average',  # how the frames become one vector: or 'statistics', 'attentive'
         loss_type='softmax',  # or 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax'
-        augment=[],  # or some of ['speed', 'level', 'noise', 'specaugment']
+        augment=[],  # or some of ['speed', 'level', 'room', 'noise', 'band', 'specaugment']
         init_from=None,  # begin with a trained network, such as 'model_saved/checkpoint_etri240.pth'
         freeze_backbone=False,  # with init_from; True: train the last layer only
         cache_gb=4.0,  # memory for features, in 10^9 bytes; if they need more, they are read from disk
         num_workers=2,  # processes that read features from disk
-        n_backend=2000,  # training utterances used to estimate mean, LDA and WCCN of the best checkpoint
+        n_backend=2000,  # utterances from which thresholds, mean, LDA and WCCN of the best checkpoint are found
+        val_speakers=0,  # speakers kept out of the training: thresholds come from them, not from validation utterances
         train_dir=c.TRAIN_FEAT_DIR,  # where the training features are
+        corpora={},  # further feature folders, and how often each of their utterances is drawn: {'feat_libri': 4}
         log_dir='model_saved',  # where the checkpoints and pictures go
         log_interval=84,  # batches from one printed line to the next
         plot=True,  # draw loss_plot.png and clusters.png
@@ -222,8 +223,8 @@ def main(
 
     # Load the dataset
     devices.first_process_first(provide_train_features, train_dir)
-    train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, train_dir=train_dir, seed=seed,
-                                                           cache_gb=cache_gb, augment=augment)
+    data = {name: settings[name] for name in ('train_dir', 'corpora', 'val_speakers', 'seed', 'cache_gb', 'augment')}
+    train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, **data)
     print('\nNumber of classes (speakers):\n{}\n'.format(n_classes))
     options = {'num_workers': 0 if train_dataset.in_memory else num_workers, 'pin_memory': device.type == 'cuda'}
     train_loader = DataLoader(dataset=train_dataset, batch_size=batch_size, shuffle=use_shuffle, **options,
@@ -252,9 +253,7 @@ def main(
         scheduler = schedules.create_scheduler(scheduler_type, optimizer, lr=lr, warm_up=warm_up, n_steps=n_steps)
 
     # Begin a run in log_dir, or go on with the one that is there
-    n_utterances = len(train_dataset) + len(valid_dataset)
-    run = runs.begin_run(settings, n_utterances, n_classes, model, criterion, optimizer, scheduler)
-
+    run = runs.begin_run(settings, [train_dataset, valid_dataset], model, criterion, optimizer, scheduler)
     with runs.explained_ctrl_c(run, start + n_epochs):
         for epoch in range(start, start + n_epochs):
             # Train for one epoch
@@ -280,14 +279,15 @@ def main(
     devices.leave_processes()  # with torchrun
 
     # Find the epoch with the lowest validation loss
-    avg_train_losses, avg_valid_losses = ([entry[name] for entry in run['epochs']]
-                                          for name in ('train_loss', 'valid_loss'))
+    avg_train_losses = [entry['train_loss'] for entry in run['epochs']]
+    avg_valid_losses = [entry['valid_loss'] for entry in run['epochs']]
     minposs = avg_valid_losses.index(min(avg_valid_losses)) + 1
     print('Lowest validation loss at epoch %d' % minposs)
 
-    # Keep it as checkpoint_best.pth, with what the backends of the deep dive need: mean, LDA, WCCN
+    # Keep it as checkpoint_best.pth, with its own thresholds, and with what the backends of the deep dive need
     runs.load_epoch(model, log_dir, minposs)
-    runs.keep_best(log_dir, minposs, **backends.estimate_from(train_dataset, model, use_cuda, n_backend))
+    unheard = calibration.held_out_dataset(train_dir, val_speakers, seed) if val_speakers else valid_dataset
+    runs.keep_best(log_dir, minposs, **calibration.measure_best(model, train_dataset, unheard, use_cuda, n_backend))
 
     # Visualize the losses as the network trained, and what it has learned
     if plot:

@@ -10,13 +10,15 @@ import torch
 import torch.nn.functional as F
 
 import configure as c
-from DB_wav_reader import read_feats_and_wavs, speaker_of
+from DB_wav_reader import read_feats_and_wavs, speaker_of, split_enroll_and_test, test_files_of
 from SR_Dataset import read_MFB
 from deep_dive.backends import available_backends, create_backend
-from deep_dive.scoring import all_pairs, bootstrap_interval, choose_threshold, cosine_scores, equal_error_rate
-from deep_dive.scoring import error_rates, min_dcf, rates_at, read_trials, trial_scores
-from model import embed_feature, get_embeddings
+from deep_dive.calibration import choose_thres, log_likelihood_ratio, own_description
+from deep_dive.scoring import all_pairs, bootstrap_interval, choose_threshold, cllr, cosine_scores, equal_error_rate
+from deep_dive.scoring import error_rates, min_cllr, min_dcf, rates_at, read_trials, trial_scores
+from model import embed_feature, get_embeddings, load_enroll_embeddings
 from support.checks import sex_of
+from support.enrolments import check_recordings
 from support.messages import LabError
 from support.pictures import draw_confusion, draw_det, draw_lengths, draw_scores
 
@@ -180,6 +182,15 @@ def print_error_rates(scores, is_target, speakers, first, second, thres):
     return threshold
 
 
+def print_cllr(scores, is_target, description):
+    """Print Cllr with the calibration of the model, if it has one, and the lowest Cllr that these scores allow."""
+    target, impostor = scores[is_target], scores[~is_target]
+    if description:
+        print('Cllr : %.3f' % cllr(log_likelihood_ratio(target, description),
+                                   log_likelihood_ratio(impostor, description)))
+    print('min Cllr : %.3f\n' % min_cllr(target, impostor))
+
+
 # ------------------------------------------------------------------------------------------------- for the scripts
 
 def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *, thres, project, piece_seconds,
@@ -214,19 +225,34 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
         draw_lengths(*zip(*points), os.path.join(picture_dir, 'lengths.png'))
 
 
-def verify_all(use_cuda, model, trials, test_dir, test_frames, thres, *, backend, picture_dir, test_DB=None,
-               embeddings=None, piece_seconds=None):
-    """Verify all trials. Print the error rates at the threshold and at others, and the EER of every backend.
+def verify_all(use_cuda, model, trials, test_dir, embedding_dir, test_frames, thres, *, backend='cosine',
+               piece_seconds=None, plot=True):
+    """Verify all trials, see verify_trials. The pictures go into embedding_dir.
 
-    trials: 'enrolled' (every piece of test_DB with everybody in embeddings), 'pairs' (every two utterances below
-    test_dir), or a trial list whose paths begin in test_dir. picture_dir: folder for scores.png and det.png, or None.
+    trials: 'enrolled' (every test file below test_dir, or every piece of it, with everybody enrolled), 'pairs' (every
+    two utterances below test_dir), or a trial list whose paths begin in test_dir.
     """
+    DB = read_feats_and_wavs(test_dir)
     if trials == 'enrolled':
-        all_trials = trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piece_seconds)
+        _, DB = split_enroll_and_test(test_dir)
+        embeddings = load_enroll_embeddings(embedding_dir, model=model)
+        check_recordings(embedding_dir, list(embeddings), test_files_of('all', DB))
+        all_trials = trials_with_enrolled(use_cuda, model, DB, embeddings, test_frames, piece_seconds)
     elif trials == 'pairs':
-        all_trials = trials_of_pairs(use_cuda, model, read_feats_and_wavs(test_dir), test_frames)
+        all_trials = trials_of_pairs(use_cuda, model, DB, test_frames)
     else:
         all_trials = trials_of_list(use_cuda, model, trials, test_dir, test_frames)
+    thres = choose_thres(thres, model, backend, DB['filename'][0])
+    verify_trials(model, all_trials, thres, backend=backend, description=own_description(
+        model, backend, DB['filename'][0]), picture_dir=embedding_dir if plot else None)
+
+
+def verify_trials(model, all_trials, thres, *, backend='cosine', description=None, picture_dir=None):
+    """Print the error rates of trials at the threshold and at others, Cllr, and the EER of every backend.
+
+    all_trials: as from trials_with_enrolled. description: what the checkpoint knows of its own scores
+    (deep_dive/calibration.py). picture_dir: folder for scores.png and det.png, or None.
+    """
     vectors, speakers, first, second, is_target = all_trials
     scores_of = {}
     for name in available_backends(model):
@@ -234,6 +260,7 @@ def verify_all(use_cuda, model, trials, test_dir, test_frames, thres, *, backend
         projected = vectors if project is None else project(vectors)
         scores_of[name] = trial_scores(projected.numpy(), first, second)
     threshold = print_error_rates(scores_of[backend], is_target, speakers, first, second, thres)
+    print_cllr(scores_of[backend], is_target, description)
     for name, scores in scores_of.items():
         print("EER, backend '%s' : %.2f %%" % (name, equal_error_rate(scores[is_target], scores[~is_target])))
     if picture_dir is not None:

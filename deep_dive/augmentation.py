@@ -1,10 +1,14 @@
-"""Change the speed and level of training samples, add noise and gaps. `augment` in train.py names which."""
+"""Change training samples: speed, level, room, noise, band, gaps. `augment` in train.py names which.
+
+All of it is done on the filterbank, so it works where there are features only. deep_dive/rooms.py changes waveforms.
+"""
 import functools
 
 import numpy as np
 import torch
 from python_speech_features import fbank
 from python_speech_features.base import hz2mel, mel2hz
+from scipy.signal import lfilter
 from torch.utils.data import Dataset
 
 import configure as c
@@ -16,6 +20,12 @@ PER_NEPER = 20 / np.float32(np.log(10))  # features are 20*log10 of energies, so
 SPEEDS = (1.0, 0.9, 1.1)  # 'speed': another speed is another speaker
 MAX_ATTENUATION = 20  # 'level': in units of 20*log10 of energy, so this is 10 dB. After 20 dB little would be left
 MIN_SNR, MAX_SNR = 5, 30  # 'noise': dB between the average speech and the noise
+MIN_REVERBERATION, MAX_REVERBERATION = 0.1, 0.8  # 'room': seconds in which the echoes fall by 60 dB
+MIN_DIRECT, MAX_DIRECT = -3, 12  # 'room': dB between the direct sound and all echoes together
+MAX_RATIO = 3  # 'room': the differences of loudness between frames are divided by 1 to this
+ROOM_SHARE = 0.5  # 'room': this share of the samples gets echoes, and as many another loudness
+BANDS = ((0, 4000), (300, 3400))  # 'band', in Hz: a recording at 8 kHz, and a telephone line
+BAND_SHARE = 0.2  # 'band': this share of the samples loses the frequencies outside one of BANDS
 NOISE_SHARE = 0.5  # 'noise': this share of the samples gets noise
 NOISE_SECONDS = 20  # 'noise': it is made once, and a sample gets a random part of it
 MAX_SLOPE = 2.0  # 'noise': its power is frequency ** -slope, with a slope from 0 (white) to this (brown)
@@ -70,6 +80,65 @@ class AttenuatedInput:
         return quieter - mean_with_silence(quieter, floor)
 
 
+def energy_of(frames_features):
+    """The filter energies of a feature: (n_frames, FILTER_BANK). What is on the floor counts as no energy.
+
+    The lowest frame of each filter has ENERGY_FLOOR. So the mean that was subtracted need not be known.
+    """
+    above_floor = frames_features - frames_features.min(axis=0)
+    energy = c.ENERGY_FLOOR * np.exp(above_floor / PER_NEPER)
+    energy[above_floor == 0] = 0
+    return energy
+
+
+def feature_of_energy(energy):
+    """Energies in 20*log10, not below the floor: (n_frames, FILTER_BANK)."""
+    return PER_NEPER * np.log(np.maximum(energy, c.ENERGY_FLOOR))
+
+
+class RoomInput:
+    """Put a recording into a room, and change its loudness: (n_frames, FILTER_BANK) -> the same shape.
+
+    Echoes are earlier frames whose power falls exponentially. Powers are added, as in the average over all phases.
+    """
+
+    def __call__(self, frames_features):
+        has_echoes, seconds, direct, is_compressed, ratio = torch.rand(5).tolist()
+        if has_echoes > ROOM_SHARE and is_compressed > ROOM_SHARE:
+            return frames_features
+        energy = energy_of(frames_features)  # (n_frames, FILTER_BANK)
+        if is_compressed <= ROOM_SHARE:
+            loudness = energy.mean(axis=1, keepdims=True)  # (n_frames, 1)
+            ratio = 1 + (MAX_RATIO - 1) * ratio
+            energy *= np.maximum(loudness / max(loudness.max(), 1e-30), 1e-4) ** (1 / ratio - 1)
+        if has_echoes <= ROOM_SHARE:
+            seconds = MIN_REVERBERATION + (MAX_REVERBERATION - MIN_REVERBERATION) * seconds
+            decay = 10 ** (-6 * c.WIN_STEP / seconds)  # of the power, from one frame to the next
+            echoes = lfilter([0, 1 - decay], [1, -decay], energy, axis=0)  # their powers add up to that of energy
+            energy = energy + echoes * 10 ** (-(MIN_DIRECT + (MAX_DIRECT - MIN_DIRECT) * direct) / 10)
+        feature = feature_of_energy(energy.astype(np.float32))
+        return feature - mean_with_silence(feature, feature_of_energy(np.zeros(energy.shape[1], np.float32)))
+
+
+class NarrowInput:
+    """Remove the frequencies that a telephone does not carry: (n_frames, FILTER_BANK) -> the same shape.
+
+    A filter without energy is on the floor in every frame. So it is 0 when the mean is subtracted.
+    """
+
+    def __init__(self):
+        centres = filter_centres(c.FILTER_BANK)
+        self.outside = [(centres < lowest) | (centres > highest) for lowest, highest in BANDS]
+
+    def __call__(self, frames_features):
+        is_narrow, which = torch.rand(2).tolist()
+        if is_narrow > BAND_SHARE:
+            return frames_features
+        feature = frames_features.copy()  # because it may be the one in memory
+        feature[:, self.outside[int(which * len(BANDS))]] = 0
+        return feature
+
+
 class NoisyInput:
     """Add steady noise to a recording: (n_frames, FILTER_BANK) -> the same shape.
 
@@ -85,14 +154,12 @@ class NoisyInput:
         is_noisy, snr, slope, start = torch.rand(4).tolist()
         if is_noisy > NOISE_SHARE:
             return frames_features
-        above_floor = frames_features - frames_features.min(axis=0)
-        energy = c.ENERGY_FLOOR * np.exp(above_floor / PER_NEPER)  # (n_frames, FILTER_BANK)
-        energy[above_floor == 0] = 0  # what is on the floor counts as no energy
+        energy = energy_of(frames_features)  # (n_frames, FILTER_BANK)
         frames = (int(start * len(self.noise)) + np.arange(len(energy))) % len(self.noise)
         noise = self.noise[frames] * self.frequency ** (-MAX_SLOPE * slope)
         noise *= energy.sum() / noise.sum() * 10 ** (-(MIN_SNR + (MAX_SNR - MIN_SNR) * snr) / 10)
-        noisy = PER_NEPER * np.log(np.maximum(energy + noise, c.ENERGY_FLOOR))
-        silence = PER_NEPER * np.log(np.maximum(noise[:50], c.ENERGY_FLOOR)).mean(axis=0)
+        noisy = feature_of_energy(energy + noise)
+        silence = feature_of_energy(noise[:50]).mean(axis=0)
         return noisy - mean_with_silence(noisy, silence)
 
 
@@ -109,7 +176,7 @@ class MaskedInput:
         return window
 
 
-AUGMENTATIONS = ['speed', 'level', 'noise', 'specaugment']
+AUGMENTATIONS = ['speed', 'level', 'room', 'noise', 'band', 'specaugment']
 
 
 def training_transforms(augment):
@@ -121,7 +188,9 @@ def training_transforms(augment):
     if set(augment) - {'specaugment'}:
         require_log_filterbank('augment = %r' % augment)
     transforms = [AttenuatedInput()] if 'level' in augment else []
+    transforms += [RoomInput()] if 'room' in augment else []
     transforms += [NoisyInput()] if 'noise' in augment else []
+    transforms += [NarrowInput()] if 'band' in augment else []
     transforms += [TruncatedInputfromMFB()]
     transforms += [MaskedInput()] if 'specaugment' in augment else []
     return transforms + [ToTensorInput()]

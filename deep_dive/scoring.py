@@ -6,6 +6,7 @@ they are by two. A trial is accepted if its score is above the threshold. Nothin
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from support.checks import is_number
 from support.messages import LabError
@@ -90,6 +91,32 @@ def min_dcf(target_scores, impostor_scores, *, p_target=0.01, cost_miss=1, cost_
     _, misses, false_alarms = error_rates(target_scores, impostor_scores)
     miss_cost, false_alarm_cost = cost_miss * p_target, cost_false_alarm * (1 - p_target)
     return np.min(miss_cost * misses + false_alarm_cost * false_alarms) / min(miss_cost, false_alarm_cost)
+
+
+def cllr(target_ratios, impostor_ratios):
+    """The cost of log-likelihood ratios in bits: 0 if all are right and sure, 1 if all are 0 and say nothing.
+
+    target_ratios: (n,), impostor_ratios: (m,), natural logarithms. Cllr of Brümmer & du Preez 2006: the mean over the
+    targets of log2(1 + 1 / ratio), and that over the impostors of log2(1 + ratio), averaged.
+    """
+    misses, false_alarms = np.logaddexp(0, -np.asarray(target_ratios)), np.logaddexp(0, np.asarray(impostor_ratios))
+    return (misses.mean() + false_alarms.mean()) / 2 / np.log(2)
+
+
+def min_cllr(target_scores, impostor_scores):
+    """The lowest Cllr that any rising function of the scores can have. What is left is the fault of the scores.
+
+    The best function is found by isotonic regression, called PAV by Brümmer & du Preez 2006. Each kind of trial has
+    half the weight.
+    """
+    scores = np.concatenate([target_scores, impostor_scores])
+    values, place = np.unique(scores, return_inverse=True)  # equal scores have equal ratios
+    n_targets = len(target_scores)
+    shares = [np.bincount(part, minlength=len(values)) / len(part) for part in (place[:n_targets], place[n_targets:])]
+    share = isotonic_regression(shares[0] / (shares[0] + shares[1]), weights=shares[0] + shares[1]).x
+    with np.errstate(divide='ignore', invalid='ignore'):
+        ratios = np.log(share) - np.log1p(-share)  # -inf and inf where only one kind is
+    return cllr(ratios[place[:n_targets]], ratios[place[n_targets:]])
 
 
 def rates_at(threshold, target_scores, impostor_scores):

@@ -49,9 +49,11 @@ BOOL = 'True or False', lambda value: isinstance(value, bool)
 NAME = 'a name', is_name
 NAMES = 'a list of names', lambda value: isinstance(value, list) and len(value) > 0 and all(map(is_name, value))
 SCORE = 'a number from -1 to 1', lambda value: is_number(value, -1, 1)
+SCORE_OR_MODEL = "a number from -1 to 1, or 'model'", lambda value: SCORE[1](value) or value == 'model'
 THRESHOLD = ("a number from -1 to 1, 'eer', or ('far', 0.01): a false-accept rate of 1 %",
              lambda value: SCORE[1](value) or value == 'eer' or (
                  isinstance(value, (tuple, list)) and len(value) == 2 and value[0] == 'far' and SHARE[1](value[1])))
+THRESHOLD_OR_MODEL = "'model', " + THRESHOLD[0], lambda value: value == 'model' or THRESHOLD[1](value)
 PIECES = ('a number of seconds, a list of them, or None',
           lambda value: value is None or is_seconds(value) or (isinstance(value, list) and len(value) > 0 and all(
               one is None or is_seconds(one) for one in value) and value != [None] * len(value)))
@@ -64,15 +66,20 @@ TRAIN_RULES = {
     'batch_size': whole(2), 'valid_batch_size': whole(1), 'use_shuffle': BOOL, 'patience': whole(0),
     'min_lr': number(0),
     'seed': whole(0), 'warm_up': SHARE, 'init_from': or_none(NAME), 'freeze_backbone': BOOL, 'cache_gb': number(0),
-    'num_workers': whole(0), 'n_backend': whole(1), 'log_interval': whole(1), 'log_dir': NAME, 'train_dir': NAME,
-    'plot': BOOL}
+    'corpora': ("feature folders with a whole number each, such as {'feat_libri': 4}",
+                lambda value: isinstance(value, dict) and all(map(is_name, value)) and all(
+                    is_whole(weight, 1) and weight <= 1000 for weight in value.values())),
+    'num_workers': whole(0), 'n_backend': whole(1), 'val_speakers': whole(0), 'log_interval': whole(1),
+    'log_dir': NAME, 'train_dir': NAME, 'plot': BOOL}
 TEST_RULES = {
     'use_cuda': BOOL, 'embedding_size': or_none(whole(1)), 'cp_num': EPOCH_OR_NAME, 'n_classes': or_none(whole(1)),
     'test_frames': or_none(whole(1)), 'log_dir': NAME, 'embedding_dir': NAME, 'test_dir': NAME, 'test_speaker': NAME,
     'plot': BOOL}
 ENROLL_RULES = TEST_RULES
-IDENTIFICATION_RULES = {**TEST_RULES, 'spk_list': or_none(NAMES), 'thres': or_none(SCORE), 'piece_seconds': PIECES}
-VERIFICATION_RULES = {**TEST_RULES, 'enroll_speaker': NAME, 'thres': THRESHOLD, 'trials': NAME,
+IDENTIFICATION_RULES = {**TEST_RULES, 'spk_list': or_none(NAMES), 'thres': or_none(SCORE_OR_MODEL),
+                        'cp_num': or_none(EPOCH_OR_NAME), 'piece_seconds': PIECES, 'test_file': or_none(NAME)}
+VERIFICATION_RULES = {**TEST_RULES, 'enroll_speaker': NAME, 'thres': THRESHOLD_OR_MODEL, 'trials': NAME,
+                      'enroll_file': or_none(NAME), 'test_file': or_none(NAME),
                       'piece_seconds': or_none(('a number of seconds', is_seconds))}
 CONVERT_RULES = dict.fromkeys(['train_wav_dir', 'train_feat_dir', 'test_wav_dir', 'test_feat_dir'], NAME)
 GMM_RULES = {
@@ -88,7 +95,7 @@ def check_settings(settings, rules, **choices):
     which 'augment' may have several.
     """
     for name, value in settings.items():
-        if isinstance(value, str) and value.startswith(('[', '(')):
+        if isinstance(value, str) and value.startswith(('[', '(', '{')):
             raise LabError("%s = %.60r cannot be read. Put quotes around a list: --%s=\"['a', 'b']\""
                            % (name, value, name))
         if name == 'augment':
@@ -112,9 +119,14 @@ def check_settings(settings, rules, **choices):
             Path(init_from).stem.removeprefix('checkpoint_').replace('best', '0').isdecimal()):
         raise LabError('init_from lies in log_dir = %r, whose checkpoints are moved aside. Set another log_dir.'
                        % settings['log_dir'])
-    if 'enroll_speaker' in settings and settings['test_speaker'] != 'all' and not is_number(settings['thres']):
-        raise LabError("thres = %r needs test_speaker = 'all'. For one test file, it must be a number."
+    if 'enroll_speaker' in settings and settings['test_speaker'] != 'all' and not (
+            is_number(settings['thres']) or settings['thres'] == 'model'):
+        raise LabError("thres = %r needs test_speaker = 'all'. For one test file, it must be a number or 'model'."
                        % (settings['thres'],))
+    names = [name for name in ('enroll_file', 'test_file') if settings.get(name) is not None]
+    if 'enroll_file' in settings and len(names) == 1:
+        raise LabError('%s = %r: two recordings are compared, so name the other one, too, as in\n'
+                       'python verification.py a.wav b.wav' % (names[0], settings[names[0]]))
     return dict(settings)
 
 
@@ -207,8 +219,11 @@ def check_folders(DB):
                            'its files into the other.' % (folders[speaker], folder, speaker))
 
 
-def check_speakers(speakers, train_dir):
-    """Raise LabError if there are too few speakers to train on."""
+def check_split(train_dir, speakers, val_ratio, train_len, valid_len):
+    """Raise LabError if there are too few speakers to train on, or too few utterances for training or validation."""
+    if valid_len < 1 or train_len < 2:
+        raise LabError('%s has %d utterances: val_ratio = %g leaves %d for training and %d for validation. Change it.'
+                       % (train_dir, train_len + valid_len, val_ratio, train_len, valid_len))
     if len(speakers) < 2:
         raise LabError('%s has only one speaker. Training needs at least two.' % train_dir)
 
@@ -232,9 +247,21 @@ def check_checkpoint(checkpoint, filename):
     settings = checkpoint.get('features', {})
     if not are_settings(settings):
         raise LabError("%s: 'features' must be a dict of names and numbers" % filename)
+    if not are_thresholds(checkpoint.get('thresholds', {})):
+        raise LabError("%s: 'thresholds' must be a dict of dicts of numbers" % filename)
     if other_settings(settings):
         raise LabError('%s was trained on other features: %s.\nSet those in configure.py, or choose another checkpoint.'
                        % (filename, other_settings(settings)))
+
+
+def are_thresholds(thresholds):
+    """Whether describe_model of deep_dive/calibration.py can have found this: a dict of dicts of dicts of numbers."""
+    return isinstance(thresholds, dict) and len(thresholds) < 100 and all(
+        is_name(level) and isinstance(of_backends, dict) and len(of_backends) < 100 and all(
+            is_name(backend) and are_settings(numbers) and {'eer', 'slope', 'offset'} <= numbers.keys() and all(
+                is_number(number, -LARGEST_NUMBER ** 2, LARGEST_NUMBER ** 2) for number in numbers.values())
+            for backend, numbers in of_backends.items())
+        for level, of_backends in thresholds.items())
 
 
 def check_model(model):

@@ -22,17 +22,32 @@ def in_one_line(error):
     return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
-def run_script(main):
-    """Call main() with the settings of the command line. A user's mistake ends in one or two lines and exit code 1."""
+def run_script(main, *, files=(), with_files=None):
+    """Call main() with the settings of the command line. A user's mistake ends in one or two lines and exit code 1.
+
+    files: settings that words without a name are given to, in this order. with_files: dict setting -> default, instead
+    of that of main(), if any of them is given.
+    """
     try:
         if {'-h', '--help'} & set(sys.argv[1:]):
             print(describe_settings(main))
         else:
-            main(**read_command_line(main, sys.argv[1:]))
+            settings = read_command_line(main, name_files(sys.argv[1:], files))
+            main(**{**(with_files or {}), **settings} if set(files) & set(settings) else settings)
     except (LabError, OSError) as error:
         sys.exit('Error: %s' % error)
     except KeyboardInterrupt:
         sys.exit('Stopped by Ctrl-C.')
+
+
+def name_files(arguments, files):
+    """Write 'a.wav' as '--enroll_file=a.wav', if the first of `files` is enroll_file, and so on."""
+    words, named = [], []
+    for argument in arguments:
+        (named if argument.startswith('--') else words).append(argument)
+    if len(words) > len(files) and files:
+        raise LabError('%s: too many names of recordings. This script takes %d.' % (words[len(files)], len(files)))
+    return named + ['--%s=%s' % pair for pair in zip(files, words)] + words[len(files):]
 
 
 def defaults_of(main):

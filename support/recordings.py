@@ -202,6 +202,32 @@ def diagnose(samples, audio, log_energies, filename):
             % (filename, seconds, level, 100 * clipped, 100 * on_floor, '; '.join(needed)))
 
 
+def check_two_recordings(enroll_file, test_file):
+    """Print what is known of two recordings. Raises LabError, or prints a note, if they cannot well be compared."""
+    for filename in (enroll_file, test_file):
+        if not os.path.isfile(filename) or not (is_recording(filename) or filename.endswith('.p')):
+            raise LabError('%s: %s' % (filename, 'no recording. Give the name of a wav file.'
+                                       if os.path.isfile(filename) else 'there is no such file.'))
+        if is_recording(filename):
+            describe_recording(filename)
+    compare_origins({enroll_file: origin_of(enroll_file)}, test_file)
+
+
+def describe_recording(filename):
+    """Print how a recording was made: seconds of speech, level, background, bandwidth, clipping.
+
+    Raises LabError if it cannot be read, or holds no speech.
+    """
+    samples, rate = read_recording(filename)  # (n_samples, n_channels)
+    audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
+    levels = frame_levels(audio)
+    is_speech = find_speech(levels, filename)
+    level, seconds = active_level(levels, is_speech), is_speech.sum() * c.WIN_LENGTH
+    print('%s: %.1f s of speech at %.0f dBFS, background %.0f dB lower, up to %.1f kHz, %.2f %% clipped'
+          % (filename, seconds, level, level - np.percentile(levels, 10), bandwidth_of(audio) / 1000,
+             100 * np.mean(np.abs(samples) >= FULL_SCALE)))
+
+
 # ------------------------------------------------------------------------------------------------- its kind
 
 def bandwidth_of(audio):

@@ -25,9 +25,9 @@ BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss
 RUN_PICTURES = ['loss_plot.png', 'clusters.png']
 TRAINING_ONLY = ['optimizer', 'scheduler', 'random', 'criterion']  # what BEST_FILE leaves out
 SAME_DATA = ['corpus', 'utterances', 'classes']  # what a run that goes on must have in common with its beginning
-SAME_SETTINGS = ['backbone', 'pooling', 'loss_type', 'embedding_size', 'seed', 'val_ratio', 'augment', 'init_from',
-                 'freeze_backbone', 'optimizer_type', 'lr', 'wd', 'batch_size', 'scheduler_type', 'patience', 'min_lr',
-                 'warm_up']
+SAME_SETTINGS = ['backbone', 'pooling', 'loss_type', 'embedding_size', 'seed', 'val_ratio', 'corpora', 'val_speakers',
+                 'augment', 'init_from', 'freeze_backbone', 'optimizer_type', 'lr', 'wd', 'batch_size',
+                 'scheduler_type', 'patience', 'min_lr', 'warm_up']
 
 
 # ------------------------------------------------------------------------------------------------- writing
@@ -75,15 +75,16 @@ def random_state():
 
 # ------------------------------------------------------------------------------------------------- begin, go on
 
-def begin_run(settings, n_utterances, n_classes, model, criterion, optimizer, scheduler):
+def begin_run(settings, datasets, model, criterion, optimizer, scheduler):
     """Begin a run in log_dir, or go on with the one that is there, as the settings of train.py say.
 
-    What an earlier run wrote from epoch `start` on is moved aside. Until this process ends, no other training may use
-    log_dir. Returns the dict that is written as run.json. Its 'epochs' are those of the run so far.
+    datasets: those of training and validation. What an earlier run wrote from epoch `start` on is moved aside. Until
+    this process ends, no other training may use log_dir. Returns the dict that is written as run.json. Its 'epochs' are
+    those of the run so far.
     """
     log_dir, start = settings['log_dir'], settings['start']
-    run = {'corpus': settings['train_dir'], 'utterances': n_utterances, 'classes': n_classes, 'settings': settings,
-           'epochs': []}
+    run = {'corpus': settings['train_dir'], 'utterances': sum(map(len, datasets)), 'classes': datasets[0].n_classes,
+           'settings': settings, 'epochs': []}
     if start > 1:
         run['epochs'] = continue_run(log_dir, run, start, model, criterion, optimizer, scheduler)
     if rank() == 0:
@@ -178,7 +179,7 @@ def continue_run(log_dir, run, start, model, criterion, optimizer, scheduler):
             raise LabError('The run in %s has %s = %s, this one %s. Set start = 1 to begin a new run.'
                            % (log_dir, name, there.get(name), run[name]))
     for name in SAME_SETTINGS:
-        if there['settings'].get(name) != run['settings'][name]:
+        if (there['settings'].get(name) or None) != (run['settings'][name] or None):  # earlier runs lack some settings
             raise LabError('The run in %s has %s = %s, main() says %s. To go on with it, they must be the same.'
                            % (log_dir, name, there['settings'].get(name), run['settings'][name]))
     if len(there['epochs']) < start - 1:

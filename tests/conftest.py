@@ -29,7 +29,7 @@ class FirstFrame(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(1))
-        self.checkpoint, self.backend = {'file': 'none', 'sha256': 'none'}, {}
+        self.checkpoint, self.backend, self.thresholds = {'file': 'none', 'sha256': 'none'}, {}, {}
 
     def forward(self, x):  # (batch, 1, 40, n_frames)
         return x[:, 0, :2, 0], None

@@ -246,11 +246,14 @@ def test_error_rates_that_are_printed(capsys):
         all_trials.print_error_rates(scores[:1], np.array([True]), speakers, first[:1], second[:1], 0.5)
 
 
-def test_verification_of_all_by_hand(a_b_and_c, lab, capsys):
+def test_verification_of_all_by_hand(a_b_and_c, lab, capsys, monkeypatch):
     """Two targets score 0.8. The impostors score 0.6 twice, and c 0.74 and 0.67."""
-    def verify(trials='enrolled', picture_dir='.'):
-        all_trials.verify_all(False, FirstFrame(), trials, 't', 100, 0.7, backend='cosine', picture_dir=picture_dir,
-                              test_DB=a_b_and_c, embeddings=A_AND_B)
+    monkeypatch.setattr(all_trials, 'split_enroll_and_test', lambda test_dir: (None, a_b_and_c))
+    monkeypatch.setattr(all_trials, 'load_enroll_embeddings', lambda embedding_dir, model: A_AND_B)
+    monkeypatch.setattr(all_trials, 'check_recordings', lambda *args: None)
+
+    def verify(trials='enrolled', plot=True):
+        all_trials.verify_all(False, FirstFrame(), trials, 't', '.', 100, 0.7, plot=plot)
         return capsys.readouterr().out
 
     out = verify()
@@ -269,7 +272,7 @@ def test_verification_of_all_by_hand(a_b_and_c, lab, capsys):
     with pytest.raises(LabError, match='0 target and 3 impostor trials'):
         verify('pairs')
     (lab / 'scores.png').unlink()
-    assert 'Picture' not in verify(picture_dir=None) and not (lab / 'scores.png').exists()
+    assert 'Picture' not in verify(plot=False) and not (lab / 'scores.png').exists()
 
 
 # ------------------------------------------------------------------------------------------------- on six voices
@@ -315,12 +318,12 @@ def test_six_voices_all_verified(enrolled, lab, capsys, stopped_with):
 
 def test_settings_that_cannot_be(enrolled, stopped_with):
     for main, setting, complaint in (
-            (identification.main, {'thres': 'eer'}, "thres = 'eer': it must be a number from -1 to 1, or None"),
+            (identification.main, {'thres': 'eer'}, "thres = 'eer': it must be a number from -1 to 1, or 'model', or None"),
             (identification.main, {'spk_list': SIX[:1]}, 'needs two enrolled speakers'),
             (identification.main, {'piece_seconds': 0}, 'piece_seconds = 0: it must be a number of seconds'),
             (identification.main, {'backend': 'plda'}, 'unknown backend: plda. Choose one of cosine, centre, lda, wcc'),
             (verification.main, {'piece_seconds': [1, 2]}, 'piece_seconds = [1, 2]: it must be'),
-            (verification.main, {'thres': '0.95'}, "thres = '0.95': it must be a number from -1 to 1, 'eer', or"),
+            (verification.main, {'thres': '0.95'}, "thres = '0.95': it must be 'model', a number from -1 to 1, 'eer', or"),
             (verification.main, {'trials': 'pair'}, "trials = 'pair': there is no such trial list")):
         assert complaint in stopped_with(main, **enrolled, **everybody(**setting))
     assert "thres = 'eer' needs test_speaker = 'all'. For one test file, it must be a number" in stopped_with(

@@ -239,7 +239,7 @@ def test_a_misspelt_value_lists_the_known(lab, stopped_with, setting, some):
 
 def test_misspelt_augment_lists_the_known(lab, stopped_with, monkeypatch):
     for value in (['sped'], 'speed', None):
-        assert 'augment = %r: it must be a list of some of speed, level, noise, specaugment' % (value,) in stopped_with(
+        assert 'augment = %r: it must be a list of some of speed, level, room, noise, band, ' % (value,) in stopped_with(
             train.main, augment=value)
     monkeypatch.setattr(c, 'USE_MFCC', True)
     with pytest.raises(LabError, match='works on log filterbank energies'):

@@ -40,14 +40,14 @@ SETTINGS = {
         'use_shuffle': BOOL, 'patience': [0, *COUNT], 'min_lr': [0, *POSITIVE], 'seed': [0, *COUNT],
         'scheduler_type': [], 'warm_up': [0.5], 'backbone': [], 'pooling': [], 'loss_type': [], 'augment': [[]],
         'init_from': [None], 'freeze_backbone': [False], 'cache_gb': [0, *POSITIVE], 'num_workers': [0, *COUNT],
-        'n_backend': COUNT, 'train_dir': NAME, 'log_dir': NAME, 'log_interval': COUNT, 'plot': BOOL},
+        'n_backend': COUNT, 'corpora': [{}, {'yes': 1}], 'val_speakers': [0, *COUNT], 'train_dir': NAME, 'log_dir': NAME, 'log_interval': COUNT, 'plot': BOOL},
     enroll: OF_LOADING,
     identification: {
-        **OF_LOADING, 'spk_list': [None, ['yes']], 'test_speaker': NAME, 'thres': [None, *SCORES], 'backend': [],
-        'piece_seconds': [None, [1], *POSITIVE]},
+        **OF_LOADING, 'cp_num': [0, *COUNT, *NAME, None], 'spk_list': [None, ['yes']], 'test_speaker': NAME,
+        'test_file': [None, *NAME], 'thres': [None, *SCORES], 'backend': [], 'piece_seconds': [None, [1], *POSITIVE]},
     verification: {
         **OF_LOADING, 'enroll_speaker': NAME, 'test_speaker': NAME, 'thres': SCORES, 'backend': [], 'trials': NAME,
-        'piece_seconds': [None, *POSITIVE]},
+        'enroll_file': [None], 'test_file': [None], 'piece_seconds': [None, *POSITIVE]},
     DB_wav_reader: {'train_wav_dir': NAME, 'train_feat_dir': NAME, 'test_wav_dir': NAME, 'test_feat_dir': NAME},
     gmm: {
         'train_dir': NAME, 'n_utterances': COUNT, 'n_components': COUNT, 'n_iterations': COUNT, 'seed': [0, *COUNT],
@@ -60,10 +60,11 @@ FURTHER = [  # right values that are not among VALUES
                                                'lstm', 'cnn_lstm')],
     *[(train, 'pooling', value) for value in ('average', 'statistics', 'attentive')],
     *[(train, 'loss_type', value) for value in ('softmax', 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax')],
-    (train, 'augment', ['speed', 'level', 'noise', 'specaugment']), (train, 'seed', 10 ** 9),
+    (train, 'augment', ['speed', 'level', 'room', 'noise', 'band', 'specaugment']), (train, 'seed', 10 ** 9),
     *[(script, 'backend', value) for script in (identification, verification)
       for value in ('cosine', 'centre', 'lda', 'wccn')],
-    (identification, 'piece_seconds', [1, 2.5, None]), (enroll, 'cp_num', 'best'), (gmm, 'thres', 'eer')]
+    (identification, 'piece_seconds', [1, 2.5, None]), (enroll, 'cp_num', 'best'), (gmm, 'thres', 'eer'),
+    (identification, 'thres', 'model'), (verification, 'thres', 'model')]
 MISSING = {train: 'feat_logfbank_nfilt40/train does not exist', gmm: 'feat_logfbank_nfilt40/train does not exist',
            DB_wav_reader: 'There are no recordings to convert', **dict.fromkeys(
                [enroll, identification, verification], 'checkpoint_24.pth does not exist. Run python train.py first')}
@@ -75,6 +76,9 @@ def is_refused(script, setting, value, message):
     """Whether this is the message about a wrong value. The other messages are about data that is missing."""
     if re.match('Error: (%s = |unknown %s: )' % (setting, setting), message):
         return True
+    if setting == 'cp_num' and value is None:
+        assert 'nobody is enrolled yet' in message
+        return False
     missing = NAMED.get(setting, '') if (script, setting) != (train, 'log_dir') else ''
     assert (missing % value if missing else MISSING[script]) in message, (setting, value, message)
     return False
@@ -113,7 +117,7 @@ def test_a_wrong_value_is_refused_before_anything_is_read_made_or_removed(lab, s
     before = snapshot()
     for script, right_values in SETTINGS.items():
         for setting in right_values:
-            assert is_refused(script, setting, {}, stopped_with(script.main, **{setting: {}}))
+            assert is_refused(script, setting, 1j, stopped_with(script.main, **{setting: 1j}))
     for settings in ({'n_epochs': 2.5}, {'start': 0}, {'val_ratio': 100}, {'augment': ['speed', 'echo']}):
         assert is_refused(train, *next(iter(settings.items())), stopped_with(train.main, **settings))
     assert snapshot() == before
@@ -130,14 +134,14 @@ def test_a_wrong_value_is_refused_before_anything_is_read_made_or_removed(lab, s
     (train, {'backbone': 'resnet'}, 'Choose one of resnet18, resnet34, resnet50, resnet101, resnet152, vgg, lstm,'),
     (train, {'scheduler_type': 'plato'}, 'Choose one of plateau, cosine, onecycle.'),
     (train, {'optimizer_type': 'sdg'}, 'Choose one of sgd, adam, adamw, adagrad.'),
-    (train, {'augment': 'speed'}, "augment = 'speed': it must be a list of some of speed, level, noise, specaugment"),
+    (train, {'augment': 'speed'}, "augment = 'speed': it must be a list of some of speed, level, room, noise, band, "),
     (train, {'freeze_backbone': True}, 'freeze_backbone = True needs init_from: there is nothing to keep'),
     (train, {'init_from': 'no.pth'}, "init_from = 'no.pth': there is no such checkpoint."),
     (enroll, {'test_frames': '100'}, "test_frames = '100': it must be a whole number"),
     (enroll, {'cp_num': -1}, "cp_num = -1: it must be the number of an epoch, or a name such as 'best'."),
     (identification, {'spk_list': '103F3021'}, "spk_list = '103F3021': it must be a list of names, or None."),
     (identification, {'spk_list': '[103F3021, 7]'}, "--spk_list=\"['a', 'b']\""),
-    (verification, {'thres': 95}, "thres = 95: it must be a number from -1 to 1, 'eer', or ('far', 0.01)"),
+    (verification, {'thres': 95}, "thres = 95: it must be 'model', a number from -1 to 1, 'eer', or ('far', 0.01)"),
     (verification, {'thres': 'eer'}, "thres = 'eer' needs test_speaker = 'all'. For one test file, it must be a num"),
     (verification, {'thres': ('far', 0.1)}, "thres = ('far', 0.1) needs test_speaker = 'all'."),
 ])

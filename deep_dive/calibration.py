@@ -1,0 +1,193 @@
+"""A threshold that belongs to the model, and scores that mean something: how likely it is that both are one person.
+
+Cosines of different models lie at different places: 0.95 is strict for one and lax for another. So train.py measures
+where the errors of its own model lie, and writes it into the checkpoint.
+"""
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.special import expit
+
+import configure as c
+from DB_wav_reader import read_feats_structure
+from SR_Dataset import DvectorDataset, ToTensorDevInput, read_MFB
+from deep_dive.backends import available_backends, create_backend, estimate_from
+from deep_dive.scoring import all_pairs, closest_rates, equal_error_rate, error_rates, trial_scores
+from model import embed_feature
+from support.messages import LabError
+from support.recordings import origin_of
+
+SHORT = [1, 2, 3, 5]  # seconds: with recordings as short as these, how many answers are wrong?
+FALSE_ACCEPTS = [0.05, 0.01, 0.001]  # a threshold is found for each of these shares
+ERRORS_NEEDED = 30  # if so many trials are wrong, the true rate is within 30 % of it (rule of 30, Doddington 1998)
+
+
+def describe_scores(target, impostor):
+    """What the scores of many trials say about a model, as a dict of numbers.
+
+    target: (n,) scores of trials by one speaker; impostor: (m,) by two. 'eer': the threshold where both errors are
+    equal; 'far_0.05' and so on: the lowest threshold with so few false accepts, where there are trials enough;
+    'slope' and 'offset': see calibrate; 'targets' and 'impostors': how many trials.
+    """
+    thresholds, _, false_alarms = error_rates(target, impostor)
+    found = {'eer': closest_rates(target, impostor)[0]}
+    for share in FALSE_ACCEPTS:
+        if share * len(impostor) >= ERRORS_NEEDED:
+            found['far_%g' % share] = thresholds[np.argmax(false_alarms <= share)]
+    slope, offset = calibrate(target, impostor)
+    numbers = {**found, 'slope': slope, 'offset': offset, 'targets': len(target), 'impostors': len(impostor)}
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def calibrate(target, impostor):
+    """The line that turns a score into a log-likelihood ratio, slope * score + offset: (slope, offset).
+
+    Logistic regression of target (n,) against impostor scores (m,), in which both kinds count equally. It is the line
+    with the lowest Cllr (Brümmer & du Preez 2006, Computer Speech & Language). If a threshold without errors exists,
+    the slope would be infinite. So one more trial of each kind counts as undecided (Platt 1999).
+    """
+    scores = np.concatenate([target, impostor])
+    middle, scale = scores.mean(), max(scores.std(), 1e-9)
+    units = (scores - middle) / scale
+    is_target = np.concatenate([np.full(len(target), (len(target) + 1) / (len(target) + 2)),
+                                np.full(len(impostor), 1 / (len(impostor) + 2))])
+    weights = np.concatenate([np.full(len(target), 0.5 / len(target)), np.full(len(impostor), 0.5 / len(impostor))])
+
+    def loss(line):
+        ratios = line[0] * units + line[1]
+        costs = is_target * np.logaddexp(0, -ratios) + (1 - is_target) * np.logaddexp(0, ratios)
+        away = weights * (expit(ratios) - is_target)
+        return weights @ costs, np.array([away @ units, away.sum()])
+
+    slope, offset = minimize(loss, [1.0, 0.0], jac=True, method='BFGS').x
+    return slope / scale, offset - slope * middle / scale
+
+
+def log_likelihood_ratio(score, description):
+    """How much likelier a score is for one speaker than for two: natural logarithm. description: describe_scores."""
+    return description['slope'] * score + description['offset']
+
+
+# ------------------------------------------------------------------------------------------------- of a model
+
+def held_out(DB, val_speakers, seed):
+    """The rows of DB that belong to `val_speakers` speakers, drawn at random: (n,) of bool. They are not trained on."""
+    if val_speakers == 0:
+        return np.zeros(len(DB), bool)
+    speakers = np.array(sorted(set(DB['speaker_id'])))
+    if val_speakers > len(speakers) - 2:
+        raise LabError('val_speakers = %d of %d speakers: at least two must be left to train on.'
+                       % (val_speakers, len(speakers)))
+    chosen = np.random.default_rng(seed).permutation(len(speakers))[:val_speakers]
+    return DB['speaker_id'].isin(speakers[chosen]).to_numpy()
+
+
+def held_out_dataset(train_dir, val_speakers, seed):
+    """The utterances of the speakers that held_out chooses, as a DvectorDataset."""
+    DB = read_feats_structure(train_dir)
+    DB = DB[held_out(DB, val_speakers, seed)].reset_index(drop=True)
+    numbers = {speaker: number for number, speaker in enumerate(sorted(set(DB['speaker_id'])))}
+    return DvectorDataset(DB, read_MFB, [ToTensorDevInput()], numbers)
+
+
+def describe_model(model, features, speakers, levels, use_cuda):
+    """What the scores of every two utterances say about a model: dict level -> backend -> describe_scores.
+
+    features: list of (n_frames, n_dims); speakers: their speakers; levels: 'LEVEL_DBFS' of origin_of, because features
+    that are levelled and others have other scores. A level with one kind of trial only is left out. For 'cosine', there
+    are also 'EER' and 'EER_1s', 'EER_2s' ...: the equal error rate in percent, of whole utterances and of pieces.
+    """
+    described = {}
+    for level in sorted(set(map(str, levels))):
+        chosen = [i for i in range(len(features)) if str(levels[i]) == level]
+        those = [features[i] for i in chosen], [speakers[i] for i in chosen]
+        of_backends = {}
+        for seconds in [None, *SHORT]:
+            vectors, names = piece_vectors(model, *those, seconds, use_cuda)
+            first, second = all_pairs(len(names))
+            is_target = names[first] == names[second]
+            if is_target.all() or not is_target.any():
+                continue
+            for backend in available_backends(model) if seconds is None else ['cosine']:
+                change = create_backend(backend, model)
+                scores = trial_scores((vectors if change is None else change(vectors)).numpy(), first, second)
+                if seconds is None:
+                    of_backends[backend] = describe_scores(scores[is_target], scores[~is_target])
+                if backend == 'cosine' and 'cosine' in of_backends:
+                    name = 'EER' if seconds is None else 'EER_%ds' % seconds
+                    of_backends[backend][name] = float(equal_error_rate(scores[is_target], scores[~is_target]))
+        if of_backends:
+            described[level] = of_backends
+    return described
+
+
+def piece_vectors(model, features, speakers, seconds, use_cuda):
+    """The d-vectors of the first piece of `seconds` of each feature (None: all of it): ((n, size) tensor, (n,) names).
+
+    Features that are shorter are left out.
+    """
+    length = None if seconds is None else round(seconds / c.WIN_STEP)
+    chosen = [i for i, feature in enumerate(features) if length is None or len(feature) >= length]
+    vectors = [embed_feature(use_cuda, features[i][:length], model, None) for i in chosen]
+    return torch.cat(vectors) if vectors else torch.zeros(0, 1), np.array([speakers[i] for i in chosen])
+
+
+def measure_best(model, train_dataset, dataset, use_cuda, n_backend):
+    """What checkpoint_best.pth says about its network: dict with 'mean', 'lda', 'wccn' and 'thresholds'.
+
+    The first three come from n_backend training utterances, the thresholds from as many of `dataset`.
+    """
+    model.backend = estimate_from(train_dataset, model, use_cuda, n_backend)
+    numbers = range(min(n_backend, len(dataset)))
+    levels = [origin_of(dataset.filenames[i])['LEVEL_DBFS'] for i in numbers]
+    thresholds = describe_model(model, [dataset.feature(i) for i in numbers], [dataset.labels[i] for i in numbers],
+                                levels, use_cuda)
+    return {**model.backend, 'thresholds': thresholds}
+
+
+# ------------------------------------------------------------------------------------------------- at the test
+
+def own_description(model, backend, filename):
+    """What describe_scores found for a backend, and for files of this level; {} if the checkpoint does not say.
+
+    If the checkpoint knows another level only, that counts.
+    """
+    of_levels = {level: of_backends[backend] for level, of_backends in model.thresholds.items()
+                 if backend in of_backends}
+    return of_levels.get('%s' % origin_of(filename)['LEVEL_DBFS'], next(iter(of_levels.values()), {}))
+
+
+def choose_thres(thres, model, backend, filename):
+    """The threshold that a setting of the test scripts asks for. 'model' asks for that of the checkpoint.
+
+    Raises LabError if the checkpoint has none.
+    """
+    if thres != 'model':
+        return thres
+    description = own_description(model, backend, filename)
+    if not description:
+        raise LabError("thres = 'model': %s has no threshold of its own.\nSet a number, or cp_num = 'best' here and in "
+                       "enroll.py." % model.checkpoint['file'])
+    return description['eer']
+
+
+def print_what_it_means(score, thres, model, backend, filenames):
+    """Print the verdict by the model's own threshold, if thres is another one, and the calibrated answer.
+
+    filenames: the two recordings; the first may be None. If one is short, it also prints how sure the answer is.
+    """
+    description = own_description(model, backend, filenames[-1])
+    if not description:
+        return
+    own = description['eer']
+    if abs(own - thres) > 5e-5:
+        print("The model's own threshold is %0.4f : %s" % (own, 'Accept' if score > own else 'Reject'))
+    ratio = log_likelihood_ratio(score, description)
+    print('Same speaker: %.0f %% (log-likelihood ratio %.1f, if both are equally likely beforehand)'
+          % (100 * expit(ratio), ratio))
+    seconds = min(len(read_MFB(filename)[0]) * c.WIN_STEP for filename in filenames if filename is not None)
+    measured = [length for length in SHORT if 'EER_%ds' % length in description]
+    if measured and seconds < max(measured):
+        length = max([length for length in measured if length <= seconds], default=measured[0])
+        print('It is short: of answers on %d s of speech, %.0f %% are wrong, on whole recordings %.0f %%.'
+              % (length, description['EER_%ds' % length], description['EER']))

@@ -1,0 +1,134 @@
+"""Make a recording sound as if it came from another room, microphone or telephone line.
+
+vary() draws several of these changes at random: experiments/vary_recordings.py makes training data with it. Robust
+x-vectors are trained on such copies (Snyder et al. 2018). experiments/conditions.py measures what each change costs.
+Audio is (n_samples,), float in [-1, 1], at SAMPLE_RATE. rng is a numpy random generator.
+"""
+import shutil
+import subprocess
+
+import numpy as np
+from scipy.signal import butter, fftconvolve, firwin2, resample_poly, sosfiltfilt
+
+import configure as c
+
+CODECS = {  # what ffmpeg needs to know: rate in Hz, and options
+    'g722': (16000, ['-c:a', 'g722', '-f', 'g722']),
+    'gsm': (8000, ['-c:a', 'libgsm', '-f', 'gsm']),
+    'mp3': (16000, ['-c:a', 'libmp3lame', '-b:a', '24k', '-f', 'mp3']),
+    'opus': (16000, ['-c:a', 'libopus', '-b:a', '12k', '-f', 'ogg']),
+}
+TELEPHONE_BAND = (300, 3400)  # Hz
+MU = 255  # of the mu-law of ITU-T G.711
+LOUDNESS_SECONDS = 0.05  # 'compress' follows the loudness in windows as long as this
+
+
+def rms(audio):
+    """The root of the mean square of audio."""
+    return float(np.sqrt(np.mean(audio ** 2)))
+
+
+def add_room(audio, rng, reverberation=0.5, direct_db=0):
+    """Add the echoes of a room, as loud as before. Their power falls by 60 dB in `reverberation` seconds.
+
+    The echoes are noise that falls exponentially (Polack 1988). direct_db: how much more power the direct sound has
+    than all echoes together. Near the mouth it is 10 dB, at the other end of a room -5 dB.
+    """
+    times = np.arange(int(reverberation * c.SAMPLE_RATE)) / c.SAMPLE_RATE
+    echoes = rng.normal(size=len(times)) * 10 ** (-3 * times / reverberation)
+    echoes[:int(rng.uniform(0.002, 0.01) * c.SAMPLE_RATE)] = 0  # the first echo comes after the direct sound
+    echoes *= 10 ** (-direct_db / 20) / np.sqrt(np.sum(echoes ** 2))
+    echoes[0] = 1
+    wet = fftconvolve(audio, echoes)[:len(audio)]
+    return wet * rms(audio) / max(rms(wet), 1e-12)
+
+
+def add_noise(audio, rng, snr=10, slope=1.0):
+    """Add steady noise, snr dB below the mean power of audio. Its power is frequency ** -slope: 0 white, 2 brown."""
+    spectrum = np.fft.rfft(rng.normal(size=len(audio)))
+    frequency = np.maximum(np.fft.rfftfreq(len(audio), 1 / c.SAMPLE_RATE), 50)  # flat below 50 Hz
+    noise = np.fft.irfft(spectrum * frequency ** (-slope / 2), len(audio))
+    return audio + noise * rms(audio) / rms(noise) * 10 ** (-snr / 20)
+
+
+def change_microphone(audio, rng, most_db=8):
+    """Filter with the frequency response of another microphone: random gains, up to most_db, at nine frequencies."""
+    frequencies = np.concatenate([[0], np.geomspace(100, c.SAMPLE_RATE / 2, 8)])
+    gains = 10 ** (rng.uniform(-most_db, most_db, size=len(frequencies)) / 20)
+    return fftconvolve(audio, firwin2(255, frequencies, gains, fs=c.SAMPLE_RATE), 'same')
+
+
+def compress(audio, ratio=3):
+    """Make quiet parts louder, as radio and telephone announcements do: a range of 30 dB becomes 30 / ratio dB."""
+    length = round(LOUDNESS_SECONDS * c.SAMPLE_RATE)
+    loudness = np.sqrt(np.convolve(audio ** 2, np.ones(length) / length, 'same')) + 1e-3 * max(rms(audio), 1e-12)
+    louder = audio * (loudness / loudness.max()) ** (1 / ratio - 1)
+    return louder * np.abs(audio).max() / max(np.abs(louder).max(), 1e-12)
+
+
+def clip(audio, share=0.01):
+    """Record too loud: this share of the samples is cut off."""
+    limit = np.quantile(np.abs(audio), 1 - share)
+    return np.clip(audio, -limit, limit)
+
+
+def halve_rate(audio):
+    """Keep what a recording at 8 kHz has: the frequencies below 4 kHz."""
+    return resample_poly(resample_poly(audio, 8000, c.SAMPLE_RATE), c.SAMPLE_RATE, 8000)[:len(audio)]
+
+
+def telephone(audio):
+    """Send through a telephone line: TELEPHONE_BAND, 8 kHz, eight bits by mu-law (ITU-T G.711)."""
+    band = sosfiltfilt(butter(4, TELEPHONE_BAND, 'bandpass', fs=c.SAMPLE_RATE, output='sos'), audio)
+    scale = max(np.abs(band).max(), 1e-12)
+    compressed = np.sign(band) * np.log1p(MU * np.abs(band) / scale) / np.log1p(MU)
+    rounded = np.round(compressed * 127) / 127
+    return halve_rate(np.sign(rounded) * np.expm1(np.abs(rounded) * np.log1p(MU)) / MU * scale)
+
+
+def has_codecs():
+    """Whether ffmpeg is installed, which code_and_decode needs."""
+    return shutil.which('ffmpeg') is not None
+
+
+def code_and_decode(audio, codec):
+    """Code audio with one of CODECS and decode it again, with ffmpeg. The result may be some ms longer or shorter."""
+    rate, options = CODECS[codec]
+    container = options[-1]
+    raw = ['-f', 'f32le', '-ac', '1', '-ar', str(c.SAMPLE_RATE)]
+    coded = run_ffmpeg([*raw, '-i', '-', '-ac', '1', '-ar', str(rate), *options, '-'], audio.astype('<f4').tobytes())
+    decoded = run_ffmpeg(['-f', container, '-i', '-', *raw, '-'], coded)
+    return np.frombuffer(decoded, '<f4').astype(np.float64)
+
+
+def run_ffmpeg(arguments, data):
+    """Give data to ffmpeg, and return what it writes."""
+    return subprocess.run(['ffmpeg', '-loglevel', 'error', *arguments], input=data, capture_output=True,
+                          check=True).stdout
+
+
+def vary(audio, rng):
+    """A copy of a recording, changed at random: room, microphone, noise, loudness, band and codec.
+
+    Each change happens to some copies only, so most copies have two or three.
+    """
+    changed = audio
+    if rng.random() < 0.4:
+        changed = compress(changed, rng.uniform(1.5, 4))
+    if rng.random() < 0.6:
+        changed = add_room(changed, rng, rng.uniform(0.1, 0.8), rng.uniform(-3, 12))
+    if rng.random() < 0.6:
+        changed = change_microphone(changed, rng)
+    if rng.random() < 0.5:
+        changed = add_noise(changed, rng, rng.uniform(5, 30), rng.uniform(0, 2))
+    if rng.random() < 0.1:
+        changed = clip(changed, rng.uniform(0.001, 0.02))
+    line = rng.random()
+    if line < 0.12:
+        changed = telephone(changed)
+    elif line < 0.24:
+        changed = halve_rate(changed)
+    elif line < 0.5 and has_codecs():
+        changed = code_and_decode(changed, rng.choice(list(CODECS)))
+    peak = np.abs(changed).max()
+    return changed / peak if peak > 1 else changed

@@ -1,0 +1,61 @@
+"""Find threshold and calibration for your own recordings: as soon as three speakers have two recordings each.
+
+    python experiments/calibrate.py <folder> --cp_num=voices
+
+A folder holds <speaker>/<name>.wav, or feature files, such as the test_dir of enroll.py. Compares every two recordings,
+and writes calibration.json beside the enrolment. There identification.py and verification.py find it, and say so. Delete
+it to use the thresholds of the model again. A hundred recordings take half a minute.
+"""
+import json
+from pathlib import Path
+
+import project
+
+import configure as c
+from DB_wav_reader import read_feats_and_wavs
+from SR_Dataset import read_MFB
+from deep_dive.calibration import describe_model
+from model import load_model
+from support.checks import TEST_RULES, check_settings
+from support.enrolments import CALIBRATION_FILE
+from support.messages import LabError, run_script
+from support.recordings import origin_of
+from support.safe_files import written_whole
+
+MIN_SPEAKERS = 3
+
+
+def main(
+        # Settings
+        test_dir=c.TEST_FEAT_DIR,  # the recordings
+        cp_num='voices',  # which checkpoint; the one that you test with
+        log_dir='model_saved',  # where the checkpoints are saved
+        embedding_dir='enroll_embeddings',  # where enroll.py saved the embeddings
+        use_cuda=True,  # use a GPU if there is one
+):
+    check_settings(locals(), TEST_RULES)
+    DB = read_feats_and_wavs(test_dir)
+    n_files = DB['speaker_id'].value_counts()
+    if (n_files > 1).sum() < MIN_SPEAKERS:
+        raise LabError('%s has %d speakers with two recordings or more. %d are needed, such as enroll.wav and test.wav.'
+                       % (test_dir, (n_files > 1).sum(), MIN_SPEAKERS))
+    model = load_model(use_cuda, log_dir, cp_num, None, None)
+    features = [read_MFB(filename)[0] for filename in DB['filename']]
+    levels = [origin_of(filename)['LEVEL_DBFS'] for filename in DB['filename']]
+    thresholds = describe_model(model, features, list(DB['speaker_id']), levels, use_cuda)
+    content = {'recordings': test_dir, 'speakers': len(n_files), 'sha256': model.checkpoint['sha256'],
+               'thresholds': thresholds}
+    with written_whole(Path(embedding_dir) / CALIBRATION_FILE) as f:
+        f.write(json.dumps(content, indent=1).encode())
+    for level, of_backends in thresholds.items():
+        numbers = of_backends['cosine']
+        known = model.thresholds.get(level, {}).get('cosine')
+        print('%d speakers, %d pairs of one speaker and %d of two: EER %.2f %% at the threshold %.4f%s'
+              % (len(n_files), numbers['targets'], numbers['impostors'], numbers['EER'], numbers['eer'],
+                 ', the model says %.4f' % known['eer'] if known else ''))
+    print('Written: %s' % (Path(embedding_dir) / CALIBRATION_FILE))
+
+
+if __name__ == '__main__':
+    project.name_arguments(main)
+    run_script(main)

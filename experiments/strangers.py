@@ -1,0 +1,79 @@
+"""How well does a model recognise people it has never heard? Every two recordings of a folder are compared.
+
+    python experiments/strangers.py <folder> [folder ...] --cp_num=voices
+    python experiments/strangers.py <folder> --piece_seconds=3        # recordings are cut into pieces first
+
+A folder holds <speaker>/<name>.wav, or feature files. Each recording goes through the network in one pass. Prints a
+row for each folder: the equal error rate of all pairs, how many recordings are identified if only the first one of each
+speaker is enrolled, and the errors at the threshold of the model. Writes nothing. 250 recordings take a minute.
+"""
+import contextlib
+import io
+
+import numpy as np
+import pandas as pd
+
+import project
+
+from DB_wav_reader import read_feats_and_wavs
+from deep_dive.all_trials import embed_pieces
+from deep_dive.backends import BACKENDS, create_backend
+from deep_dive.scoring import all_pairs, cosine_scores, equal_error_rate, rates_at, trial_scores
+from model import load_model
+from support.checks import THRESHOLD, check_settings, is_seconds, or_none
+from support.messages import LabError, run_script
+
+
+def identified(vectors, speakers):
+    """Percentage of the recordings whose speaker is found. The first recording of each speaker is enrolled.
+
+    vectors: (n, embedding_size); speakers: (n,) names.
+    """
+    names, first = np.unique(speakers, return_index=True)
+    tested = np.setdiff1d(np.arange(len(speakers)), first)
+    answers = names[cosine_scores(vectors[tested], vectors[first]).argmax(axis=1)]
+    return 100 * np.mean(answers == speakers[tested])
+
+
+def measure(model, folder, piece_seconds, backend, thres):
+    """The figures of one folder, as a dict. thres: the threshold whose errors are counted, or None."""
+    with contextlib.redirect_stdout(io.StringIO()):  # notes on recordings
+        vectors, speakers = embed_pieces(True, read_feats_and_wavs(folder), model, None, piece_seconds)
+    project_vectors = create_backend(backend, model)
+    vectors = (vectors if project_vectors is None else project_vectors(vectors)).numpy()
+    speakers = np.array(speakers)
+    first, second = all_pairs(len(speakers))
+    is_target, scores = speakers[first] == speakers[second], trial_scores(vectors, first, second)
+    if is_target.all() or not is_target.any():
+        raise LabError('%s: two speakers are needed, and two recordings of one of them.' % folder)
+    target, impostor = scores[is_target], scores[~is_target]
+    figures = {'folder': folder, 'speakers': len(set(speakers)), 'targets': len(target), 'impostors': len(impostor),
+               'EER': equal_error_rate(target, impostor), 'identified': identified(vectors, speakers),
+               'own, median': np.median(target), 'others, median': np.median(impostor)}
+    if thres is not None:
+        miss, false_alarm = rates_at(thres, target, impostor)
+        figures.update({'threshold': thres, 'rejected': 100 * miss, 'accepted': 100 * false_alarm})
+    return figures
+
+
+def main(
+        # Settings
+        folders=[],  # the recordings of each folder are compared with each other
+        cp_num='voices',  # which checkpoint
+        log_dir='model_saved',  # where the checkpoints are saved
+        backend='cosine',  # or 'centre', 'lda', 'wccn'
+        piece_seconds=None,  # cut recordings into pieces of so many seconds; None: not cut
+        thres=None,  # count the errors at this threshold
+):
+    check_settings({'piece_seconds': piece_seconds, 'backend': backend, 'thres': thres}, {
+        'piece_seconds': or_none(('a number of seconds', is_seconds)), 'thres': or_none(THRESHOLD)}, backend=BACKENDS)
+    if not folders:
+        raise LabError('Name a folder or more: each holds <speaker>/<name>.wav.')
+    model = load_model(True, log_dir, cp_num, None, None)
+    rows = [measure(model, folder, piece_seconds, backend, thres) for folder in folders]
+    print(pd.DataFrame(rows).to_string(index=False, float_format='{:.2f}'.format))
+
+
+if __name__ == '__main__':
+    project.name_arguments(main)
+    run_script(main)

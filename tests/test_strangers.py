@@ -1,0 +1,449 @@
+"""People the model never met: several corpora, rooms and telephones, thresholds that belong to a model, two recordings."""
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+
+import DB_wav_reader
+import attacks
+import calibrate
+import configure as c
+import enroll
+import identification
+import model as lab_model
+import strangers
+import train
+import vary_recordings
+import verification
+from SR_Dataset import DvectorDataset, ToTensorDevInput
+from conftest import FirstFrame
+from deep_dive import augmentation, calibration, mixing, rooms, scoring
+from support import messages, runs
+from support.messages import LabError
+from support.safe_files import read_pickles
+
+RATE = c.SAMPLE_RATE
+
+
+# ------------------------------------------------------------------------------------------------- several corpora
+
+def corpus(first, n_speakers, n_each):
+    """A dataset of n_each utterances of each speaker. Utterance i is full of the number first + i."""
+    dataset = DvectorDataset.__new__(DvectorDataset)
+    n = n_speakers * n_each
+    dataset.filenames = ['%d.p' % (first + i) for i in range(n)]
+    dataset.features = [np.full((50, 40), first + i, np.float32) for i in range(n)]
+    dataset.labels, dataset.n_speakers = [i % n_speakers for i in range(n)], n_speakers
+    dataset.in_memory, dataset.transforms = True, [ToTensorDevInput()]
+    return dataset
+
+
+def test_two_corpora_by_hand():
+    """Each utterance is drawn as often as its corpus says. Speakers of two corpora have different numbers."""
+    mixed = mixing.MixedDataset([corpus(0, 2, 2), corpus(100, 3, 1)], [1, 3])
+    assert len(mixed) == 2 * 2 + 3 * 3 and (mixed.n_speakers, mixed.n_classes) == (5, 5) and mixed.in_memory
+    drawn = [(int(feature[0, 0, 0]), label) for feature, label in mixed]
+    assert sorted(drawn) == sorted([(0, 0), (1, 1), (2, 0), (3, 1)] + 3 * [(100, 2), (101, 3), (102, 4)])
+    assert [label for _, label in drawn] == mixed.labels
+    assert [int(mixed.feature(i)[0, 0]) for i in range(13)] == [number for number, _ in drawn]
+    assert mixed.filenames == ['%d.p' % number for number, _ in drawn]
+    assert drawn[:4] != [(0, 0), (1, 1), (2, 0), (3, 1)]  # not one corpus after the other
+
+
+def test_a_training_on_two_corpora_with_speakers_of_one_name(lab, write_feat, capsys):
+    for folder in ('one', 'two'):
+        for speaker in 'ab':
+            for i in range(5):
+                write_feat('%s/%s/%d.p' % (folder, speaker, i), seed=i)
+    train.main(use_cuda=False, train_dir='one', corpora={'two': 3}, val_ratio=20, n_epochs=1, batch_size=8, plot=False)
+    out = capsys.readouterr().out
+    assert 'Number of classes (speakers):\n4\n' in out and '/      32 (' in out  # 8 + 3 * 8 utterances
+    assert lab_model.load_model(False, 'model_saved', 'best', 128, 4)
+    run = json.loads(Path('model_saved/run.json').read_text())
+    assert run['settings']['corpora'] == {'two': 3} and run['utterances'] == 36
+
+
+# ------------------------------------------------------------------------------------------------- rooms
+
+@pytest.fixture
+def speech():
+    """A vowel that changes, with pauses: harmonics of 120 Hz, (3 s,)."""
+    times = np.arange(3 * RATE) / RATE
+    voice = sum(np.sin(2 * np.pi * 120 * k * times + k) / k for k in range(1, 60))
+    return 0.05 * voice * (np.sin(2 * np.pi * 2 * times) > -0.5)
+
+
+def level_of(audio):
+    return 20 * np.log10(rooms.rms(audio))
+
+
+def share_between(audio, low, high):
+    """The share of the power between two frequencies."""
+    power, frequency = np.abs(np.fft.rfft(audio)) ** 2, np.fft.rfftfreq(len(audio), 1 / RATE)
+    return power[(frequency >= low) & (frequency <= high)].sum() / power.sum()
+
+
+def test_noise_has_the_snr_and_the_slope(speech):
+    rng = np.random.default_rng(0)
+    noise = rooms.add_noise(speech, rng, snr=10, slope=0) - speech
+    assert level_of(speech) - level_of(noise) == pytest.approx(10, abs=0.01)
+    brown = rooms.add_noise(speech, rng, snr=10, slope=2) - speech
+    assert share_between(brown, 0, 1000) > 0.8 and share_between(noise, 0, 1000) == pytest.approx(1 / 8, abs=0.02)
+
+
+def test_a_room_answers_a_click_with_echoes_that_fade():
+    click = np.zeros(RATE)
+    click[100] = 1
+    echoes = rooms.add_room(click, np.random.default_rng(0), reverberation=0.4, direct_db=0)
+    assert rooms.rms(echoes) == pytest.approx(rooms.rms(click)) and np.abs(echoes[:100]).max() < 1e-12
+    echoes = echoes / echoes[100]
+    assert np.sum(echoes[101:] ** 2) == pytest.approx(1, rel=0.02)  # as much power as the direct sound
+    assert np.abs(echoes[101:130]).max() < 1e-9  # the first echo takes 2 ms
+    halves = [10 * np.log10(np.sum(echoes[a:b] ** 2)) for a, b in ((300, 1900), (3500, 5100))]  # 0.2 s apart
+    assert halves[0] - halves[1] == pytest.approx(30, abs=3)  # 60 dB in 0.4 s
+
+
+def test_what_a_telephone_leaves(speech):
+    # Eight bits leave some noise at other frequencies
+    assert share_between(speech, 0, 250) > 0.4 and share_between(rooms.telephone(speech), 0, 250) < 0.05
+    for change in (rooms.telephone, rooms.halve_rate):
+        assert share_between(change(speech), 4100, 8000) < 1e-4 < share_between(speech, 4100, 8000)
+        assert len(change(speech)) == len(speech)
+    assert rooms.halve_rate(speech) @ speech > 0.95 * speech @ speech
+
+
+def test_loudness_is_compressed_and_clipped():
+    times = np.arange(2 * RATE) / RATE
+    audio = np.sin(2 * np.pi * 200 * times) * np.where(times < 1, 0.5, 0.05)  # 20 dB
+    loud, quiet = (rooms.rms(rooms.compress(audio, ratio=2)[part]) for part in (
+        slice(RATE // 4, RATE * 3 // 4), slice(RATE * 5 // 4, RATE * 7 // 4)))
+    assert 20 * np.log10(loud / quiet) == pytest.approx(10, abs=0.3)
+    clipped = rooms.clip(audio, share=0.1)
+    assert np.mean(np.abs(clipped) == np.abs(clipped).max()) == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_microphone_changes_the_spectrum_and_nothing_else(speech):
+    changed = rooms.change_microphone(speech, np.random.default_rng(1), most_db=8)
+    assert len(changed) == len(speech)
+    gains = [10 * np.log10(share_between(changed, f - 30, f + 30) * rooms.rms(changed) ** 2
+                           / share_between(speech, f - 30, f + 30) / rooms.rms(speech) ** 2)
+             for f in (240, 600, 1200, 2400, 4800)]
+    assert max(gains) - min(gains) > 3 and max(map(abs, gains)) < 9
+    assert np.abs(changed - speech).max() > 0.001
+    assert np.allclose(rooms.change_microphone(speech, np.random.default_rng(1), most_db=0), speech, atol=1e-3)
+
+
+@pytest.mark.skipif(not rooms.has_codecs(), reason='ffmpeg is not installed')
+@pytest.mark.parametrize('codec', rooms.CODECS)
+def test_codecs(speech, codec):
+    decoded = rooms.code_and_decode(speech, codec)
+    assert abs(len(decoded) - len(speech)) < 0.2 * RATE and level_of(decoded) == pytest.approx(level_of(speech), abs=3)
+
+
+def test_a_random_copy_is_the_same_for_the_same_seed(speech, monkeypatch):
+    monkeypatch.setattr(rooms, 'has_codecs', lambda: False)
+    copies = [rooms.vary(speech, np.random.default_rng(seed)) for seed in (0, 0, *range(1, 20))]
+    np.testing.assert_array_equal(copies[0], copies[1])
+    assert len({round(rooms.rms(copy), 6) for copy in copies}) > 10
+    assert all(np.abs(copy).max() <= 1 and len(copy) == len(speech) for copy in copies)
+
+
+def test_copies_of_recordings(lab, capsys, stopped_with):
+    for name in 'ab':
+        Path('w', name).mkdir(parents=True)
+        Path('w', name, 'x.wav').write_bytes(attacks.wav(attacks.syllables().tobytes()))
+    vary_recordings.main(wav_dir='w', feat_dir='f', n_copies=3)
+    assert 'f: 6 feature files of 2 recordings' in capsys.readouterr().out
+    names = sorted(str(path.relative_to('f')) for path in Path('f').rglob('*.p'))
+    assert names == ['%s/x_0%d.p' % (name, i) for name in 'ab' for i in range(3)]
+    (own, label), (other, _) = (read_copy('f/a/x_0%d.p' % i) for i in (0, 1))
+    assert label == 'a' and not np.array_equal(own, other)
+    expected, _, _ = DB_wav_reader.feature_of_wav('w/a/x.wav')
+    np.testing.assert_allclose(own, expected)
+    assert 'f exists already' in stopped_with(vary_recordings.main, wav_dir='w', feat_dir='f')
+    assert 'Give two folders' in stopped_with(vary_recordings.main)
+    assert 'w/none has no recordings' in stopped_with(vary_recordings.main, wav_dir='w/none', feat_dir='g')
+
+
+def read_copy(filename):
+    """(feature, label) of a copy, which was levelled."""
+    content = read_pickles(filename)[0]
+    assert content['recording']['LEVEL_DBFS'] == c.LEVEL_DBFS
+    return content['feat'], content['label']
+
+
+# ------------------------------------------------------------------------------------------------- on the filterbank
+
+def always(monkeypatch, **numbers):
+    """Let torch.rand return these numbers, one list a call."""
+    values = list(numbers['draws'])
+    monkeypatch.setattr(torch, 'rand', lambda *shape: torch.tensor(values.pop(0)))
+
+
+def test_echoes_on_the_filterbank(monkeypatch):
+    """One loud frame: the frames after it fade by 60 dB in 0.1 s, and have together the power of the direct sound."""
+    monkeypatch.setattr(augmentation, 'MIN_DIRECT', 0)
+    feature = np.zeros((200, 40), np.float32)
+    feature[50] = 200  # 100 dB above the floor
+    always(monkeypatch, draws=[[0.0, 0.0, 0.0, 1.0, 0.0]])  # with echoes for 0.1 s at 0 dB, loudness as it is
+    energy = augmentation.energy_of(augmentation.RoomInput()(feature))
+    energy = energy / energy[50]
+    np.testing.assert_allclose(energy[51:60].sum(axis=0), 1, rtol=0.01)
+    np.testing.assert_allclose(10 * np.log10(energy[51] / energy[53]), 12, atol=0.1)
+    assert (energy[:50] < 1e-9).all()
+
+
+def test_loudness_on_the_filterbank(monkeypatch):
+    """A range of 40 dB becomes 40 / 2 dB."""
+    feature = np.zeros((200, 40), np.float32)
+    feature[50:60], feature[60:70] = 200, 120  # in units of 20*log10 of power, so 100 and 60 dB above the floor
+    always(monkeypatch, draws=[[1.0, 0.0, 0.0, 0.0, 0.5]])
+    changed = augmentation.RoomInput()(feature)
+    np.testing.assert_allclose(changed[50] - changed[60], 40, atol=0.01)  # 20 dB
+    assert len(np.unique(changed[:50])) == 1  # the floor stays the floor
+
+
+def test_a_telephone_on_the_filterbank(monkeypatch):
+    feature = np.random.default_rng(0).normal(size=(200, 40)).astype(np.float32)
+    kept = feature.copy()
+    narrow, centres = augmentation.NarrowInput(), augmentation.filter_centres(40)
+    always(monkeypatch, draws=[[0.0, 0.9], [0.0, 0.1], [1.0, 0.0]])
+    telephone, half_rate, wide = (narrow(feature) for _ in range(3))
+    inside = (centres > 300) & (centres < 3400)
+    np.testing.assert_array_equal(telephone[:, inside], feature[:, inside])
+    assert not telephone[:, ~inside].any() and half_rate[:, centres < 4000].all() and not half_rate[:, centres > 4000].any()
+    np.testing.assert_array_equal(wide, feature)
+    np.testing.assert_array_equal(feature, kept)
+
+
+# ------------------------------------------------------------------------------------------------- calibration
+
+def test_calibration_finds_the_line_of_two_normal_distributions():
+    """For targets N(2, 1) and impostors N(0, 1), the log-likelihood ratio of a score s is 2 s - 2."""
+    rng = np.random.default_rng(0)
+    target, impostor = rng.normal(2, 1, size=20000), rng.normal(0, 1, size=20000)
+    found = calibration.describe_scores(target, impostor)
+    assert (found['slope'], found['offset']) == (pytest.approx(2, abs=0.05), pytest.approx(-2, abs=0.05))
+    assert found['eer'] == pytest.approx(1, abs=0.03)
+    assert found['far_0.05'] == pytest.approx(1.645, abs=0.03) and found['far_0.01'] == pytest.approx(2.326, abs=0.08)
+    assert 'far_0.001' not in found  # 20 false accepts would say little
+    assert (found['targets'], found['impostors']) == (20000, 20000)
+    ratios = [calibration.log_likelihood_ratio(scores, found) for scores in (target, impostor)]
+    assert scoring.cllr(*ratios) == pytest.approx(scoring.min_cllr(target, impostor), abs=0.01)
+    assert scoring.cllr(2 * ratios[0], 2 * ratios[1]) > scoring.cllr(*ratios) + 0.02  # too sure
+
+
+def test_calibration_of_few_scores_without_an_error():
+    found = calibration.describe_scores(np.array([0.8, 0.9]), np.array([0.1, 0.2, 0.3]))
+    assert found['eer'] == pytest.approx(0.55) and 0 < found['slope'] < 20
+    assert calibration.log_likelihood_ratio(0.55, found) == pytest.approx(0, abs=0.3)
+
+
+def test_cllr_by_hand():
+    assert scoring.cllr([0], [0]) == 1  # says nothing
+    assert scoring.cllr([100], [-100]) == pytest.approx(0, abs=1e-9)
+    # log2(1 + 1/3) for a target at a ratio of 3, log2(1 + 3) for an impostor there
+    assert scoring.cllr([np.log(3)], [np.log(3)]) == pytest.approx((np.log2(4 / 3) + 2) / 2)
+    assert scoring.min_cllr([0.9, 0.8], [0.1, 0.2]) == 0
+    assert scoring.min_cllr([0.5, 0.5], [0.5, 0.5]) == pytest.approx(1)
+    # 0.1: an impostor; 0.5 and 0.4 (pooled, as they are in the wrong order): one of each; 0.9: a target
+    assert scoring.min_cllr([0.4, 0.9], [0.1, 0.5]) == pytest.approx(0.5)
+
+
+@pytest.fixture
+def model_with_thresholds():
+    """FirstFrame, which knows its scores of levelled and other features."""
+    model = FirstFrame()
+    numbers = {'eer': 0.7, 'slope': 10.0, 'offset': -7.0, 'EER': 2.0, 'EER_1s': 12.0, 'EER_2s': 6.0}
+    model.thresholds = {'None': {'cosine': numbers}, '-44': {'cosine': {**numbers, 'eer': 0.8, 'offset': -8.0}}}
+    return model
+
+
+def test_the_threshold_of_the_level_is_chosen(model_with_thresholds, lab, write_vector, stopped_with):
+    write_vector('t/a/test.p', 1, 0)
+    write = DB_wav_reader.write_feature
+    write('t/b/test.p', np.ones((200, 40)), 'b', {'LEVEL_DBFS': -44, 'bandwidth': 8000.0})
+    write('t/c/test.p', np.ones((200, 40)), 'c', {'LEVEL_DBFS': -30, 'bandwidth': 8000.0})
+    chosen = [calibration.choose_thres('model', model_with_thresholds, 'cosine', 't/%s/test.p' % name) for name in 'abc']
+    assert chosen == [0.7, 0.8, 0.7]  # a level that is not known gets that of another
+    assert calibration.choose_thres(0.5, model_with_thresholds, 'cosine', 't/a/test.p') == 0.5
+    with pytest.raises(LabError, match="thres = 'model': none has no threshold of its own"):
+        calibration.choose_thres('model', FirstFrame(), 'cosine', 't/a/test.p')
+
+
+def test_what_a_score_means_is_printed(model_with_thresholds, lab, write_vector, capsys):
+    write_vector('t/a/test.p', 1, 0)  # 200 frames, 100 after trimming: one second
+    calibration.print_what_it_means(0.75, 0.95, model_with_thresholds, 'cosine', [None, 't/a/test.p'])
+    assert capsys.readouterr().out == (
+        "The model's own threshold is 0.7000 : Accept\n"
+        'Same speaker: %.0f %% (log-likelihood ratio 0.5, if both are equally likely beforehand)\n'
+        'It is short: of answers on 1 s of speech, 12 %% are wrong, on whole recordings 2 %%.\n' % (100 * expit(0.5)))
+    calibration.print_what_it_means(0.65, 0.7, model_with_thresholds, 'cosine', [None, 't/a/test.p'])
+    assert capsys.readouterr().out.startswith('Same speaker: 38 % (log-likelihood ratio -0.5,')
+    calibration.print_what_it_means(0.65, 0.7, FirstFrame(), 'cosine', [None, 't/a/test.p'])
+    assert capsys.readouterr().out == ''
+
+
+def test_describing_a_model_by_hand(model_with_thresholds):
+    """Two speakers with two utterances each, in the directions 0, 10, 80 and 90 degrees: no error is possible."""
+    degrees = np.array([0, 10, 80, 90]) * np.pi / 180
+    features = [np.tile(np.pad([np.cos(angle), np.sin(angle)], (0, 38)), (100, 1)) for angle in degrees]
+    described = calibration.describe_model(model_with_thresholds, features, list('aabb'), [-44] * 4, False)
+    assert list(described) == ['-44'] and list(described['-44']) == ['cosine']
+    found = described['-44']['cosine']
+    assert (found['targets'], found['impostors'], found['EER'], found['EER_1s']) == (2, 4, 0, 0)
+    assert 'EER_2s' not in found  # the utterances have one second
+    assert found['eer'] == pytest.approx((np.cos(degrees[1]) + np.cos(degrees[2] - degrees[1])) / 2, abs=1e-5)
+    # Levels are kept apart. One with a single speaker has no impostors, so nothing is known of it
+    described = calibration.describe_model(model_with_thresholds, 2 * features, list('aabbaaaa'),
+                                           [None] * 4 + [-44] * 4, False)
+    assert list(described) == ['None']
+
+
+def test_held_out_speakers_are_not_trained_on(lab, write_feat, capsys, stopped_with):
+    for speaker in 'abcde':
+        for i in range(4):
+            write_feat('feat/%s/%d.p' % (speaker, i), seed=i)
+    settings = {'use_cuda': False, 'train_dir': 'feat', 'val_ratio': 20, 'batch_size': 8, 'plot': False}
+    train.main(**settings, val_speakers=2, n_epochs=1)
+    assert 'Number of classes (speakers):\n3\n' in capsys.readouterr().out
+    unheard = calibration.held_out_dataset('feat', 2, 0)
+    assert len(unheard) == 8 and unheard.n_speakers == 2
+    trained = {path for DB in train.split_train_dev('feat', 20, val_speakers=2, seed=0) for path in DB['filename']}
+    assert len(trained) == 12 and not trained & set(unheard.filenames)
+    thresholds = torch.load('model_saved/checkpoint_best.pth')['thresholds']
+    assert thresholds['None']['cosine']['targets'] == 2 * 6 and thresholds['None']['cosine']['impostors'] == 16
+    assert list(thresholds['None']) == ['cosine', 'centre', 'lda', 'wccn']
+    model = lab_model.load_model(False, 'model_saved', 'best', 128, 3)
+    assert model.thresholds == thresholds
+    assert 'val_speakers = 4 of 5 speakers: at least two must be left' in stopped_with(
+        train.main, **settings, val_speakers=4)
+
+
+@pytest.mark.parametrize('thresholds', [
+    [], {'None': []}, {'None': {'cosine': []}}, {'None': {'cosine': {'eer': 0.5}}}, {5: {}}, {'a\nb': {}},
+    {'None': {'cosine': {'eer': np.nan, 'slope': 1.0, 'offset': 0.0}}},
+    {'None': {'cosine': {'eer': True, 'slope': 'x', 'offset': 0.0}}}])
+def test_thresholds_that_cannot_be_are_refused(lab, thresholds):
+    state_dict = lab_model.background_resnet(128, 2).state_dict()
+    runs.save_checkpoint('model_saved/checkpoint_1.pth', {'state_dict': state_dict, 'thresholds': thresholds})
+    with pytest.raises(LabError, match="checkpoint_1.pth: 'thresholds' must be a dict of dicts of numbers"):
+        lab_model.load_model(False, 'model_saved', 1, None, None)
+
+
+# ------------------------------------------------------------------------------------------------- two recordings
+
+@pytest.fixture
+def people(six_voices, lab):
+    """The recordings of the six voices, and checkpoint 'voices': the best one of their lab."""
+    shutil.copytree(six_voices / c.TEST_WAV_DIR, 'people')
+    Path('model_saved').mkdir()
+    shutil.copy(six_voices / 'model_saved/checkpoint_best.pth', 'model_saved/checkpoint_voices.pth')
+    return sorted(path.name for path in Path('people').iterdir())
+
+
+def run(main, monkeypatch, *arguments, **options):
+    monkeypatch.setattr('sys.argv', ['script', *arguments])
+    messages.run_script(main, **options)
+
+
+def options_of(script):
+    """How a script calls run_script."""
+    text = Path(script.__file__).read_text()
+    return eval('dict(%s)' % re.search(r'run_script\(main, (.*)\)\n$', text, re.DOTALL).group(1))
+
+
+def test_two_recordings_one_command(people, monkeypatch, capsys, stopped_with):
+    a, b = 'people/%s/enroll.wav' % people[0], 'people/%s/test.wav' % people[0]
+    run(verification.main, monkeypatch, a, b, **options_of(verification))
+    out = capsys.readouterr().out
+    own = torch.load('model_saved/checkpoint_voices.pth')['thresholds']['-44' if '-44' in torch.load(
+        'model_saved/checkpoint_voices.pth')['thresholds'] else 'None']['cosine']
+    assert re.search(r'%s: \d+\.\d s of speech at -\d+ dBFS, background \d+ dB lower, up to \d\.\d kHz, 0\.00 %% clipped\n'
+                     % a, out)
+    assert 'True speaker: %s\nClaimed speaker : %s\n\nResult : ' % (a, b) in out
+    assert 'Threshold : %.4f' % own['eer'] in out and 'Same speaker: ' in out and "The model's own" not in out
+    assert not Path('enroll_embeddings').exists() and not Path(c.TEST_FEAT_DIR).exists()
+
+    run(verification.main, monkeypatch, '--enroll_file=' + a, '--test_file=' + b, **options_of(verification))
+    assert capsys.readouterr().out == out  # the settings say the same
+    run(verification.main, monkeypatch, a, '--thres=0.99', b, **options_of(verification))
+    out = capsys.readouterr().out
+    assert 'Threshold : 0.99\n' in out and "The model's own threshold is %.4f : " % own['eer'] in out
+
+
+@pytest.mark.parametrize('arguments, complaint', [
+    (['people/x.wav', 'people/y.wav'], 'people/x.wav: there is no such file'),
+    (['people/a', 'people/y.wav'], 'people/a: there is no such file'),
+    (['note.txt', 'note.txt'], 'note.txt: no recording. Give the name of a wav file'),
+    (['a.wav'], "enroll_file = 'a.wav': two recordings are compared"),
+    (['a.wav', 'b.wav', 'c.wav'], 'c.wav: too many names of recordings. This script takes 2')])
+def test_recordings_that_cannot_be_compared(people, monkeypatch, arguments, complaint):
+    Path('note.txt').write_text('hello')
+    with pytest.raises(SystemExit) as stop:
+        run(verification.main, monkeypatch, *arguments, **options_of(verification))
+    assert complaint in str(stop.value.code) and len(str(stop.value.code).splitlines()) <= 2
+
+
+def test_who_speaks_in_a_recording(people, monkeypatch, capsys):
+    """The checkpoint is that of the enrolment, and its threshold says who is unknown."""
+    enroll.main(use_cuda=False, cp_num='voices', test_dir='people', plot=False)
+    run(identification.main, monkeypatch, 'people/%s/test.wav' % people[1], '--test_dir=people',
+        **options_of(identification))
+    out = capsys.readouterr().out
+    assert 'True speaker : %s\n' % people[1] in out and 'Threshold : ' in out
+
+
+def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with):
+    enroll.main(use_cuda=False, cp_num='voices', test_dir='people', plot=False)
+    calibrate.main(test_dir='people', use_cuda=False)
+    out = capsys.readouterr().out
+    written = json.loads(Path('enroll_embeddings/calibration.json').read_text())
+    numbers = written['thresholds']['-44']['cosine']
+    assert '6 speakers, 6 pairs of one speaker and 60 of two: EER ' in out and written['speakers'] == 6
+    assert 'at the threshold %.4f' % numbers['eer'] in out
+    settings = {'use_cuda': False, 'cp_num': 'voices', 'test_dir': 'people', 'thres': 'model'}
+    verification.main(**settings, enroll_speaker=people[0], test_speaker=people[0])
+    out = capsys.readouterr().out
+    assert 'Threshold and calibration: enroll_embeddings/calibration.json\n' in out
+    assert 'Threshold : %.4f' % numbers['eer'] in out
+    verification.main(**settings, test_speaker='all', plot=False)
+    out = capsys.readouterr().out
+    assert '\nThreshold : %.4f' % numbers['eer'] in out and re.search(r'\nCllr : 0\.\d{3}\nmin Cllr : 0\.\d{3}\n', out)
+
+    written['sha256'] = 'another'
+    Path('enroll_embeddings/calibration.json').write_text(json.dumps(written))
+    verification.main(**settings, enroll_speaker=people[0], test_speaker=people[0])
+    assert 'calibration.json is not used: it belongs to another checkpoint' in capsys.readouterr().out
+    for content in ('no json', '[]', '{"sha256": "x", "thresholds": 5}'):
+        Path('enroll_embeddings/calibration.json').write_text(content)
+        assert 'calibration.json: not what experiments/calibrate.py wrote' in stopped_with(
+            verification.main, **settings, enroll_speaker=people[0], test_speaker=people[0])
+    for name in people[2:]:
+        shutil.rmtree('people/' + name)
+    assert 'people has 2 speakers with two recordings or more. 3 are needed' in stopped_with(
+        calibrate.main, test_dir='people', use_cuda=False)
+
+
+# ------------------------------------------------------------------------------------------------- strangers.py
+
+def test_strangers_by_hand(lab, write_vector, monkeypatch, capsys, stopped_with):
+    """a lies at 0 and 10 degrees, b at 90 and 30: b's second recording is nearer to a."""
+    for name, angles in (('a', (0, 10)), ('b', (90, 30))):
+        for i, angle in enumerate(angles):
+            write_vector('s/%s/%d.p' % (name, i), np.cos(angle * np.pi / 180), np.sin(angle * np.pi / 180))
+    monkeypatch.setattr(strangers, 'load_model', lambda *args: FirstFrame())
+    figures = strangers.measure(FirstFrame(), 's', None, 'cosine', 0.9)
+    assert (figures['targets'], figures['impostors'], figures['identified']) == (2, 4, 50)
+    # Targets: cos 10 = 0.98, cos 60 = 0.5. Impostors: 0, cos 30 = 0.87, cos 80 = 0.17, cos 20 = 0.94
+    assert figures['EER'] == pytest.approx(50) and (figures['rejected'], figures['accepted']) == (50, 25)
+    strangers.main(folders=['s'], thres=0.9)
+    assert re.search(r's +2 +2 +4 +50\.00 +50\.00', capsys.readouterr().out)
+    assert 'Name a folder or more' in stopped_with(strangers.main)
+    shutil.rmtree('s/b')
+    assert 's: two speakers are needed' in stopped_with(strangers.main, folders=['s'])
