@@ -201,7 +201,7 @@ def main(
         backbone='resnet18',  # or resnet34, 50, 101, 152; 'vgg'; with adam: 'lstm', 'cnn_lstm'
         pooling='average',  # how the frames become one vector: or 'statistics', 'attentive'
         loss_type='softmax',  # or 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax'
-        augment=[],  # or some of ['speed', 'level', 'room', 'noise', 'band', 'specaugment']
+        augment=[],  # or some of ['speed', 'level', 'room', 'microphone', 'noise', 'band', 'specaugment']
         init_from=None,  # begin with a trained network, such as 'model_saved/checkpoint_etri240.pth'
         freeze_backbone=False,  # with init_from; True: train the last layer only
         cache_gb=4.0,  # memory for features, in 10^9 bytes; if they need more, they are read from disk

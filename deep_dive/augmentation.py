@@ -24,6 +24,8 @@ MIN_REVERBERATION, MAX_REVERBERATION = 0.1, 0.8  # 'room': seconds in which the 
 MIN_DIRECT, MAX_DIRECT = -3, 12  # 'room': dB between the direct sound and all echoes together
 MAX_RATIO = 3  # 'room': the differences of loudness between frames are divided by 1 to this
 ROOM_SHARE = 0.5  # 'room': this share of the samples gets echoes, and as many another loudness
+MICROPHONE_DB, MICROPHONE_POINTS = 8, 8  # 'microphone': gains up to this, at so many places of the mel scale
+MICROPHONE_SHARE = 0.6  # 'microphone': this share of the samples gets another frequency response
 BANDS = ((0, 4000), (300, 3400))  # 'band', in Hz: a recording at 8 kHz, and a telephone line
 BAND_SHARE = 0.2  # 'band': this share of the samples loses the frequencies outside one of BANDS
 NOISE_SHARE = 0.5  # 'noise': this share of the samples gets noise
@@ -120,6 +122,24 @@ class RoomInput:
         return feature - mean_with_silence(feature, feature_of_energy(np.zeros(energy.shape[1], np.float32)))
 
 
+class MicrophoneInput:
+    """Record with another microphone: a gain for each filter, (n_frames, FILTER_BANK) -> the same shape.
+
+    Subtracting the mean would undo a gain, but what was near the floor sinks into it, or stands out more.
+    """
+
+    def __call__(self, frames_features):
+        is_changed, *gains = torch.rand(1 + MICROPHONE_POINTS).tolist()
+        if is_changed > MICROPHONE_SHARE:
+            return frames_features
+        n_filters = frames_features.shape[1]
+        places = np.linspace(0, n_filters - 1, MICROPHONE_POINTS)
+        gain = np.interp(np.arange(n_filters), places, MICROPHONE_DB * (2 * np.array(gains) - 1)).astype(np.float32)
+        above_floor = frames_features - frames_features.min(axis=0)  # (n_frames, FILTER_BANK)
+        changed = np.maximum(above_floor + 2 * gain, 0) * (above_floor > 0)  # 1 dB is 2 in 20*log10 of energies
+        return changed - mean_with_silence(changed, np.zeros(n_filters, np.float32))
+
+
 class NarrowInput:
     """Remove the frequencies that a telephone does not carry: (n_frames, FILTER_BANK) -> the same shape.
 
@@ -176,7 +196,7 @@ class MaskedInput:
         return window
 
 
-AUGMENTATIONS = ['speed', 'level', 'room', 'noise', 'band', 'specaugment']
+AUGMENTATIONS = ['speed', 'level', 'room', 'microphone', 'noise', 'band', 'specaugment']
 
 
 def training_transforms(augment):
@@ -189,6 +209,7 @@ def training_transforms(augment):
         require_log_filterbank('augment = %r' % augment)
     transforms = [AttenuatedInput()] if 'level' in augment else []
     transforms += [RoomInput()] if 'room' in augment else []
+    transforms += [MicrophoneInput()] if 'microphone' in augment else []
     transforms += [NoisyInput()] if 'noise' in augment else []
     transforms += [NarrowInput()] if 'band' in augment else []
     transforms += [TruncatedInputfromMFB()]

@@ -3,8 +3,8 @@
     python experiments/calibrate.py <folder> --cp_num=voices
 
 A folder holds <speaker>/<name>.wav, or feature files, such as the test_dir of enroll.py. Compares every two recordings,
-and writes calibration.json beside the enrolment. There identification.py and verification.py find it, and say so. Delete
-it to use the thresholds of the model again. A hundred recordings take half a minute.
+and writes calibration.json beside the enrolment. There identification.py and verification.py find it, and say so.
+Delete it to use the thresholds of the model again. A hundred recordings take half a minute.
 """
 import json
 from pathlib import Path

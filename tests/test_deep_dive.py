@@ -239,8 +239,8 @@ def test_a_misspelt_value_lists_the_known(lab, stopped_with, setting, some):
 
 def test_misspelt_augment_lists_the_known(lab, stopped_with, monkeypatch):
     for value in (['sped'], 'speed', None):
-        assert 'augment = %r: it must be a list of some of speed, level, room, noise, band, ' % (value,) in stopped_with(
-            train.main, augment=value)
+        complaint = 'augment = %r: it must be a list of some of speed, level, room, microphone, noise, ' % (value,)
+        assert complaint in stopped_with(train.main, augment=value)
     monkeypatch.setattr(c, 'USE_MFCC', True)
     with pytest.raises(LabError, match='works on log filterbank energies'):
         training_transforms(['level'])

@@ -40,7 +40,8 @@ SETTINGS = {
         'use_shuffle': BOOL, 'patience': [0, *COUNT], 'min_lr': [0, *POSITIVE], 'seed': [0, *COUNT],
         'scheduler_type': [], 'warm_up': [0.5], 'backbone': [], 'pooling': [], 'loss_type': [], 'augment': [[]],
         'init_from': [None], 'freeze_backbone': [False], 'cache_gb': [0, *POSITIVE], 'num_workers': [0, *COUNT],
-        'n_backend': COUNT, 'corpora': [{}, {'yes': 1}], 'val_speakers': [0, *COUNT], 'train_dir': NAME, 'log_dir': NAME, 'log_interval': COUNT, 'plot': BOOL},
+        'n_backend': COUNT, 'corpora': [{}, {'yes': 1}], 'val_speakers': [0, *COUNT], 'train_dir': NAME,
+        'log_dir': NAME, 'log_interval': COUNT, 'plot': BOOL},
     enroll: OF_LOADING,
     identification: {
         **OF_LOADING, 'cp_num': [0, *COUNT, *NAME, None], 'spk_list': [None, ['yes']], 'test_speaker': NAME,
@@ -60,7 +61,8 @@ FURTHER = [  # right values that are not among VALUES
                                                'lstm', 'cnn_lstm')],
     *[(train, 'pooling', value) for value in ('average', 'statistics', 'attentive')],
     *[(train, 'loss_type', value) for value in ('softmax', 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax')],
-    (train, 'augment', ['speed', 'level', 'room', 'noise', 'band', 'specaugment']), (train, 'seed', 10 ** 9),
+    (train, 'augment', ['speed', 'level', 'room', 'microphone', 'noise', 'band', 'specaugment']),
+    (train, 'seed', 10 ** 9),
     *[(script, 'backend', value) for script in (identification, verification)
       for value in ('cosine', 'centre', 'lda', 'wccn')],
     (identification, 'piece_seconds', [1, 2.5, None]), (enroll, 'cp_num', 'best'), (gmm, 'thres', 'eer'),
@@ -134,7 +136,7 @@ def test_a_wrong_value_is_refused_before_anything_is_read_made_or_removed(lab, s
     (train, {'backbone': 'resnet'}, 'Choose one of resnet18, resnet34, resnet50, resnet101, resnet152, vgg, lstm,'),
     (train, {'scheduler_type': 'plato'}, 'Choose one of plateau, cosine, onecycle.'),
     (train, {'optimizer_type': 'sdg'}, 'Choose one of sgd, adam, adamw, adagrad.'),
-    (train, {'augment': 'speed'}, "augment = 'speed': it must be a list of some of speed, level, room, noise, band, "),
+    (train, {'augment': 'speed'}, "augment = 'speed': it must be a list of some of speed, level, room, "),
     (train, {'freeze_backbone': True}, 'freeze_backbone = True needs init_from: there is nothing to keep'),
     (train, {'init_from': 'no.pth'}, "init_from = 'no.pth': there is no such checkpoint."),
     (enroll, {'test_frames': '100'}, "test_frames = '100': it must be a whole number"),

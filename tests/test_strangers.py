@@ -1,4 +1,4 @@
-"""People the model never met: several corpora, rooms and telephones, thresholds that belong to a model, two recordings."""
+"""People the model never met: several corpora, rooms and telephones, a threshold of its own, two recordings."""
 import json
 import re
 import shutil
@@ -208,6 +208,18 @@ def test_loudness_on_the_filterbank(monkeypatch):
     assert len(np.unique(changed[:50])) == 1  # the floor stays the floor
 
 
+def test_a_microphone_on_the_filterbank(monkeypatch):
+    """8 dB more at the lowest filter, 8 dB less at the highest: 16 units of 20*log10 of energies each way."""
+    feature = np.zeros((200, 40), np.float32)
+    feature[50:100], feature[100:150] = 40, 10
+    always(monkeypatch, draws=[[0.0] + [1.0] + 6 * [0.5] + [0.0], [1.0] + 8 * [0.0]])
+    change = augmentation.MicrophoneInput()
+    changed = change(feature)
+    np.testing.assert_allclose((changed[60] - changed[0])[[0, 20, 39]], [56, 40, 24], atol=1e-4)
+    np.testing.assert_allclose((changed[110] - changed[0])[[0, 20, 39]], [26, 10, 0], atol=1e-4)  # sunk into the floor
+    np.testing.assert_array_equal(change(feature), feature)
+
+
 def test_a_telephone_on_the_filterbank(monkeypatch):
     feature = np.random.default_rng(0).normal(size=(200, 40)).astype(np.float32)
     kept = feature.copy()
@@ -216,7 +228,8 @@ def test_a_telephone_on_the_filterbank(monkeypatch):
     telephone, half_rate, wide = (narrow(feature) for _ in range(3))
     inside = (centres > 300) & (centres < 3400)
     np.testing.assert_array_equal(telephone[:, inside], feature[:, inside])
-    assert not telephone[:, ~inside].any() and half_rate[:, centres < 4000].all() and not half_rate[:, centres > 4000].any()
+    assert not telephone[:, ~inside].any()
+    assert half_rate[:, centres < 4000].all() and not half_rate[:, centres > 4000].any()
     np.testing.assert_array_equal(wide, feature)
     np.testing.assert_array_equal(feature, kept)
 
@@ -269,7 +282,8 @@ def test_the_threshold_of_the_level_is_chosen(model_with_thresholds, lab, write_
     write = DB_wav_reader.write_feature
     write('t/b/test.p', np.ones((200, 40)), 'b', {'LEVEL_DBFS': -44, 'bandwidth': 8000.0})
     write('t/c/test.p', np.ones((200, 40)), 'c', {'LEVEL_DBFS': -30, 'bandwidth': 8000.0})
-    chosen = [calibration.choose_thres('model', model_with_thresholds, 'cosine', 't/%s/test.p' % name) for name in 'abc']
+    chosen = [calibration.choose_thres('model', model_with_thresholds, 'cosine', 't/%s/test.p' % name)
+              for name in 'abc']
     assert chosen == [0.7, 0.8, 0.7]  # a level that is not known gets that of another
     assert calibration.choose_thres(0.5, model_with_thresholds, 'cosine', 't/a/test.p') == 0.5
     with pytest.raises(LabError, match="thres = 'model': none has no threshold of its own"):
@@ -364,8 +378,8 @@ def test_two_recordings_one_command(people, monkeypatch, capsys, stopped_with):
     out = capsys.readouterr().out
     own = torch.load('model_saved/checkpoint_voices.pth')['thresholds']['-44' if '-44' in torch.load(
         'model_saved/checkpoint_voices.pth')['thresholds'] else 'None']['cosine']
-    assert re.search(r'%s: \d+\.\d s of speech at -\d+ dBFS, background \d+ dB lower, up to \d\.\d kHz, 0\.00 %% clipped\n'
-                     % a, out)
+    assert re.search(r'%s: \d+\.\d s of speech at -\d+ dBFS, background \d+ dB lower, up to \d\.\d kHz, '
+                     r'0\.00 %% clipped\n' % a, out)
     assert 'True speaker: %s\nClaimed speaker : %s\n\nResult : ' % (a, b) in out
     assert 'Threshold : %.4f' % own['eer'] in out and 'Same speaker: ' in out and "The model's own" not in out
     assert not Path('enroll_embeddings').exists() and not Path(c.TEST_FEAT_DIR).exists()

@@ -1,0 +1,87 @@
+"""What do distance, rooms, noise, telephones and codecs cost? Clean enrolments against changed test recordings.
+
+    python experiments/conditions.py <folder> [checkpoint ...]        # default: etri240 and voices
+
+A folder holds <speaker>/enroll.wav and test.wav. The test recordings are changed by deep_dive/rooms.py, the enrolments
+are not. Prints for each checkpoint and change how many are identified, the equal error rate, and how many are wrongly
+rejected and accepted at the threshold of the checkpoint. Codecs need ffmpeg. Ten speakers take two minutes.
+"""
+import functools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+import project
+
+import configure as c
+from DB_wav_reader import extract_features, find_wavs, read_audio, speaker_of
+from deep_dive import rooms
+from deep_dive.scoring import equal_error_rate, rates_at
+from model import embed_feature, load_model
+from support.messages import LabError, run_script
+from support.recordings import prepare_speech
+
+CONDITIONS = {  # name: what is done to the audio (n_samples,), with a random generator
+    'unchanged': lambda audio, rng: audio,
+    '12 dB louder': lambda audio, rng: 4 * audio,
+    'at 1 m (direct sound 6 dB above the echoes, 0.3 s)': lambda audio, rng: rooms.add_room(audio, rng, 0.3, 6),
+    'at 3 m (echoes 3 dB above it, 0.5 s)': lambda audio, rng: rooms.add_room(audio, rng, 0.5, -3),
+    'in a hall (echoes 6 dB above it, 1 s)': lambda audio, rng: rooms.add_room(audio, rng, 1.0, -6),
+    'another microphone': lambda audio, rng: rooms.change_microphone(audio, rng),
+    **{'noise %d dB below' % snr: functools.partial(lambda snr, audio, rng: rooms.add_noise(audio, rng, snr), snr)
+       for snr in (20, 10, 5)},
+    'loudness compressed 3:1': lambda audio, rng: rooms.compress(audio),
+    'sampled at 8 kHz': lambda audio, rng: rooms.halve_rate(audio),
+    'telephone': lambda audio, rng: rooms.telephone(audio),
+    **{codec: functools.partial(lambda codec, audio, rng: rooms.code_and_decode(audio, codec), codec)
+       for codec in rooms.CODECS},
+}
+
+
+def d_vectors_of(recordings, change, model):
+    """The d-vectors of recordings, each a (name, audio) pair, after a change: (n, embedding_size) array."""
+    vectors, n_trim = [], round(c.TRIM_SECONDS / c.WIN_STEP)
+    for number, (name, audio) in enumerate(recordings):
+        changed = change(audio, np.random.default_rng(number))
+        feature = extract_features(prepare_speech(changed, name))[n_trim:-n_trim]  # (n_frames, n_dims)
+        vectors.append(embed_feature(True, feature, model, None, name))
+    return torch.cat(vectors).numpy()
+
+
+def main(
+        # Settings
+        test_dir='',  # recordings: DIR/<speaker>/enroll.wav and test.wav
+        checkpoints=['etri240', 'voices'],  # which checkpoints
+        log_dir='model_saved',  # where the checkpoints are saved
+):
+    wavs = find_wavs(test_dir)
+    enrolments, tests = ([(name, read_audio(name)) for name in wavs if Path(name).name.startswith(kind)]
+                         for kind in ('enroll', 'test'))
+    speakers = [[speaker_of(name) for name, _ in recordings] for recordings in (enrolments, tests)]
+    if speakers[0] != speakers[1] or len(speakers[0]) < 2:
+        raise LabError('%r: two speakers or more are needed, each with one enroll.wav and one test.wav.' % test_dir)
+    for cp_num in checkpoints:
+        model = load_model(True, log_dir, cp_num, None, None)
+        own = model.thresholds.get('%s' % c.LEVEL_DBFS, {}).get('cosine', {}).get('eer')
+        enrolled, rows = d_vectors_of(enrolments, CONDITIONS['unchanged'], model), []
+        for name, change in CONDITIONS.items():
+            if name in rooms.CODECS and not rooms.has_codecs():
+                continue
+            scores = d_vectors_of(tests, change, model) @ enrolled.T  # (n_speakers, n_speakers)
+            target, impostor = np.diag(scores), scores[~np.eye(len(scores), dtype=bool)]
+            row = {'test recordings': name, 'identified': np.sum(scores.argmax(axis=1) == np.arange(len(scores))),
+                   'EER': equal_error_rate(target, impostor),
+                   'own, lowest': target.min(), 'others, highest': impostor.max()}
+            if own is not None:
+                row['rejected'], row['accepted'] = (100 * rate for rate in rates_at(own, target, impostor))
+            rows.append(row)
+        print('\n%s: %d target and %d impostor trials, threshold %s'
+              % (cp_num, len(target), len(impostor), 'unknown' if own is None else '%.4f' % own))
+        print(pd.DataFrame(rows).to_string(index=False, float_format='{:.2f}'.format), flush=True)
+
+
+if __name__ == '__main__':
+    project.name_arguments(main)
+    run_script(main)
