@@ -4,7 +4,8 @@
 
 A folder holds <speaker>/<name>.wav, or feature files, such as the test_dir of enroll.py. Compares every two recordings,
 and writes calibration.json beside the enrolment. There identification.py and verification.py find it, and say so.
-Delete it to use the thresholds of the model again. A hundred recordings take half a minute.
+Delete it to use the thresholds of the model again. With --into_checkpoint=True they are written into the checkpoint,
+those of recordings and those of unlevelled features side by side. A hundred recordings take half a minute.
 """
 import json
 from pathlib import Path
@@ -16,11 +17,12 @@ from DB_wav_reader import read_feats_and_wavs
 from SR_Dataset import read_MFB
 from deep_dive.calibration import describe_model
 from model import load_model
-from support.checks import TEST_RULES, check_settings
+from support.checks import BOOL, TEST_RULES, check_settings
 from support.enrolments import CALIBRATION_FILE
 from support.messages import LabError, run_script
 from support.recordings import origin_of
-from support.safe_files import written_whole
+from support.runs import save_checkpoint
+from support.safe_files import read_checkpoint, written_whole
 
 MIN_SPEAKERS = 3
 
@@ -31,9 +33,10 @@ def main(
         cp_num='voices',  # which checkpoint; the one that you test with
         log_dir='model_saved',  # where the checkpoints are saved
         embedding_dir='enroll_embeddings',  # where enroll.py saved the embeddings
+        into_checkpoint=False,  # True: write them into the checkpoint, for everybody who uses it
         use_cuda=True,  # use a GPU if there is one
 ):
-    check_settings(locals(), TEST_RULES)
+    check_settings(locals(), {**TEST_RULES, 'into_checkpoint': BOOL})
     DB = read_feats_and_wavs(test_dir)
     n_files = DB['speaker_id'].value_counts()
     if (n_files > 1).sum() < MIN_SPEAKERS:
@@ -43,17 +46,23 @@ def main(
     features = [read_MFB(filename)[0] for filename in DB['filename']]
     levels = [origin_of(filename)['LEVEL_DBFS'] for filename in DB['filename']]
     thresholds = describe_model(model, features, list(DB['speaker_id']), levels, use_cuda)
-    content = {'recordings': test_dir, 'speakers': len(n_files), 'sha256': model.checkpoint['sha256'],
-               'thresholds': thresholds}
-    with written_whole(Path(embedding_dir) / CALIBRATION_FILE) as f:
-        f.write(json.dumps(content, indent=1).encode())
+    if into_checkpoint:
+        written = model.checkpoint['file']
+        checkpoint, _ = read_checkpoint(written)
+        save_checkpoint(written, {**checkpoint, 'thresholds': {**model.thresholds, **thresholds}})
+    else:
+        written = Path(embedding_dir) / CALIBRATION_FILE
+        content = {'recordings': test_dir, 'speakers': len(n_files), 'sha256': model.checkpoint['sha256'],
+                   'thresholds': thresholds}
+        with written_whole(written) as f:
+            f.write(json.dumps(content, indent=1).encode())
     for level, of_backends in thresholds.items():
         numbers = of_backends['cosine']
         known = model.thresholds.get(level, {}).get('cosine')
         print('%d speakers, %d pairs of one speaker and %d of two: EER %.2f %% at the threshold %.4f%s'
               % (len(n_files), numbers['targets'], numbers['impostors'], numbers['EER'], numbers['eer'],
                  ', the model says %.4f' % known['eer'] if known else ''))
-    print('Written: %s' % (Path(embedding_dir) / CALIBRATION_FILE))
+    print('Written: %s' % written)
 
 
 if __name__ == '__main__':

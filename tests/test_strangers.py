@@ -430,6 +430,17 @@ def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with
     out = capsys.readouterr().out
     assert '\nThreshold : %.4f' % numbers['eer'] in out and re.search(r'\nCllr : 0\.\d{3}\nmin Cllr : 0\.\d{3}\n', out)
 
+    numbers_before = torch.load('model_saved/checkpoint_voices.pth')
+    calibrate.main(test_dir='people', use_cuda=False, into_checkpoint=True)
+    assert 'Written: model_saved/checkpoint_voices.pth' in capsys.readouterr().out
+    numbers_after = torch.load('model_saved/checkpoint_voices.pth')
+    assert numbers_after['thresholds'] == {**numbers_before['thresholds'], **written['thresholds']}
+    assert all(torch.equal(numbers_after['state_dict'][name], tensor)
+               for name, tensor in numbers_before['state_dict'].items())
+    runs.save_checkpoint('model_saved/checkpoint_voices.pth', numbers_before)
+    enroll.main(use_cuda=False, cp_num='voices', test_dir='people', plot=False)
+    capsys.readouterr()
+
     written['sha256'] = 'another'
     Path('enroll_embeddings/calibration.json').write_text(json.dumps(written))
     verification.main(**settings, enroll_speaker=people[0], test_speaker=people[0])
