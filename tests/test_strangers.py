@@ -12,10 +12,12 @@ from scipy.special import expit
 import DB_wav_reader
 import attacks
 import calibrate
+import conditions
 import configure as c
 import enroll
 import identification
 import model as lab_model
+import more_voices
 import strangers
 import train
 import vary_recordings
@@ -23,7 +25,7 @@ import verification
 from SR_Dataset import DvectorDataset, ToTensorDevInput
 from conftest import FirstFrame
 from deep_dive import augmentation, calibration, mixing, rooms, scoring
-from support import messages, runs
+from support import demo_voices, messages, runs
 from support.messages import LabError
 from support.safe_files import read_pickles
 
@@ -170,11 +172,43 @@ def test_copies_of_recordings(lab, capsys, stopped_with):
     assert 'w/none has no recordings' in stopped_with(vary_recordings.main, wav_dir='w/none', feat_dir='g')
 
 
+def test_more_voices(lab, capsys, stopped_with):
+    for changed in (True, False):
+        more_voices.main(feat_dir='changed %s' % changed, n_voices=2, n_utterances=1, changed=changed)
+        assert 'changed %s: 2 voices, 2 utterances' % changed in capsys.readouterr().out
+    names = sorted(path.name for path in Path('changed True').iterdir())
+    assert not set(names) & {demo_voices.draw_voice(0, index).name for index in range(1, 251)}
+    for name in names:
+        (heard, label), (plain, _) = (read_copy('changed %s/%s/%s_00.p' % (changed, name, name))
+                                      for changed in (True, False))
+        assert label == name and not np.array_equal(heard, plain)
+    assert 'changed True exists already' in stopped_with(more_voices.main, feat_dir='changed True')
+    assert 'Give a new feature folder' in stopped_with(more_voices.main)
+
+
 def read_copy(filename):
     """(feature, label) of a copy, which was levelled."""
     content = read_pickles(filename)[0]
     assert content['recording']['LEVEL_DBFS'] == c.LEVEL_DBFS
     return content['feat'], content['label']
+
+
+def test_conditions(lab, monkeypatch, capsys, stopped_with):
+    for i, name in enumerate('ab'):
+        Path('w', name).mkdir(parents=True)
+        for kind in ('enroll', 'test'):
+            Path('w', name, kind + '.wav').write_bytes(attacks.wav(attacks.syllables().tobytes()))
+    model = FirstFrame()
+    model.thresholds = {'-44': {'cosine': {'eer': 0.5, 'slope': 1.0, 'offset': 0.0}}}
+    model.forward = lambda x: (x[:, 0].std(dim=2), None)  # (batch, 40)
+    monkeypatch.setattr(conditions, 'load_model', lambda *args: model)
+    monkeypatch.setattr(conditions, 'CONDITIONS', {'unchanged': conditions.CONDITIONS['unchanged'], 'gsm': None})
+    monkeypatch.setattr(rooms, 'has_codecs', lambda: False)
+    conditions.main(test_dir='w', checkpoints=['one'])
+    out = capsys.readouterr().out
+    assert 'one: 2 target and 2 impostor trials, threshold 0.5000' in out and 'gsm' not in out
+    assert re.search(r'unchanged +1 +50\.00 +1\.00 +1\.00 +0\.00 +100\.00', out)  # all four recordings are equal
+    assert "'x': two speakers or more are needed" in stopped_with(conditions.main, test_dir='x')
 
 
 # ------------------------------------------------------------------------------------------------- on the filterbank
