@@ -15,6 +15,7 @@ import calibrate
 import conditions
 import configure as c
 import enroll
+import fold
 import identification
 import model as lab_model
 import more_voices
@@ -24,7 +25,7 @@ import vary_recordings
 import verification
 from SR_Dataset import DvectorDataset, ToTensorDevInput
 from conftest import FirstFrame
-from deep_dive import augmentation, calibration, mixing, rooms, scoring
+from deep_dive import augmentation, backends, calibration, mixing, rooms, scoring
 from support import demo_voices, messages, runs
 from support.messages import LabError
 from support.safe_files import read_pickles
@@ -246,6 +247,7 @@ def test_a_microphone_on_the_filterbank(monkeypatch):
     """8 dB more at the lowest filter, 8 dB less at the highest: 16 units of 20*log10 of energies each way."""
     feature = np.zeros((200, 40), np.float32)
     feature[50:100], feature[100:150] = 40, 10
+    monkeypatch.setattr(augmentation, 'MICROPHONE_DB', 8)
     always(monkeypatch, draws=[[0.0] + [1.0] + 6 * [0.5] + [0.0], [1.0] + 8 * [0.0]])
     change = augmentation.MicrophoneInput()
     changed = change(feature)
@@ -382,6 +384,47 @@ def test_thresholds_that_cannot_be_are_refused(lab, thresholds):
     runs.save_checkpoint('model_saved/checkpoint_1.pth', {'state_dict': state_dict, 'thresholds': thresholds})
     with pytest.raises(LabError, match="checkpoint_1.pth: 'thresholds' must be a dict of dicts of numbers"):
         lab_model.load_model(False, 'model_saved', 1, None, None)
+
+
+def test_wccn_is_folded_into_the_network(lab, write_feat):
+    """The new embeddings are those after BatchNorm, minus a mean and times a matrix, whatever goes in."""
+    torch.manual_seed(0)
+    network = lab_model.background_resnet(16, 3, head='cosine')
+    network.bn0.running_mean.normal_()
+    network.bn0.running_var.uniform_(0.5, 2)
+    network.bn0.weight.data.uniform_(0.5, 2)
+    network.bn0.bias.data.normal_()
+    folded = lab_model.background_resnet(16, 3, head='cosine')
+    mean, matrix = torch.randn(1, 16), torch.randn(16, 16)
+    folded.load_state_dict(fold.fold(network.state_dict(), mean, matrix))
+    x = torch.randn(4, 1, 40, 90)
+    with torch.inference_mode():
+        embeddings, after = network.eval()(x)[0], folded.eval()(x)[0]
+    torch.testing.assert_close(after, (embeddings - mean) @ matrix, atol=1e-4, rtol=1e-4)
+
+
+def test_folding_makes_the_cosines_those_of_wccn(lab, write_feat, capsys, stopped_with):
+    for speaker in 'abc':
+        for i in range(4):
+            write_feat('feat/%s/%d.p' % (speaker, i), seed=4 * ord(speaker) + i)
+    train.main(use_cuda=False, train_dir='feat', loss_type='aamsoftmax', n_epochs=1, val_ratio=20, batch_size=8,
+               plot=False)
+    capsys.readouterr()
+    fold.main(checkpoint='model_saved/checkpoint_1.pth', new_checkpoint='model_saved/checkpoint_new.pth',
+              folders=['feat'], n_each=3)
+    assert 'checkpoint_new.pth: WCCN of 9 utterances of 3 speakers' in capsys.readouterr().out
+    new = lab_model.load_model(False, 'model_saved', 'new', 128, 3)
+    old = lab_model.load_model(False, 'model_saved', 1, 128, 3)
+    vectors, speakers = fold.embeddings_of(old, ['feat'], 3)
+    old.backend = backends.estimate_backend(vectors, speakers)
+    expected = backends.create_backend('wccn', old)(vectors)
+    again, _ = fold.embeddings_of(new, ['feat'], 3)
+    np.testing.assert_allclose(*(scoring.cosine_scores(v.numpy(), v.numpy()) for v in (again, expected)), atol=1e-3)
+    for settings in ({}, {'checkpoint': 'model_saved/checkpoint_1.pth', 'new_checkpoint': 'x.pth'}):
+        assert 'Give a checkpoint, the name of the new one' in stopped_with(fold.main, **settings)
+    runs.save_checkpoint('s.pth', {'state_dict': old.state_dict()})
+    assert 'the d-vectors of the slides come from before BatchNorm' in stopped_with(
+        fold.main, checkpoint='s.pth', new_checkpoint='x.pth', folders=['feat'])
 
 
 # ------------------------------------------------------------------------------------------------- two recordings
