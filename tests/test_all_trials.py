@@ -134,6 +134,7 @@ def test_strangers_by_hand(capsys):
     scores = np.array([[0.9, 0.6, 0.1], [0.4, 0.3, 0.2], [0.0, 0.4, 0.8]])
     assert all_trials.answers(scores, ['a', 'b', 'c'], 0.5).tolist() == ['a', 'unknown', 'c']
     assert all_trials.answers(scores, ['a', 'b', 'c'], None).tolist() == ['a', 'a', 'c']
+    assert all_trials.answers(np.array([[0.5, 0.25]]), ['a', 'b'], 0.5).tolist() == ['unknown']  # it must be above
     all_trials.print_strangers(scores, ['a', 'b', 'c'], ['a', 'b', 'c'], 0.5)
     out = capsys.readouterr().out
     assert 'Strangers taken for somebody (miss) : 33.33 % of 3' in out
