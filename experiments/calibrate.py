@@ -4,8 +4,8 @@
 
 A folder holds <speaker>/<name>.wav, or feature files, such as the test_dir of enroll.py. Compares every two recordings,
 and writes calibration.json beside the enrolment. There identification.py and verification.py find it, and say so.
-Delete it to use the thresholds of the model again. With --into_checkpoint=True they are written into the checkpoint,
-those of recordings and those of unlevelled features side by side. A hundred recordings take half a minute.
+Delete it to use the thresholds of the model again. --into_checkpoint=model_saved/checkpoint_voices.pth writes them into
+a checkpoint, those of recordings and those of unlevelled features side by side. A hundred recordings take half a minute.
 """
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from DB_wav_reader import read_feats_and_wavs
 from SR_Dataset import read_MFB
 from deep_dive.calibration import describe_model
 from model import load_model
-from support.checks import BOOL, TEST_RULES, check_settings
+from support.checks import NAME, TEST_RULES, check_settings, or_none
 from support.enrolments import CALIBRATION_FILE
 from support.messages import LabError, run_script
 from support.recordings import origin_of
@@ -33,10 +33,10 @@ def main(
         cp_num='voices',  # which checkpoint; the one that you test with
         log_dir='model_saved',  # where the checkpoints are saved
         embedding_dir='enroll_embeddings',  # where enroll.py saved the embeddings
-        into_checkpoint=False,  # True: write them into the checkpoint, for everybody who uses it
+        into_checkpoint=None,  # the name of a checkpoint to write them into, for everybody who uses it
         use_cuda=True,  # use a GPU if there is one
 ):
-    check_settings(locals(), {**TEST_RULES, 'into_checkpoint': BOOL})
+    check_settings(locals(), {**TEST_RULES, 'into_checkpoint': or_none(NAME)})
     DB = read_feats_and_wavs(test_dir)
     n_files = DB['speaker_id'].value_counts()
     if (n_files > 1).sum() < MIN_SPEAKERS:
@@ -46,10 +46,10 @@ def main(
     features = [read_MFB(filename)[0] for filename in DB['filename']]
     levels = [origin_of(filename)['LEVEL_DBFS'] for filename in DB['filename']]
     thresholds = describe_model(model, features, list(DB['speaker_id']), levels, use_cuda)
-    if into_checkpoint:
-        written = model.checkpoint['file']
+    if into_checkpoint is not None:
+        written = into_checkpoint
         checkpoint, _ = read_checkpoint(written)
-        save_checkpoint(written, {**checkpoint, 'thresholds': {**model.thresholds, **thresholds}})
+        save_checkpoint(written, {**checkpoint, 'thresholds': {**checkpoint.get('thresholds', {}), **thresholds}})
     else:
         written = Path(embedding_dir) / CALIBRATION_FILE
         content = {'recordings': test_dir, 'speakers': len(n_files), 'sha256': model.checkpoint['sha256'],

@@ -508,7 +508,7 @@ def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with
     assert '\nThreshold : %.4f' % numbers['eer'] in out and re.search(r'\nCllr : 0\.\d{3}\nmin Cllr : 0\.\d{3}\n', out)
 
     numbers_before = torch.load('model_saved/checkpoint_voices.pth')
-    calibrate.main(test_dir='people', use_cuda=False, into_checkpoint=True)
+    calibrate.main(test_dir='people', use_cuda=False, into_checkpoint='model_saved/checkpoint_voices.pth')
     assert 'Written: model_saved/checkpoint_voices.pth' in capsys.readouterr().out
     numbers_after = torch.load('model_saved/checkpoint_voices.pth')
     assert numbers_after['thresholds'] == {**numbers_before['thresholds'], **written['thresholds']}
