@@ -22,24 +22,25 @@ FALSE_ACCEPTS = [0.05, 0.01, 0.001]  # a threshold is found for each of these sh
 ERRORS_NEEDED = 30  # if so many trials are wrong, the true rate is within 30 % of it (rule of 30, Doddington 1998)
 
 
-def describe_scores(target, impostor):
+def describe_scores(target, impostor, **weights):
     """What the scores of many trials say about a model, as a dict of numbers.
 
-    target: (n,) scores of trials by one speaker; impostor: (m,) by two. 'eer': the threshold where both errors are
+    target: (n,) scores of trials by one speaker; impostor: (m,) by two; target_weights=, impostor_weights=: how much
+    each one counts. 'eer': the threshold where both errors are
     equal; 'far_0.05' and so on: the lowest threshold with so few false accepts, where there are trials enough;
     'slope' and 'offset': see calibrate; 'targets' and 'impostors': how many trials.
     """
-    thresholds, _, false_alarms = error_rates(target, impostor)
-    found = {'eer': closest_rates(target, impostor)[0]}
+    thresholds, _, false_alarms = error_rates(target, impostor, **weights)
+    found = {'eer': closest_rates(target, impostor, **weights)[0]}
     for share in FALSE_ACCEPTS:
         if share * len(impostor) >= ERRORS_NEEDED:
             found['far_%g' % share] = thresholds[np.argmax(false_alarms <= share)]
-    slope, offset = calibrate(target, impostor)
+    slope, offset = calibrate(target, impostor, **weights)
     numbers = {**found, 'slope': slope, 'offset': offset, 'targets': len(target), 'impostors': len(impostor)}
     return {name: float(value) for name, value in numbers.items()}
 
 
-def calibrate(target, impostor):
+def calibrate(target, impostor, *, target_weights=None, impostor_weights=None):
     """The line that turns a score into a log-likelihood ratio, slope * score + offset: (slope, offset).
 
     Logistic regression of target (n,) against impostor scores (m,), in which both kinds count equally. It is the line
@@ -51,7 +52,9 @@ def calibrate(target, impostor):
     units = (scores - middle) / scale
     is_target = np.concatenate([np.full(len(target), (len(target) + 1) / (len(target) + 2)),
                                 np.full(len(impostor), 1 / (len(impostor) + 2))])
-    weights = np.concatenate([np.full(len(target), 0.5 / len(target)), np.full(len(impostor), 0.5 / len(impostor))])
+    weights = [np.ones(len(scores)) if given is None else given
+               for scores, given in ((target, target_weights), (impostor, impostor_weights))]
+    weights = np.concatenate([half / half.sum() / 2 for half in weights])
 
     def loss(line):
         ratios = line[0] * units + line[1]
@@ -90,46 +93,67 @@ def held_out_dataset(train_dir, val_speakers, seed):
     return DvectorDataset(DB, read_MFB, [ToTensorDevInput()], numbers)
 
 
-def describe_model(model, features, speakers, levels, use_cuda):
+def describe_model(model, features, speakers, levels, use_cuda, groups=None):
     """What the scores of every two utterances say about a model: dict level -> backend -> describe_scores.
 
     features: list of (n_frames, n_dims); speakers: their speakers; levels: 'LEVEL_DBFS' of origin_of, because features
-    that are levelled and others have other scores. A level with one kind of trial only is left out. For 'cosine', there
-    are also 'EER' and 'EER_1s', 'EER_2s' ...: the equal error rate in percent, of whole utterances and of pieces.
+    that are levelled and others have other scores. A level with one kind of trial only is left out. groups: the corpus
+    of each utterance, if there are several. Each corpus counts equally. Recordings of two are not compared, because
+    they differ in more than the voice, and their scores would be too low. For 'cosine', there are also 'EER' and
+    'EER_1s', 'EER_2s' ...: the equal error rate in percent, of whole utterances and of pieces.
     """
+    groups = groups or [''] * len(features)
     described = {}
     for level in sorted(set(map(str, levels))):
         chosen = [i for i in range(len(features)) if str(levels[i]) == level]
-        those = [features[i] for i in chosen], [speakers[i] for i in chosen]
+        those = [features[i] for i in chosen], [(groups[i], speakers[i]) for i in chosen]
         of_backends = {}
         for seconds in [None, *SHORT]:
             vectors, names = piece_vectors(model, *those, seconds, use_cuda)
             first, second = all_pairs(len(names))
-            is_target = names[first] == names[second]
+            group, number = numbers_of([group for group, _ in names]), numbers_of(names)
+            is_trial = group[first] == group[second]
+            first, second = first[is_trial], second[is_trial]
+            is_target = number[first] == number[second]
             if is_target.all() or not is_target.any():
                 continue
+            weights = {'target_weights': equal_weights(group[first][is_target]),
+                       'impostor_weights': equal_weights(group[first][~is_target])}
             for backend in available_backends(model) if seconds is None else ['cosine']:
                 change = create_backend(backend, model)
                 scores = trial_scores((vectors if change is None else change(vectors)).numpy(), first, second)
                 if seconds is None:
-                    of_backends[backend] = describe_scores(scores[is_target], scores[~is_target])
+                    of_backends[backend] = describe_scores(scores[is_target], scores[~is_target], **weights)
                 if backend == 'cosine' and 'cosine' in of_backends:
                     name = 'EER' if seconds is None else 'EER_%ds' % seconds
-                    of_backends[backend][name] = float(equal_error_rate(scores[is_target], scores[~is_target]))
+                    of_backends[backend][name] = float(equal_error_rate(scores[is_target], scores[~is_target],
+                                                                        **weights))
         if of_backends:
             described[level] = of_backends
     return described
 
 
-def piece_vectors(model, features, speakers, seconds, use_cuda):
-    """The d-vectors of the first piece of `seconds` of each feature (None: all of it): ((n, size) tensor, (n,) names).
+def equal_weights(groups):
+    """How much each trial counts, if all groups together count equally: groups (n,) of numbers -> (n,)."""
+    _, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    return 1 / counts[place]
 
-    Features that are shorter are left out.
+
+def numbers_of(names):
+    """A number for each different name of a list: (n,)."""
+    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return np.array([number[name] for name in names], int)
+
+
+def piece_vectors(model, features, speakers, seconds, use_cuda):
+    """The d-vectors of the first piece of `seconds` of each feature (None: all of it): (n, embedding_size), (n,).
+
+    Features that are shorter are left out. The second is the list of the speakers.
     """
     length = None if seconds is None else round(seconds / c.WIN_STEP)
     chosen = [i for i, feature in enumerate(features) if length is None or len(feature) >= length]
     vectors = [embed_feature(use_cuda, features[i][:length], model, None) for i in chosen]
-    return torch.cat(vectors) if vectors else torch.zeros(0, 1), np.array([speakers[i] for i in chosen])
+    return torch.cat(vectors) if vectors else torch.zeros(0, 1), [speakers[i] for i in chosen]
 
 
 def measure_best(model, train_dataset, dataset, use_cuda, n_backend):

@@ -1,14 +1,17 @@
 """Find threshold and calibration for your own recordings: as soon as three speakers have two recordings each.
 
-    python experiments/calibrate.py <folder> --cp_num=voices
+    python experiments/calibrate.py <folder> [folder ...] --cp_num=voices
 
-A folder holds <speaker>/<name>.wav, or feature files, such as the test_dir of enroll.py. Compares every two recordings,
-and writes calibration.json beside the enrolment. There identification.py and verification.py find it, and say so.
-Delete it to use the thresholds of the model again. --into_checkpoint=model_saved/checkpoint_voices.pth writes them into
-a checkpoint, those of recordings and those of unlevelled features side by side. A hundred recordings take half a minute.
+A folder holds <speaker>/<name>.wav, or feature files, such as the test_dir of enroll.py. Compares every two recordings
+of a folder, each folder counts equally, and writes calibration.json beside the enrolment. There identification.py and
+verification.py find it, and say so. Delete it to use the thresholds of the model again. With --into_checkpoint=<file>
+they go into a checkpoint, those of recordings and those of unlevelled features side by side. A hundred recordings take
+half a minute.
 """
 import json
 from pathlib import Path
+
+import pandas as pd
 
 import project
 
@@ -17,7 +20,7 @@ from DB_wav_reader import read_feats_and_wavs
 from SR_Dataset import read_MFB
 from deep_dive.calibration import describe_model
 from model import load_model
-from support.checks import NAME, TEST_RULES, check_settings, or_none
+from support.checks import NAME, NAMES, TEST_RULES, check_settings, or_none
 from support.enrolments import CALIBRATION_FILE
 from support.messages import LabError, run_script
 from support.recordings import origin_of
@@ -29,15 +32,17 @@ MIN_SPEAKERS = 3
 
 def main(
         # Settings
-        test_dir=c.TEST_FEAT_DIR,  # the recordings
+        folders=[c.TEST_FEAT_DIR],  # the recordings; those of two folders are not compared with each other
         cp_num='voices',  # which checkpoint; the one that you test with
         log_dir='model_saved',  # where the checkpoints are saved
         embedding_dir='enroll_embeddings',  # where enroll.py saved the embeddings
         into_checkpoint=None,  # the name of a checkpoint to write them into, for everybody who uses it
         use_cuda=True,  # use a GPU if there is one
 ):
-    check_settings(locals(), {**TEST_RULES, 'into_checkpoint': or_none(NAME)})
-    DB = read_feats_and_wavs(test_dir)
+    check_settings(locals(), {**TEST_RULES, 'folders': NAMES, 'into_checkpoint': or_none(NAME)})
+    DBs = [read_feats_and_wavs(folder) for folder in folders]
+    groups = [folder for folder, DB in zip(folders, DBs) for _ in range(len(DB))]
+    DB, test_dir = pd.concat(DBs, ignore_index=True), ' and '.join(folders)
     n_files = DB['speaker_id'].value_counts()
     if (n_files > 1).sum() < MIN_SPEAKERS:
         raise LabError('%s has %d speakers with two recordings or more. %d are needed, such as enroll.wav and test.wav.'
@@ -45,7 +50,7 @@ def main(
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     features = [read_MFB(filename)[0] for filename in DB['filename']]
     levels = [origin_of(filename)['LEVEL_DBFS'] for filename in DB['filename']]
-    thresholds = describe_model(model, features, list(DB['speaker_id']), levels, use_cuda)
+    thresholds = describe_model(model, features, list(DB['speaker_id']), levels, use_cuda, groups)
     if into_checkpoint is not None:
         written = into_checkpoint
         checkpoint, _ = read_checkpoint(written)

@@ -4,8 +4,8 @@
 
 The folders hold training utterances in as many conditions as there are, such as those of vary_recordings.py. So what
 differs between two recordings of one speaker (microphone, room, words) counts less. Mean and WCCN (Hatch et al. 2006)
-of the embeddings of whole utterances go into the layer fc0, and BatchNorm is put in there, too. The classifier behind it
-no longer fits, and is of no use. A thousand utterances take a minute.
+of the embeddings of whole utterances go into the layer fc0, and BatchNorm is put in there, too. The classifier behind
+it no longer fits, and is of no use. A thousand utterances take a minute.
 """
 import torch
 
@@ -41,7 +41,7 @@ def embeddings_of(model, folders, n_each):
 def fold(state_dict, mean, matrix):
     """The parameters of a network whose embedding is (e - mean) @ matrix, if e was that of state_dict after BatchNorm.
 
-    mean: (1, embedding_size); matrix: (embedding_size, embedding_size). BatchNorm is y = scale * x + shift when testing.
+    mean: (1, embedding_size); matrix: (embedding_size, embedding_size). BatchNorm is y = scale * x + shift in a test.
     """
     folded = dict(state_dict)
     scale = state_dict['bn0.weight'] / torch.sqrt(state_dict['bn0.running_var'] + 1e-5)

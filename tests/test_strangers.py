@@ -287,6 +287,19 @@ def test_calibration_finds_the_line_of_two_normal_distributions():
     assert scoring.cllr(2 * ratios[0], 2 * ratios[1]) > scoring.cllr(*ratios) + 0.02  # too sure
 
 
+def test_each_corpus_counts_equally():
+    """A thousand impostors of one corpus do not outvote ten of another."""
+    assert calibration.equal_weights(np.array([5, 7, 7, 5, 5, 5])).tolist() == [0.25, 0.5, 0.5, 0.25, 0.25, 0.25]
+    rng = np.random.default_rng(0)
+    target, impostor = rng.normal(2, 1, size=5000), rng.normal(0, 1, size=5000)
+    once = calibration.describe_scores(target, impostor)
+    again = calibration.describe_scores(np.append(target, target), np.append(impostor, impostor + 9),
+                                        target_weights=np.repeat([1, 0], 5000),
+                                        impostor_weights=np.repeat([1, 0], 5000))
+    for name in ('eer', 'slope', 'offset'):
+        assert again[name] == pytest.approx(once[name], abs=0.01)
+
+
 def test_calibration_of_few_scores_without_an_error():
     found = calibration.describe_scores(np.array([0.8, 0.9]), np.array([0.1, 0.2, 0.3]))
     assert found['eer'] == pytest.approx(0.55) and 0 < found['slope'] < 20
@@ -349,6 +362,12 @@ def test_describing_a_model_by_hand(model_with_thresholds):
     assert (found['targets'], found['impostors'], found['EER'], found['EER_1s']) == (2, 4, 0, 0)
     assert 'EER_2s' not in found  # the utterances have one second
     assert found['eer'] == pytest.approx((np.cos(degrees[1]) + np.cos(degrees[2] - degrees[1])) / 2, abs=1e-5)
+    # Two corpora: those of 'a' and 'b' are not compared, so there are no impostors in either
+    assert calibration.describe_model(model_with_thresholds, features, list('aabb'), [-44] * 4, False,
+                                      list('xxyy')) == {}
+    grouped = calibration.describe_model(model_with_thresholds, 2 * features, list('aabbaabb'), [-44] * 8, False,
+                                         list('xxxxyyyy'))['-44']['cosine']
+    assert (grouped['targets'], grouped['impostors']) == (4, 8)  # 'a' of x and 'a' of y are two people
     # Levels are kept apart. One with a single speaker has no impostors, so nothing is known of it
     described = calibration.describe_model(model_with_thresholds, 2 * features, list('aabbaaaa'),
                                            [None] * 4 + [-44] * 4, False)
@@ -492,7 +511,7 @@ def test_who_speaks_in_a_recording(people, monkeypatch, capsys):
 
 def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with):
     enroll.main(use_cuda=False, cp_num='voices', test_dir='people', plot=False)
-    calibrate.main(test_dir='people', use_cuda=False)
+    calibrate.main(folders=['people'], use_cuda=False)
     out = capsys.readouterr().out
     written = json.loads(Path('enroll_embeddings/calibration.json').read_text())
     numbers = written['thresholds']['-44']['cosine']
@@ -508,7 +527,7 @@ def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with
     assert '\nThreshold : %.4f' % numbers['eer'] in out and re.search(r'\nCllr : 0\.\d{3}\nmin Cllr : 0\.\d{3}\n', out)
 
     numbers_before = torch.load('model_saved/checkpoint_voices.pth')
-    calibrate.main(test_dir='people', use_cuda=False, into_checkpoint='model_saved/checkpoint_voices.pth')
+    calibrate.main(folders=['people'], use_cuda=False, into_checkpoint='model_saved/checkpoint_voices.pth')
     assert 'Written: model_saved/checkpoint_voices.pth' in capsys.readouterr().out
     numbers_after = torch.load('model_saved/checkpoint_voices.pth')
     assert numbers_after['thresholds'] == {**numbers_before['thresholds'], **written['thresholds']}
@@ -529,7 +548,7 @@ def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with
     for name in people[2:]:
         shutil.rmtree('people/' + name)
     assert 'people has 2 speakers with two recordings or more. 3 are needed' in stopped_with(
-        calibrate.main, test_dir='people', use_cuda=False)
+        calibrate.main, folders=['people'], use_cuda=False)
 
 
 # ------------------------------------------------------------------------------------------------- strangers.py
