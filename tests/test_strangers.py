@@ -24,7 +24,7 @@ import train
 import vary_recordings
 import verification
 from SR_Dataset import DvectorDataset, ToTensorDevInput
-from conftest import FirstFrame
+from conftest import PROJECT, FirstFrame
 from deep_dive import augmentation, backends, calibration, mixing, rooms, scoring
 from support import demo_voices, messages, runs
 from support.messages import LabError
@@ -485,6 +485,17 @@ def test_two_recordings_one_command(people, monkeypatch, capsys, stopped_with):
     run(verification.main, monkeypatch, a, '--thres=0.99', b, **options_of(verification))
     out = capsys.readouterr().out
     assert 'Threshold : 0.99\n' in out and "The model's own threshold is %.4f : " % own['eer'] in out
+
+
+def test_the_model_for_people_that_ships():
+    model = lab_model.load_model(False, PROJECT / 'model_saved', 'voices', 128, None)
+    assert (PROJECT / 'model_saved/checkpoint_voices.pth').stat().st_size < 6e6
+    assert sum(parameter.numel() for parameter in model.parameters()) < 2.5e6
+    for name in ('voices', 'etri240'):
+        model = lab_model.load_model(False, PROJECT / 'model_saved', name, 128, None)
+        for level in ('None', '-44'):
+            numbers = model.thresholds[level]['cosine']
+            assert calibration.log_likelihood_ratio(numbers['eer'], numbers) == pytest.approx(0, abs=1)
 
 
 @pytest.mark.parametrize('arguments, complaint', [
