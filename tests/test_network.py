@@ -359,7 +359,8 @@ def test_the_model_that_ships(six_voices):
     filename = PROJECT / 'model_saved/checkpoint_etri240.pth'
     assert filename.stat().st_size < 4e6
     checkpoint = torch.load(filename)
-    assert set(checkpoint) == {'epoch', 'state_dict', 'backbone', 'features', 'n_speakers', 'mean', 'lda', 'wccn'}
+    assert set(checkpoint) == {'epoch', 'state_dict', 'backbone', 'features', 'n_speakers', 'mean', 'lda', 'wccn',
+                               'thresholds'}
     assert (checkpoint['backbone'], checkpoint['n_speakers']) == ('resnet18', 240)
     assert checkpoint['mean'].shape == (1, 128) and 0.7 < checkpoint['mean'].norm() < 1  # raw cosines are high
     assert {tensor.dtype for tensor in checkpoint['state_dict'].values()} == {torch.float32, torch.int64}
