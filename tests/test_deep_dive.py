@@ -401,7 +401,7 @@ def test_samples_differ_and_the_utterances_stay(three_utterances):
     assert {label for _, label in drawn[0]} == set(range(9))
     assert all(label % 3 == i % 3 for i, (_, label) in enumerate(drawn[0]))
     assert all(feature.shape == (1, 40, 100) and feature.dtype == torch.float32 for feature, _ in drawn[0])
-    assert len({feature.numpy().tobytes() for feature, _ in drawn[0][::3]}) > 5  # all of one utterance
+    assert len({feature.numpy().tobytes() for feature, _ in drawn[0]}) > 3  # three utterances
     for again in drawn[1:]:  # one seed, the same samples
         assert all(label == other_label and torch.equal(feature, other)
                    for (feature, label), (other, other_label) in zip(drawn[0], again))
