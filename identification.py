@@ -21,6 +21,10 @@ from support.demo_voices import provide_test_features
 from support.enrolments import check_recordings, checkpoint_of
 from support.messages import run_script
 
+# `python identification.py x.wav`: the setting that this word is, and the defaults of others then
+WITH_RECORDING = {'files': ['test_file'], 'with_files': {
+    'cp_num': None, 'thres': 'model', 'embedding_size': None, 'test_frames': None}}
+
 
 def perform_identification(use_cuda, model, embeddings, test_filename, test_frames, spk_list, *, thres=None,
                            project=None):
@@ -83,9 +87,10 @@ def main(
         log_dir, cp_num = checkpoint_of(embedding_dir)
     model = load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes)
 
-    # Get the dataframe for the test DB
-    provide_test_features(test_dir)
-    enroll_DB, test_DB = split_enroll_and_test(test_dir)
+    # Get the dataframe for the test DB. One recording needs none
+    if test_file is None:
+        provide_test_features(test_dir)
+        enroll_DB, test_DB = split_enroll_and_test(test_dir)
 
     # Load the enroll embeddings
     embeddings = load_enroll_embeddings(embedding_dir, model=model)
@@ -93,7 +98,7 @@ def main(
     check_enrolled(spk_list, embeddings)
 
     # Find the test files. They must have been recorded like the enrolment
-    test_paths = test_files_of(test_file or test_speaker, test_DB)
+    test_paths = [test_file] if test_file is not None else test_files_of(test_speaker, test_DB)
     check_recordings(embedding_dir, spk_list, test_paths)
     thres = calibration.choose_thres(thres, model, backend, test_paths[0])
 
@@ -111,5 +116,4 @@ def main(
 
 
 if __name__ == '__main__':
-    run_script(main, files=['test_file'], with_files={'cp_num': None, 'thres': 'model', 'embedding_size': None,
-                                                      'test_frames': None})
+    run_script(main, **WITH_RECORDING)

@@ -22,6 +22,10 @@ from support.enrolments import check_recordings
 from support.messages import run_script
 from support.recordings import check_two_recordings
 
+# `python verification.py a.wav b.wav`: the settings that these words are, and the defaults of others then
+WITH_RECORDINGS = {'files': ['enroll_file', 'test_file'], 'with_files': {
+    'cp_num': 'voices', 'thres': 'model', 'embedding_size': None, 'test_frames': None}}
+
 
 def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres, *,
                          project=None, claimed=None):
@@ -77,7 +81,6 @@ def main(
     # Load the model from the checkpoint
     model = load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes)
     project = create_backend(backend, model)
-
     if enroll_file is not None:
         # Take two recordings, with nobody enrolled
         check_two_recordings(enroll_file, test_file)
@@ -109,5 +112,4 @@ def main(
 
 
 if __name__ == '__main__':
-    run_script(main, files=['enroll_file', 'test_file'],
-               with_files={'cp_num': 'voices', 'thres': 'model', 'embedding_size': None, 'test_frames': None})
+    run_script(main, **WITH_RECORDINGS)

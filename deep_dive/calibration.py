@@ -15,9 +15,10 @@ from deep_dive.backends import available_backends, create_backend, estimate_from
 from deep_dive.scoring import all_pairs, closest_rates, equal_error_rate, error_rates, trial_scores
 from model import embed_feature
 from support.messages import LabError
-from support.recordings import origin_of
+from support.recordings import origin_of, seconds_of
 
 SHORT = [1, 2, 3, 5]  # seconds: with recordings as short as these, how many answers are wrong?
+MOST_PIECES = 500  # recordings that are tried for each of these lengths, at most
 FALSE_ACCEPTS = [0.05, 0.01, 0.001]  # a threshold is found for each of these shares
 ERRORS_NEEDED = 30  # if so many trials are wrong, the true rate is within 30 % of it (rule of 30, Doddington 1998)
 
@@ -26,9 +27,9 @@ def describe_scores(target, impostor, **weights):
     """What the scores of many trials say about a model, as a dict of numbers.
 
     target: (n,) scores of trials by one speaker; impostor: (m,) by two; target_weights=, impostor_weights=: how much
-    each one counts. 'eer': the threshold where both errors are
-    equal; 'far_0.05' and so on: the lowest threshold with so few false accepts, where there are trials enough;
-    'slope' and 'offset': see calibrate; 'targets' and 'impostors': how many trials.
+    each one counts. 'eer': the threshold where both errors are equal; 'far_0.05' and so on: the lowest threshold with
+    so few false accepts, where there are trials enough; 'slope' and 'offset': see calibrate; 'targets' and 'impostors':
+    how many trials.
     """
     thresholds, _, false_alarms = error_rates(target, impostor, **weights)
     found = {'eer': closest_rates(target, impostor, **weights)[0]}
@@ -152,6 +153,7 @@ def piece_vectors(model, features, speakers, seconds, use_cuda):
     """
     length = None if seconds is None else round(seconds / c.WIN_STEP)
     chosen = [i for i, feature in enumerate(features) if length is None or len(feature) >= length]
+    chosen = chosen if length is None else chosen[:MOST_PIECES]
     vectors = [embed_feature(use_cuda, features[i][:length], model, None) for i in chosen]
     return torch.cat(vectors) if vectors else torch.zeros(0, 1), [speakers[i] for i in chosen]
 
@@ -209,7 +211,7 @@ def print_what_it_means(score, thres, model, backend, filenames):
     ratio = log_likelihood_ratio(score, description)
     print('Same speaker: %.0f %% (log-likelihood ratio %.1f, if both are equally likely beforehand)'
           % (100 * expit(ratio), ratio))
-    seconds = min(len(read_MFB(filename)[0]) * c.WIN_STEP for filename in filenames if filename is not None)
+    seconds = min(seconds_of(filename) for filename in filenames if filename is not None)
     measured = [length for length in SHORT if 'EER_%ds' % length in description]
     if measured and seconds < max(measured):
         length = max([length for length in measured if length <= seconds], default=measured[0])

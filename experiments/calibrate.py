@@ -42,11 +42,11 @@ def main(
     check_settings(locals(), {**TEST_RULES, 'folders': NAMES, 'into_checkpoint': or_none(NAME)})
     DBs = [read_feats_and_wavs(folder) for folder in folders]
     groups = [folder for folder, DB in zip(folders, DBs) for _ in range(len(DB))]
-    DB, test_dir = pd.concat(DBs, ignore_index=True), ' and '.join(folders)
+    DB, named = pd.concat(DBs, ignore_index=True), ' and '.join(folders)
     n_files = DB['speaker_id'].value_counts()
     if (n_files > 1).sum() < MIN_SPEAKERS:
         raise LabError('%s has %d speakers with two recordings or more. %d are needed, such as enroll.wav and test.wav.'
-                       % (test_dir, (n_files > 1).sum(), MIN_SPEAKERS))
+                       % (named, (n_files > 1).sum(), MIN_SPEAKERS))
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     features = [read_MFB(filename)[0] for filename in DB['filename']]
     levels = [origin_of(filename)['LEVEL_DBFS'] for filename in DB['filename']]
@@ -57,7 +57,7 @@ def main(
         save_checkpoint(written, {**checkpoint, 'thresholds': {**checkpoint.get('thresholds', {}), **thresholds}})
     else:
         written = Path(embedding_dir) / CALIBRATION_FILE
-        content = {'recordings': test_dir, 'speakers': len(n_files), 'sha256': model.checkpoint['sha256'],
+        content = {'recordings': named, 'speakers': len(n_files), 'sha256': model.checkpoint['sha256'],
                    'thresholds': thresholds}
         with written_whole(written) as f:
             f.write(json.dumps(content, indent=1).encode())

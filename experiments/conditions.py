@@ -40,13 +40,16 @@ CONDITIONS = {  # name: what is done to the audio (n_samples,), with a random ge
 }
 
 
-def d_vectors_of(recordings, change, model):
-    """The d-vectors of recordings, each a (name, audio) pair, after a change: (n, embedding_size) array."""
+def d_vectors_of(recordings, change, model, n_frames=None):
+    """The d-vectors of recordings, each a (name, audio) pair, after a change: (n, embedding_size) array.
+
+    n_frames: the length of a segment, as test_frames in the test scripts.
+    """
     vectors, n_trim = [], round(c.TRIM_SECONDS / c.WIN_STEP)
     for number, (name, audio) in enumerate(recordings):
         changed = change(audio, np.random.default_rng(number))
         feature = extract_features(prepare_speech(changed, name))[n_trim:-n_trim]  # (n_frames, n_dims)
-        vectors.append(embed_feature(True, feature, model, None, name))
+        vectors.append(embed_feature(True, feature, model, n_frames, name))
     return torch.cat(vectors).numpy()
 
 

@@ -16,23 +16,13 @@ import pandas as pd
 import project
 
 from DB_wav_reader import read_feats_and_wavs
+from compare import identified_from
 from deep_dive.all_trials import embed_pieces
 from deep_dive.backends import BACKENDS, create_backend
-from deep_dive.scoring import all_pairs, cosine_scores, equal_error_rate, rates_at, trial_scores
+from deep_dive.scoring import all_pairs, equal_error_rate, rates_at, trial_scores
 from model import load_model
 from support.checks import THRESHOLD, check_settings, is_seconds, or_none
 from support.messages import LabError, run_script
-
-
-def identified(vectors, speakers):
-    """Percentage of the recordings whose speaker is found. The first recording of each speaker is enrolled.
-
-    vectors: (n, embedding_size); speakers: (n,) names.
-    """
-    names, first = np.unique(speakers, return_index=True)
-    tested = np.setdiff1d(np.arange(len(speakers)), first)
-    answers = names[cosine_scores(vectors[tested], vectors[first]).argmax(axis=1)]
-    return 100 * np.mean(answers == speakers[tested])
 
 
 def measure(model, folder, piece_seconds, backend, thres):
@@ -48,7 +38,7 @@ def measure(model, folder, piece_seconds, backend, thres):
         raise LabError('%s: two speakers are needed, and two recordings of one of them.' % folder)
     target, impostor = scores[is_target], scores[~is_target]
     figures = {'folder': folder, 'speakers': len(set(speakers)), 'targets': len(target), 'impostors': len(impostor),
-               'EER': equal_error_rate(target, impostor), 'identified': identified(vectors, speakers),
+               'EER': equal_error_rate(target, impostor), 'identified': identified_from(1, vectors, speakers),
                'own, median': np.median(target), 'others, median': np.median(impostor)}
     if thres is not None:
         miss, false_alarm = rates_at(thres, target, impostor)

@@ -213,6 +213,15 @@ def check_two_recordings(enroll_file, test_file):
     compare_origins({enroll_file: origin_of(enroll_file)}, test_file)
 
 
+def seconds_of(filename):
+    """Seconds of speech in a recording. Of a feature file, its length without TRIM_SECONDS at both ends."""
+    if not is_recording(filename):
+        return len(check_feature(read_pickles(filename)[0], filename)[0]) * c.WIN_STEP - 2 * c.TRIM_SECONDS
+    samples, rate = read_recording(filename)  # (n_samples, n_channels)
+    audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
+    return find_speech(frame_levels(audio), filename).sum() * c.WIN_LENGTH
+
+
 def describe_recording(filename):
     """Print how a recording was made: seconds of speech, level, background, bandwidth, clipping.
 

@@ -462,15 +462,9 @@ def run(main, monkeypatch, *arguments, **options):
     messages.run_script(main, **options)
 
 
-def options_of(script):
-    """How a script calls run_script."""
-    text = Path(script.__file__).read_text()
-    return eval('dict(%s)' % re.search(r'run_script\(main, (.*)\)\n$', text, re.DOTALL).group(1))
-
-
 def test_two_recordings_one_command(people, monkeypatch, capsys, stopped_with):
     a, b = 'people/%s/enroll.wav' % people[0], 'people/%s/test.wav' % people[0]
-    run(verification.main, monkeypatch, a, b, **options_of(verification))
+    run(verification.main, monkeypatch, a, b, **verification.WITH_RECORDINGS)
     out = capsys.readouterr().out
     own = torch.load('model_saved/checkpoint_voices.pth')['thresholds']['-44' if '-44' in torch.load(
         'model_saved/checkpoint_voices.pth')['thresholds'] else 'None']['cosine']
@@ -480,9 +474,11 @@ def test_two_recordings_one_command(people, monkeypatch, capsys, stopped_with):
     assert 'Threshold : %.4f' % own['eer'] in out and 'Same speaker: ' in out and "The model's own" not in out
     assert not Path('enroll_embeddings').exists() and not Path(c.TEST_FEAT_DIR).exists()
 
-    run(verification.main, monkeypatch, '--enroll_file=' + a, '--test_file=' + b, **options_of(verification))
+    assert out.count('Note: ') == len(set(re.findall('Note: .*', out)))  # each is printed once
+
+    run(verification.main, monkeypatch, '--enroll_file=' + a, '--test_file=' + b, **verification.WITH_RECORDINGS)
     assert capsys.readouterr().out == out  # the settings say the same
-    run(verification.main, monkeypatch, a, '--thres=0.99', b, **options_of(verification))
+    run(verification.main, monkeypatch, a, '--thres=0.99', b, **verification.WITH_RECORDINGS)
     out = capsys.readouterr().out
     assert 'Threshold : 0.99\n' in out and "The model's own threshold is %.4f : " % own['eer'] in out
 
@@ -507,17 +503,17 @@ def test_the_model_for_people_that_ships():
 def test_recordings_that_cannot_be_compared(people, monkeypatch, arguments, complaint):
     Path('note.txt').write_text('hello')
     with pytest.raises(SystemExit) as stop:
-        run(verification.main, monkeypatch, *arguments, **options_of(verification))
+        run(verification.main, monkeypatch, *arguments, **verification.WITH_RECORDINGS)
     assert complaint in str(stop.value.code) and len(str(stop.value.code).splitlines()) <= 2
 
 
 def test_who_speaks_in_a_recording(people, monkeypatch, capsys):
     """The checkpoint is that of the enrolment, and its threshold says who is unknown."""
     enroll.main(use_cuda=False, cp_num='voices', test_dir='people', plot=False)
-    run(identification.main, monkeypatch, 'people/%s/test.wav' % people[1], '--test_dir=people',
-        **options_of(identification))
+    run(identification.main, monkeypatch, 'people/%s/test.wav' % people[1], **identification.WITH_RECORDING)
     out = capsys.readouterr().out
     assert 'True speaker : %s\n' % people[1] in out and 'Threshold : ' in out
+    assert not Path(c.TEST_FEAT_DIR).exists()  # no demo voices are made
 
 
 def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with):
