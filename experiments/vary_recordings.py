@@ -1,9 +1,11 @@
 """Make a corpus of recordings larger: copies from other rooms, microphones and telephone lines, as feature files.
 
     python experiments/vary_recordings.py <folder of recordings> <new feature folder> [copies of each]
+    python experiments/vary_recordings.py <folder of recordings> <new feature folder> 1 --n_pieces=3    # to test on
 
 Reads <folder>/<speaker>/<name>.wav. Writes <speaker>/<name>_00.p, which is the recording itself, and _01.p, _02.p and
-so on, changed at random by vary() of deep_dive/rooms.py. Train on them with --corpora of train.py. A copy of ten
+so on, changed at random by vary() of deep_dive/rooms.py. Train on them with --corpora of train.py. With n_pieces, a
+recording is cut first, and only the first piece is left as it is: the pieces have other words, too. A copy of ten
 seconds takes a quarter of a second on one core.
 """
 from pathlib import Path
@@ -23,12 +25,15 @@ N_TRIES = 5  # a copy in which no speech is found is drawn again, so often at mo
 
 
 def write_copy(task):
-    """Write one copy. task: (recording, feature file, number of the copy, seed). Returns what went wrong, or None."""
-    wav_file, feat_file, number, seed = task
+    """Write one copy of a piece. task: (recording, feature file, number of the copy, piece, n_pieces, seed).
+
+    Returns what went wrong, or None.
+    """
+    wav_file, feat_file, number, piece, n_pieces, seed = task
     for n in range(N_TRIES):
         rng = np.random.default_rng([seed, number, n])
         try:
-            audio = read_audio(wav_file)
+            audio = np.array_split(read_audio(wav_file), n_pieces)[piece]
             if number > 0:
                 audio = vary(audio, rng)
             feature = extract_features(prepare_speech(audio, wav_file))  # (n_frames, n_dims)
@@ -45,22 +50,25 @@ def main(
         # Settings
         wav_dir='',  # the recordings
         feat_dir='',  # where the features go; a new folder
-        n_copies=12,  # feature files of each recording: itself, and changed copies
+        n_copies=12,  # feature files of each piece: itself (the first piece only), and changed copies
+        n_pieces=1,  # into how many pieces of equal length a recording is cut
         seed=0,  # of the changes
 ):
-    check_settings({'n_copies': n_copies, 'seed': seed}, {'n_copies': whole(1), 'seed': whole(0)})
+    check_settings({'n_copies': n_copies, 'n_pieces': n_pieces, 'seed': seed},
+                   {'n_copies': whole(1), 'n_pieces': whole(1), 'seed': whole(0)})
     if not wav_dir or not feat_dir:
         raise LabError('Give two folders: the one of the recordings, and one for the features.')
     if Path(feat_dir).exists():
         raise LabError('%s exists already: remove it, or name another folder.' % feat_dir)
-    tasks = []
-    for i, wav_file in enumerate(find_wavs(wav_dir)):
+    wav_files, tasks = find_wavs(wav_dir), []
+    for i, wav_file in enumerate(wav_files):
         name = Path(feat_dir) / Path(wav_file).relative_to(wav_dir).with_suffix('')
-        tasks += [(wav_file, '%s_%02d.p' % (name, number), number, seed + i) for number in range(n_copies)]
+        tasks += [(wav_file, '%s_%02d.p' % (name, number), number, number // n_copies, n_pieces, seed + i)
+                  for number in range(n_pieces * n_copies)]
     if not tasks:
         raise LabError('%s has no recordings: they lie in <speaker>/<name>.wav.' % wav_dir)
     errors = [error for error in in_parallel(write_copy, tasks, 'Copies of %s' % wav_dir) if error is not None]
-    print('%s: %d feature files of %d recordings' % (feat_dir, len(tasks) - len(errors), len(tasks) // n_copies))
+    print('%s: %d feature files of %d recordings' % (feat_dir, len(tasks) - len(errors), len(wav_files)))
     for error in errors:
         print('Skipped %s' % error)
 

@@ -205,8 +205,23 @@ def test_forty_speakers_are_held_out(lab, started, stopped_with, write_feat, cap
 
     for settings, message in (({}, 'Give two folders'), ({'feat_dir': 'corpus'}, 'Give two folders'),
                               ({'feat_dir': 'corpus', 'out_dir': 'held_out'}, 'held_out exists already'),
-                              ({'feat_dir': 'held_out', 'out_dir': 'x'}, 'held_out has 2 speakers; the real corpus')):
+                              ({'feat_dir': 'held_out', 'out_dir': 'x'}, "held_out has 2 speakers; the slides' corpus"),
+                              ({'feat_dir': 'held_out', 'out_dir': 'x', 'n_unseen': 2}, 'some must be left'),
+                              ({'feat_dir': 'held_out', 'out_dir': 'x', 'n_unseen': 0}, 'n_unseen = 0')):
         assert message in stopped_with(hold_out.main, **settings)
+
+
+def test_some_speakers_of_another_corpus_are_held_out(lab, capsys):
+    names = ['s%d' % i for i in range(10)]
+    for name in names:
+        (lab / 'corpus' / name).mkdir(parents=True)
+    kept = []
+    for folder in 'xyz':
+        hold_out.main(feat_dir='corpus', out_dir=folder, n_unseen=3, seed=2 if folder == 'z' else 1)
+        train, unseen = ({path.name for path in (lab / folder / part).iterdir()} for part in ('train', 'unseen'))
+        assert train | unseen == set(names) and len(train) == 7 and len(unseen) == 3
+        kept.append(train)
+    assert kept[0] == kept[1] != kept[2]
 
 
 # ------------------------------------------------------------------------------------------- other features
