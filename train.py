@@ -30,7 +30,7 @@ from support.checks import TRAIN_RULES, check_loss, check_settings, check_split,
 from support.demo_voices import provide_train_features
 from support.devices import average_over_processes, get_device, mixed_precision
 from support.messages import run_script
-from support.pictures import save_picture
+from support.pictures import draw_training, save_picture
 
 OPTIMIZERS = {'sgd': optim.SGD, 'adam': optim.Adam, 'adamw': optim.AdamW, 'adagrad': optim.Adagrad}
 
@@ -143,10 +143,10 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
     return train_loss
 
 
-def validate(valid_loader, model, criterion, use_cuda, epoch):
-    """Print loss and accuracy on the validation utterances. Returns the average loss."""
+def validate(valid_loader, model, criterion, use_cuda, epoch, *, valid_acc=None):
+    """Print loss and accuracy on the validation utterances. Returns the average loss. valid_acc: a new AverageMeter."""
     device = get_device(use_cuda)
-    losses, valid_acc = AverageMeter(), AverageMeter()
+    losses, valid_acc = AverageMeter(), valid_acc or AverageMeter()
     model.eval()
     criterion.eval()
 
@@ -164,18 +164,17 @@ def validate(valid_loader, model, criterion, use_cuda, epoch):
     return valid_loss
 
 
-def visualize_the_losses(train_losses, valid_losses, *, filename='loss_plot.png'):
-    """Draw the losses of all epochs, with a dashed line at the lowest validation loss."""
+def visualize_the_losses(train_losses, valid_losses):
+    """Draw the losses of all epochs into loss_plot.png, with a dashed line at the lowest validation loss."""
     epochs = range(1, len(train_losses) + 1)
     lowest = valid_losses.index(min(valid_losses)) + 1
     fig, ax = plt.subplots(figsize=(10, 8))
     ax.plot(epochs, train_losses, label='Training Loss')
     ax.plot(epochs, valid_losses, label='Validation Loss')
     ax.axvline(lowest, linestyle='--', color='black', label='Lowest validation loss (epoch %d)' % lowest)
-    ax.set(xlabel='epochs', ylabel='loss', xlim=(0, len(train_losses) + 1), ylim=(0, None),
-           title='The validation loss was lowest, %.3f, at epoch %d of %d' % (min(valid_losses), lowest, len(epochs)))
+    ax.set(xlabel='epochs', ylabel='loss', xlim=(0, len(epochs) + 1), ylim=(0, 1.1 * max(train_losses)))
     ax.legend()
-    save_picture(fig, filename)
+    save_picture(fig, 'loss_plot.png')
 
 
 def main(
@@ -257,13 +256,13 @@ def main(
     with runs.explained_ctrl_c(run, start + n_epochs):
         for epoch in range(start, start + n_epochs):
             # Train for one epoch
-            begin, lr_now = time.perf_counter(), optimizer.param_groups[0]['lr']
+            begin, lr_now, valid_acc = time.perf_counter(), optimizer.param_groups[0]['lr'], AverageMeter()
             train_loss = train(train_loader, network, criterion, optimizer, use_cuda, epoch, n_classes,
                                log_interval=log_interval, scheduler=None if scheduler_type == 'plateau' else scheduler)
             devices.follow_first_process(model)  # with torchrun
 
             # Evaluate on the validation set. The learning rate falls if the loss does not
-            valid_loss = validate(valid_loader, model, criterion, use_cuda, epoch)
+            valid_loss = validate(valid_loader, model, criterion, use_cuda, epoch, valid_acc=valid_acc)
             seconds = round(time.perf_counter() - begin, 1)
             print('  * Epoch {}: learning rate {:g}, {} s'.format(epoch, lr_now, seconds), flush=True)
             if scheduler_type == 'plateau':
@@ -274,7 +273,8 @@ def main(
                 'epoch': epoch + 1, 'state_dict': model.state_dict(), 'optimizer': optimizer.state_dict(),
                 'scheduler': scheduler.state_dict(), 'criterion': criterion.state_dict(), 'random': runs.random_state(),
                 'features': feature_settings(), 'n_speakers': train_dataset.n_speakers, **model.settings})
-            run['epochs'].append({'train_loss': train_loss, 'valid_loss': valid_loss, 'lr': lr_now, 'seconds': seconds})
+            run['epochs'].append({'train_loss': train_loss, 'valid_loss': valid_loss, 'lr': lr_now, 'seconds': seconds,
+                                  'valid_acc': average_over_processes(valid_acc, device)})
             runs.write_run(log_dir, run)
     devices.leave_processes()  # with torchrun
 
@@ -292,7 +292,7 @@ def main(
     # Visualize the losses as the network trained, and what it has learned
     if plot:
         visualize_the_losses(avg_train_losses, avg_valid_losses)
-        visualize_the_losses(avg_train_losses, avg_valid_losses, filename='{}/loss_plot.png'.format(log_dir))
+        draw_training(run['epochs'], '{}/loss_plot.png'.format(log_dir))
         runs.draw_clusters_of(model_before, model, valid_dataset, use_cuda, log_dir, minposs)
 
 

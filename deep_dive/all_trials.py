@@ -14,13 +14,13 @@ from DB_wav_reader import read_feats_and_wavs, speaker_of, split_enroll_and_test
 from SR_Dataset import read_MFB
 from deep_dive.backends import available_backends, create_backend
 from deep_dive.calibration import choose_thres, log_likelihood_ratio, own_description
-from deep_dive.scoring import all_pairs, bootstrap_interval, choose_threshold, cllr, cosine_scores, equal_error_rate
-from deep_dive.scoring import error_rates, min_cllr, min_dcf, rates_at, read_trials, trial_scores
+from deep_dive.scoring import accuracy_interval, all_pairs, bootstrap_interval, choose_threshold, cllr, cosine_scores
+from deep_dive.scoring import equal_error_rate, error_rates, min_cllr, min_dcf, rates_at, read_trials, trial_scores
 from model import embed_feature, get_embeddings, load_enroll_embeddings
 from support.checks import sex_of
 from support.enrolments import check_recordings
 from support.messages import LabError
-from support.pictures import draw_confusion, draw_det, draw_lengths, draw_scores
+from support.pictures import draw_confusion, draw_det, draw_lengths, draw_matrix, draw_scores
 
 
 def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
@@ -142,6 +142,19 @@ def trials_of_list(use_cuda, model, filename, test_dir, test_frames):
     return vectors, speakers, first, second, is_target
 
 
+def let_in_most(is_accepted, first, second, names):
+    """The two speakers that are mistaken most often: '247F9247 as 249F9249 (7 of 15)'; '' if nobody is accepted.
+
+    is_accepted: (n,) of bool, of impostor trials; first, second: (n,), the numbers of the two speakers in names.
+    """
+    if not is_accepted.any():
+        return ''
+    code = first * len(names) + second
+    accepted = np.bincount(code[is_accepted], minlength=len(names) ** 2)
+    pair = accepted.argmax()
+    return '%s as %s (%d of %d)' % (*(names[i] for i in divmod(pair, len(names))), accepted[pair], np.sum(code == pair))
+
+
 def print_error_rates(scores, is_target, speakers, first, second, thres):
     """Print how often trials are wrongly accepted and rejected, at one threshold and at others. Returns the threshold.
 
@@ -172,10 +185,12 @@ def print_error_rates(scores, is_target, speakers, first, second, thres):
     print('minDCF (p = 0.01) : %.3f\n' % min_dcf(target, impostor))
 
     others = np.linspace(np.median(impostor), np.median(target), N_THRESHOLDS).round(2)
-    table = pd.DataFrame([(t, *rates_at(t, target, impostor)) for t in sorted({*others, threshold})],
-                         columns=['Threshold', 'False rejects', 'False accepts'])
+    impostors = number[first[~is_target]], number[second[~is_target]], names
+    table = pd.DataFrame([(t, *rates_at(t, target, impostor), let_in_most(impostor > t, *impostors))
+                          for t in sorted({*others, threshold})],
+                         columns=['Threshold', 'False rejects', 'False accepts', 'Let in most often'])
     table[['False rejects', 'False accepts']] *= 100
-    print(table.to_string(index=False, formatters=['{:.4f}'.format, '{:.2f} %'.format, '{:.2f} %'.format]))
+    print(table.to_string(index=False, formatters=['{:.4f}'.format, '{:.2f} %'.format, '{:.2f} %'.format, str]))
     miss, false_alarm = rates_at(threshold, target, impostor)
     print('\nThreshold : %.4f\nFalse accepts : %.2f %%\nFalse rejects : %.2f %%\n'
           % (threshold, 100 * false_alarm, 100 * miss))
@@ -203,7 +218,7 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
     if len(spk_list) < 2:
         raise LabError("test_speaker = 'all' needs two enrolled speakers or more: enrol another one.")
     lengths = piece_seconds if isinstance(piece_seconds, list) else [piece_seconds]
-    accuracies, eers = [], []
+    accuracies, eers, intervals = [], [], []
     for length in lengths:
         pieces, true_spks = embed_pieces(use_cuda, test_DB, model, test_frames, length)
         if thres is not None:  # 'unknown' is right for those who are not in the list
@@ -214,14 +229,22 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
         accuracies.append(print_precision_and_recall(true_spks, predicted_spks))
         is_own = np.array(true_spks)[:, None] == np.array(spk_list)
         eers.append(equal_error_rate(scores[is_own], scores[~is_own]) if is_own.any() else np.nan)
+        rows, columns = (index.ravel() for index in np.indices(scores.shape))
+        names = {spk: number for number, spk in enumerate(sorted({*true_spks, *spk_list}))}
+        intervals.append((
+            accuracy_interval(np.array(true_spks) == predicted_spks, true_spks),
+            bootstrap_interval(scores.ravel(), is_own.ravel(), np.array([names[spk] for spk in true_spks])[rows],
+                               np.array([names[spk] for spk in spk_list])[columns]) if is_own.any() else (0, 0)))
         print('\nAccuracy : %.2f %% of %d pieces' % (accuracies[-1], len(true_spks)))
         print('EER : %.2f %%' % eers[-1] if is_own.any() else 'No EER: no piece is by a speaker in spk_list')
         if thres is not None:
             print_strangers(scores, true_spks, spk_list, thres)
     if picture_dir is not None and len(lengths) == 1:
         draw_confusion(true_spks, predicted_spks, os.path.join(picture_dir, 'confusion.png'))
+        if lengths == [None]:
+            draw_matrix(scores, true_spks, spk_list, os.path.join(picture_dir, 'matrix.png'))
     elif picture_dir is not None:
-        points = [point for point in zip(lengths, accuracies, eers) if point[0] is not None]  # not the whole files
+        points = [point for point in zip(lengths, accuracies, eers, intervals) if point[0] is not None]
         draw_lengths(*zip(*points), os.path.join(picture_dir, 'lengths.png'))
 
 

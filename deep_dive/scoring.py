@@ -170,6 +170,18 @@ def bootstrap_interval(scores, is_target, first, second, *, n_rounds=500, seed=0
     return tuple(np.percentile(rates, [(100 - level) / 2, (100 + level) / 2]))
 
 
+def accuracy_interval(is_right, speakers, *, n_rounds=500, seed=0, level=95):
+    """Confidence interval (low, high) of a share of right answers in percent. Speakers are drawn with replacement.
+
+    is_right: (n,) of bool; speakers: (n,), whose answer each is.
+    """
+    names, number = np.unique(speakers, return_inverse=True)
+    right, total = np.bincount(number, weights=is_right), np.bincount(number)  # of each speaker
+    drawn = np.random.default_rng(seed).integers(len(names), size=(n_rounds, len(names)))
+    shares = 100 * right[drawn].sum(axis=1) / total[drawn].sum(axis=1)
+    return tuple(np.percentile(shares, [(100 - level) / 2, (100 + level) / 2]))
+
+
 def all_pairs(n):
     """Every pair of n things once: two index arrays (n (n - 1) / 2,)."""
     return np.triu_indices(n, 1)

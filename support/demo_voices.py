@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import fft
 from scipy.io import wavfile
 
@@ -108,8 +109,16 @@ def draw_voice(seed, index):
         level=rng.uniform(-48, -41))
 
 
+PARAMETER_NAMES = ['pitch', 'length of vocal tract', *('formant %d' % (i + 1) for i in range(8)), 'vowel space',
+                   'bandwidths', 'open phase', 'tilt of glottis', 'jitter', 'shimmer', 'place of s', 'speaking rate',
+                   'pitch range', 'breathiness']
+
+
 def as_numbers(voice):
-    """The parameters of a Voice without its level: (n_parameters,). Frequencies and factors are logarithms."""
+    """The parameters of a Voice without its level, in the order of PARAMETER_NAMES: (n_parameters,).
+
+    Frequencies and factors are logarithms.
+    """
     ratios = [voice.f0, voice.tract_length, *voice.formant_scale, voice.vowel_space, voice.bandwidth_scale,
               voice.open_phase, voice.tilt, voice.jitter, voice.shimmer, voice.sibilant, voice.rate]
     return np.concatenate([np.log(ratios), [voice.f0_range, voice.breathiness]])
@@ -122,8 +131,10 @@ def parameters_of(name):
 
 
 def parameters_of_all(speakers):
-    """Dict speaker -> what parameters_of says; None if they are not all demo voices."""
-    return {spk: parameters_of(spk) for spk in speakers} if all(map(is_demo_name, speakers)) else None
+    """What parameters_of says of each speaker, as a DataFrame with a row for each; None for people."""
+    if not all(map(is_demo_name, speakers)):
+        return None
+    return pd.DataFrame([parameters_of(spk) for spk in speakers], index=list(speakers), columns=PARAMETER_NAMES)
 
 
 def is_demo_name(speaker):

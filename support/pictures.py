@@ -5,8 +5,10 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
 from scipy.cluster.hierarchy import dendrogram, linkage
-from scipy.spatial.distance import pdist, squareform
+from scipy.spatial.distance import squareform
 from scipy.special import ndtri
 from scipy.stats import spearmanr
 
@@ -18,6 +20,9 @@ from support.safe_files import written_whole
 matplotlib.use('Agg')  # write pictures, open no window
 plt.style.use(Path(__file__).with_name('lab.mplstyle'))
 
+HANGUL_FONTS = ['NanumGothic', 'Noto Sans CJK KR', 'Noto Sans KR', 'Malgun Gothic', 'AppleGothic']
+installed = {font.name for font in font_manager.fontManager.ttflist}
+plt.rcParams['font.family'] = ['DejaVu Sans', *(name for name in HANGUL_FONTS if name in installed)]
 BLUE, ORANGE, GREEN, PURPLE, BLACK = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#000000'  # as in lab.mplstyle
 CLUSTER_STYLES = [(BLUE, 'o'), (ORANGE, 's'), (GREEN, '^'), (PURPLE, 'D'),  # of the speakers in clusters.png
                   (BLACK, 'x'), (BLUE, '+'), (ORANGE, 'v'), (GREEN, '*')]
@@ -26,17 +31,59 @@ N_BINS = 40  # of the histograms
 
 def save_picture(fig, filename):
     """Write a figure as PNG, whole or not at all, and print where."""
-    fig.tight_layout()
+    if fig.get_layout_engine() is None:
+        fig.tight_layout()
     with written_whole(filename) as f:
         fig.savefig(f, format='png')
     plt.close(fig)
     print('Picture: %s' % filename)
 
 
+def draw_training(epochs, filename):
+    """Draw losses, accuracy and learning rate of all epochs, one above the other.
+
+    epochs: list of dicts with train_loss, valid_loss, lr and valid_acc (percent). Runs of earlier versions have no
+    valid_acc. The axis of the losses ends above the training losses, because the validation loss of the first epoch
+    may be very large.
+    """
+    numbers = range(1, len(epochs) + 1)
+    train_losses, valid_losses, rates = (
+        [epoch[name] for epoch in epochs] for name in ('train_loss', 'valid_loss', 'lr'))
+    accuracies = [epoch.get('valid_acc', np.nan) for epoch in epochs]
+    lowest = valid_losses.index(min(valid_losses)) + 1
+    fig, (losses, accuracy, rate) = plt.subplots(3, 1, figsize=(10, 10), sharex=True, height_ratios=(3, 2, 1))
+    losses.plot(numbers, train_losses, '.-', label='training loss')
+    losses.plot(numbers, valid_losses, '.-', label='validation loss')
+    losses.set(ylabel='loss', ylim=(0, 1.1 * max(train_losses)), title='The validation loss was lowest, %.3f, at epoch '
+               '%d of %d' % (min(valid_losses), lowest, len(epochs)))
+    accuracy.plot(numbers, accuracies, '.-', color=ORANGE, label='validation accuracy')
+    accuracy.set(ylabel='accuracy (%)', ylim=(0, 100))
+    rate.plot(numbers, rates, '.-', color=GREEN, label='learning rate')
+    rate.set(ylabel='learning rate', yscale='log', xlabel='epoch', xlim=(0, len(epochs) + 1))
+    for ax in (losses, accuracy, rate):
+        ax.axvline(lowest, linestyle='--', color=BLACK, label='lowest validation loss')
+        ax.legend()
+    save_picture(fig, filename)
+
+
+def drawable(names):
+    """The names as they can be drawn. A name in letters that no font here has becomes a number, and a line says so."""
+    fonts = [FT2Font(font_manager.findfont(family)).get_charmap() for family in plt.rcParams['font.family']]
+    shown, numbered = [], {}
+    for name in names:
+        if not all(any(ord(letter) in font for font in fonts) for letter in name):
+            name = numbered.setdefault(name, 'speaker %d' % (len(numbered) + 1))
+        shown.append(name)
+    if numbered:
+        print('No font here has the letters of some names. In the pictures: %s'
+              % ', '.join('%s = %s' % (number, name) for name, number in numbered.items()))
+    return shown
+
+
 def draw_who_sounds_alike(embeddings, parameters, picture_dir):
     """Draw the cosine similarity of every two speakers, and of demo voices also how differently they were made.
 
-    embeddings: dict speaker -> (1, embedding_size) tensor; parameters: dict speaker -> (n_parameters,), None of people.
+    embeddings: dict speaker -> (1, embedding_size) tensor; parameters: DataFrame with a row for each speaker, or None.
     """
     speakers = sorted(embeddings)
     vectors = np.concatenate([embeddings[spk].numpy() for spk in speakers])  # (n, embedding_size)
@@ -45,9 +92,11 @@ def draw_who_sounds_alike(embeddings, parameters, picture_dir):
     draw_similarity(scores, speakers, os.path.join(picture_dir, 'similarity.png'))
     if parameters is not None:
         first, second = np.triu_indices(len(speakers), 1)  # every pair once
-        distances = pdist(np.stack([parameters[spk] for spk in speakers]))  # (n_pairs,)
+        numbers = parameters.loc[speakers].to_numpy()  # (n, n_parameters)
+        differences = np.abs(numbers[first] - numbers[second])  # (n_pairs, n_parameters)
         same_sex = np.array([sex_of(speakers[i]) == sex_of(speakers[j]) for i, j in zip(first, second)])
-        draw_parameters(distances, scores[first, second], same_sex, os.path.join(picture_dir, 'parameters.png'))
+        draw_parameters(differences, scores[first, second], same_sex, list(parameters.columns),
+                        os.path.join(picture_dir, 'parameters.png'))
 
 
 def draw_similarity(scores, speakers, filename):
@@ -55,43 +104,59 @@ def draw_similarity(scores, speakers, filename):
 
     Their order is that of a tree: average linkage of 1 - cosine.
     """
-    fig, (tree_ax, ax) = plt.subplots(2, 1, figsize=(8, 9.5), height_ratios=(1, 4))
+    fig, (tree_ax, ax) = plt.subplots(2, 1, figsize=(9, 9.5), height_ratios=(1, 4), layout='constrained')
     tree = dendrogram(linkage(squareform(1 - scores, checks=False), 'average'), ax=tree_ax, no_labels=True,
                       color_threshold=0, above_threshold_color='black')
     order = tree['leaves']
-    ax.imshow(scores[order][:, order], cmap='cividis', aspect='auto')
+    image = ax.imshow(scores[order][:, order], cmap='cividis', aspect='auto')
+    fig.colorbar(image, ax=[tree_ax, ax], label='cosine similarity')
     for i, a in enumerate(order if len(order) <= 20 else []):  # more would not be readable
         for j, b in enumerate(order):
             ax.text(j, i, '%.2f' % scores[a, b], ha='center', va='center', fontsize=10,
                     color='black' if scores[a, b] > (scores.min() + 1) / 2 else 'white')
-    names = [speakers[i] for i in order]
-    ax.set(xticks=range(len(names)), yticks=range(len(names)), yticklabels=names)
-    ax.set_xticklabels(names, rotation=90)
-    for label in ax.get_xticklabels() + ax.get_yticklabels():
-        label.set_color({'F': ORANGE, 'M': BLUE, '': 'black'}[sex_of(label.get_text())])
+    shown = drawable(speakers)
+    name_axes(ax, [speakers[i] for i in order], [shown[i] for i in order])
     ax.grid(False)
     tree_ax.set(ylabel='1 - cosine')
     first, second = np.triu_indices(len(speakers), 1)  # every pair once
     between = scores[first, second]
     nearest = np.argmax(between)
     tree_ax.set_title('%d speakers (women orange, men blue): cosine %.2f on average,\n%s and %s are most alike (%.2f)'
-                      % (len(speakers), between.mean(), speakers[first[nearest]], speakers[second[nearest]],
-                         between.max()))
+                      % (len(speakers), between.mean(), shown[first[nearest]], shown[second[nearest]], between.max()))
     save_picture(fig, filename)
 
 
-def draw_parameters(distances, scores, same_sex, filename):
-    """Draw the cosine similarity of every two demo voices against the distance of their parameters.
+def name_axes(ax, speakers, shown):
+    """Write the names of the speakers along both axes, those of women in orange and those of men in blue."""
+    ax.set(xticks=range(len(shown)), yticks=range(len(shown)), yticklabels=shown)
+    ax.set_xticklabels(shown, rotation=90)
+    for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
+        for label, speaker in zip(labels, speakers):
+            label.set_color({'F': ORANGE, 'M': BLUE, '': 'black'}[sex_of(speaker)])
 
-    distances, scores: (n_pairs,); same_sex: (n_pairs,) of bool.
+
+def draw_parameters(differences, scores, same_sex, names, filename):
+    """Draw the cosine similarity of every two demo voices against how differently they were made.
+
+    differences: (n_pairs, n_parameters), in standard deviations; scores: (n_pairs,); same_sex: (n_pairs,) of bool;
+    names: of the parameters. The bars are rank correlations (Spearman) of score and difference, one for each parameter.
     """
-    fig, ax = plt.subplots()
+    distances = np.linalg.norm(differences, axis=1)  # (n_pairs,)
+    fig, (ax, bars) = plt.subplots(1, 2, figsize=(13, 6.5), width_ratios=(3, 2))
     for mask, marker, label in ((same_sex, 'o', 'same sex'), (~same_sex, 'x', 'a woman and a man')):
         ax.plot(distances[mask], scores[mask], marker, label='%s (%d pairs)' % (label, mask.sum()))
+    ends = np.array([distances.min(), distances.max()])
+    ax.plot(ends, np.polyval(np.polyfit(distances, scores, 1), ends), '--', color=BLACK, label='trend')
     ax.set(xlabel="distance of the voices' parameters (standard deviations)", ylabel='cosine similarity',
            title='Score of two demo voices against how differently they were made:\nrank correlation %.2f over %d pairs'
            % (spearmanr(distances, scores)[0], len(scores)))
     ax.legend()
+    heard = np.array([spearmanr(column, scores)[0] for column in differences.T])
+    order = np.argsort(-heard)  # the most negative one on top
+    bars.barh(np.array(names)[order], heard[order], color=BLUE)
+    bars.axvline(0, color=BLACK, linewidth=1)
+    bars.set(title='What does the network hear?', xlabel='rank correlation of the score with the difference\n'
+             '(far below 0: voices that differ in it score low)')
     save_picture(fig, filename)
 
 
@@ -107,24 +172,53 @@ def draw_confusion(true_spks, predicted_spks, filename):
     for i, j in zip(*np.nonzero(counts)):
         colour = 'white' if counts[i, j] < counts.max() / 2 else 'black'
         ax.text(j, i, counts[i, j], ha='center', va='center', color=colour)
-    ax.set(xticks=range(len(columns)), yticks=range(len(rows)), yticklabels=rows, xlabel='predicted speaker',
-           ylabel='true speaker', title='%d of %d test pieces identified (%.1f %%)'
+    shown = dict(zip(columns, drawable(columns)))
+    ax.set(xticks=range(len(columns)), yticks=range(len(rows)), yticklabels=[shown[row] for row in rows],
+           xlabel='predicted speaker', ylabel='true speaker', title='%d of %d test pieces identified (%.1f %%)'
            % (n_right, len(true_spks), 100 * n_right / len(true_spks)))
-    ax.set_xticklabels(columns, rotation=90)
+    ax.set_xticklabels(shown.values(), rotation=90)
     ax.grid(False)
     save_picture(fig, filename)
 
 
-def draw_lengths(lengths, accuracies, eers, filename):
-    """Accuracy and equal error rate against the length of the pieces."""
-    fig, (above, below) = plt.subplots(2, 1, sharex=True)
-    above.plot(lengths, accuracies, 'o-', clip_on=False)
-    above.set(ylabel='identified (%)', ylim=(min(accuracies) - 1, 100),
-              title='From %g to %g s: accuracy %.1f to %.1f %%, EER %.1f to %.1f %%'
-              % (lengths[0], lengths[-1], accuracies[0], accuracies[-1], eers[0], eers[-1]))
-    below.plot(lengths, eers, 's--', color=ORANGE, clip_on=False)
-    below.set(ylabel='equal error rate (%)', xlabel='length of a test piece (s)', xticks=lengths)
-    below.set_ylim(bottom=0)
+def draw_matrix(scores, true_spks, spk_list, filename):
+    """Draw the cosine similarity of every test file (rows) with every enrolled speaker (columns).
+
+    scores: (n, n_speakers); true_spks: the speaker of each test file. The highest score of a row has a frame.
+    """
+    fig, ax = plt.subplots(figsize=(9, max(4, 1 + 0.65 * len(scores))), layout='constrained')
+    image = ax.imshow(scores, cmap='cividis', aspect='auto')
+    fig.colorbar(image, ax=ax, label='cosine similarity')
+    middle = (scores.min() + scores.max()) / 2
+    for i, j in np.ndindex(*scores.shape) if scores.shape[1] <= 20 else []:  # more would not be readable
+        ax.text(j, i, '%.2f' % scores[i, j], ha='center', va='center', fontsize=10,
+                color='black' if scores[i, j] > middle else 'white')
+    for i, j in enumerate(scores.argmax(axis=1)):
+        ax.add_patch(plt.Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=2))
+    shown = drawable([*true_spks, *spk_list])
+    ax.set(xticks=range(len(spk_list)), yticks=range(len(true_spks)), yticklabels=shown[:len(true_spks)],
+           xlabel='enrolled speaker', ylabel='speaker of the test file', title='Test files against enrolment')
+    ax.set_xticklabels(shown[len(true_spks):], rotation=90)
+    ax.grid(False)
+    save_picture(fig, filename)
+
+
+def draw_lengths(lengths, accuracies, eers, intervals, filename):
+    """Accuracy and equal error rate, in percent, against the length of the pieces.
+
+    intervals: for each length ((low, high) of the accuracy, (low, high) of the equal error rate).
+    """
+    accuracies, eers, intervals = np.array(accuracies), np.array(eers), np.array(intervals)  # intervals: (n, 2, 2)
+    fig, panels = plt.subplots(2, 1, sharex=True)
+    for k, (ax, values, style, label) in enumerate(zip(
+            panels, (accuracies, eers), ('o-', 's--'), ('identified (%)', 'equal error rate (%)'))):
+        below, above = values - intervals[:, k, 0], intervals[:, k, 1] - values
+        ax.errorbar(lengths, values, np.maximum([below, above], 0), fmt=style, color=(BLUE, ORANGE)[k], capsize=4)
+        ax.set(ylabel=label)
+    panels[0].set(ylim=(min(intervals[:, 0, 0].min(), accuracies.min()) - 1, 100.5), title='From %g to %g s: accuracy '
+                  '%.1f to %.1f %%, EER %.1f to %.1f %%\n(lines: intervals of 95 %%, speakers drawn anew)'
+                  % (lengths[0], lengths[-1], accuracies[0], accuracies[-1], eers[0], eers[-1]))
+    panels[1].set(xlabel='length of a test piece (s)', xticks=lengths, ylim=(0, None))
     save_picture(fig, filename)
 
 
@@ -156,11 +250,15 @@ def draw_det(misses, false_alarms, point, title, threshold, filename):
     ticks = np.array([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
     limits = ndtri([0.0005, 0.5])
     fig, ax = plt.subplots(figsize=(7, 7))
-    curve = ndtri(np.clip([false_alarms, misses], 1e-5, 1 - 1e-5))  # the probit of 0 and 1 is infinite
-    ax.plot(*curve, drawstyle='steps-post')
+    # The probit of 0 is infinite: an error that was never seen is drawn on the edge
+    curve = np.clip(ndtri(np.clip([false_alarms, misses], 1e-5, 1 - 1e-5)), *limits)
+    ax.plot(*curve, drawstyle='steps-post', clip_on=False, label='every threshold of this model')
     ax.plot(limits, limits, linestyle=':', color=BLACK, label='equal error rates')
     place = np.clip(ndtri(np.clip([point[1], point[0]], 1e-5, 1 - 1e-5)), *limits)
     ax.plot(*place, 'o', color=ORANGE, markersize=10, clip_on=False, label='threshold %.3f' % threshold)
+    for text, place, towards in (('stricter', (0.03, 0.35), (0.03, 0.55)), ('looser', (0.35, 0.03), (0.55, 0.03))):
+        ax.annotate(text, towards, place, xycoords='axes fraction', rotation=90 if text == 'stricter' else 0,
+                    ha='center', va='center', arrowprops={'arrowstyle': '->'})
     labels = ['%g' % (100 * tick) for tick in ticks]
     ax.set(xticks=ndtri(ticks), xticklabels=labels, yticks=ndtri(ticks), yticklabels=labels, xlim=limits, ylim=limits,
            xlabel='false accepts (%)', ylabel='false rejects (%)', title=title)
@@ -168,24 +266,28 @@ def draw_det(misses, false_alarms, point, title, threshold, filename):
     save_picture(fig, filename)
 
 
-def draw_clusters(vectors_of, labels, utterances, speakers, filename):
+def draw_clusters(vectors_of, labels, utterances, names, filename):
     """Draw d-vectors of some speakers on their two main axes (PCA), with a panel for each model.
 
     vectors_of: dict title -> (n_pieces, embedding_size); labels, utterances: (n_pieces,), whose and from which
-    utterance each piece is. The title of a panel says how often the nearest piece, among those of other utterances, is
-    by the same speaker.
+    utterance each piece is; names: dict label -> name of the speaker. The title of a panel says how often the nearest
+    piece, among those of other utterances, is by the same speaker.
     """
-    fig, axes = plt.subplots(1, len(vectors_of), figsize=(4.5 * len(vectors_of), 4.8), squeeze=False)
+    sexes = [{'F': ' (woman)', 'M': ' (man)', '': ''}[sex_of(name)] for name in names.values()]
+    legend = {spk: name + sex for spk, name, sex in zip(names, drawable(names.values()), sexes)}
+    fig, axes = plt.subplots(1, len(vectors_of), figsize=(4.5 * len(vectors_of), 5.6), squeeze=False,
+                             layout='constrained')
     for ax, (title, vectors) in zip(axes[0], vectors_of.items()):
         similarity = np.where(utterances[:, None] == utterances, -1, vectors @ vectors.T)  # (n_pieces, n_pieces)
         share = np.mean(labels[similarity.argmax(axis=1)] == labels)
         centred = vectors - vectors.mean(axis=0)  # (n_pieces, embedding_size)
         directions = np.linalg.svd(centred, full_matrices=False)[2]  # the main axes, one a row
         points = centred @ directions[:2].T  # (n_pieces, 2)
-        for spk, (colour, marker) in zip(speakers, CLUSTER_STYLES):
-            ax.plot(*points[labels == spk].T, marker, color=colour, alpha=0.7)
+        for (spk, name), (colour, marker) in zip(legend.items(), CLUSTER_STYLES):
+            ax.plot(*points[labels == spk].T, marker, color=colour, alpha=0.7, label=name)
         ax.set(title='%s: the nearest piece is\nby the same speaker in %.0f %%' % (title, 100 * share),
                xlabel='first main axis', ylabel='second main axis')
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=min(4, len(names)))
     fig.suptitle('D-vectors of the validation utterances of %d speakers, in pieces of %g s'
-                 % (len(speakers), c.NUM_WIN_SIZE * c.WIN_STEP))
+                 % (len(names), c.NUM_WIN_SIZE * c.WIN_STEP))
     save_picture(fig, filename)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import configure as c
+from DB_wav_reader import speaker_of
 from model import embed_feature, find_checkpoint
 from support.checks import check_checkpoint
 from support.devices import rank
@@ -160,6 +161,7 @@ def read_run(log_dir):
     try:
         run = json.loads(read_whole(filename))
         numbers = [entry[name] for entry in run['epochs'] for name in ('train_loss', 'valid_loss', 'lr', 'seconds')]
+        numbers += [entry.get('valid_acc', 0) for entry in run['epochs']]  # not in runs of earlier versions
         if not isinstance(run['settings'], dict) or not all(isinstance(number, (int, float)) for number in numbers):
             raise ValueError('settings or losses are missing')
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -234,7 +236,7 @@ def draw_clusters_of(model_before, best_model, dataset, use_cuda, log_dir, minpo
 
     The speakers are those with the most utterances. Each utterance is cut into pieces of NUM_WIN_SIZE frames.
     """
-    filename = os.path.join(log_dir, 'clusters.png')
+    picture = os.path.join(log_dir, 'clusters.png')
     counts = Counter(dataset.labels)
     speakers = sorted(counts, key=lambda spk: (-counts[spk], spk))[:len(CLUSTER_STYLES)]
     pieces, labels, utterances = [], [], []
@@ -245,7 +247,7 @@ def draw_clusters_of(model_before, best_model, dataset, use_cuda, log_dir, minpo
         labels += [label for _ in starts]
         utterances += [i for _ in starts]
     if not pieces:
-        print('%s is not drawn: no validation utterance has %d frames' % (filename, c.NUM_WIN_SIZE))
+        print('%s is not drawn: no validation utterance has %d frames' % (picture, c.NUM_WIN_SIZE))
         return
     models = {'before training': model_before.eval()}
     if minposs > 1 and os.path.isfile('%s/checkpoint_1.pth' % log_dir):
@@ -253,4 +255,5 @@ def draw_clusters_of(model_before, best_model, dataset, use_cuda, log_dir, minpo
     models['after epoch %d' % minposs] = best_model
     vectors = {title: torch.cat([embed_feature(use_cuda, piece, model, None) for piece in pieces]).numpy()
                for title, model in models.items()}
-    draw_clusters(vectors, np.array(labels), np.array(utterances), speakers, filename)
+    names = {label: speaker_of(filename) for label, filename in zip(dataset.labels, dataset.filenames)}
+    draw_clusters(vectors, np.array(labels), np.array(utterances), {spk: names[spk] for spk in speakers}, picture)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.io import wavfile
-from scipy.stats import norm
+from scipy.stats import linregress, norm, spearmanr
 
 import configure as c
 import demo_quality
@@ -182,23 +182,31 @@ def test_identification_of_all_by_hand(a_b_and_c, capsys, figures):
     assert 'Each speaker left out in turn, threshold 0.7500\n' in out
     assert '(miss) : 0.00 % of 4\n' in out and '(false alarm) : 0.00 % of 2\n' in out
     for figure, rows, columns, counts in ((figures[0], 'a b c', 'a b c', [[1, 0, 0], [0, 1, 0], [1, 0, 0]]),
-                                          (figures[1], 'a b unknown', 'a b unknown', np.eye(3))):
+                                          (figures[2], 'a b unknown', 'a b unknown', np.eye(3))):
         ax = figure.axes[0]
         assert [' '.join(label.get_text() for label in labels)
                 for labels in (ax.get_yticklabels(), ax.get_xticklabels())] == [rows, columns]
         assert np.array_equal(ax.images[0].get_array(), counts) and [text.get_text() for text in ax.texts] == ['1'] * 3
     assert figures[0].axes[0].get_title() == '2 of 3 test pieces identified (66.7 %)'
     assert picture_size('confusion.png') == (800, 700)
+    matrix = figures[1].axes[0]
+    assert [label.get_text() for label in matrix.get_yticklabels()] == ['a', 'b', 'c']
+    assert matrix.images[0].get_array().shape == (3, 2) and len(matrix.texts) == 6
+    frames = [(int(frame.get_x() + 0.5), int(frame.get_y() + 0.5)) for frame in matrix.patches]
+    assert frames == [(column, row) for row, column in enumerate(matrix.images[0].get_array().argmax(axis=1))]
 
     out = identify(piece_seconds=[0.5, 1, None])
     assert re.findall(r'pieces of [\d.]+ s|whole files|of \d pieces', out) == [
         'pieces of 0.5 s', 'of 6 pieces', 'pieces of 1 s', 'of 3 pieces', 'whole files', 'of 3 pieces']
-    above, below = figures[2].axes
-    np.testing.assert_allclose(above.lines[0].get_data(), [[0.5, 1], [200 / 3, 200 / 3]])  # without the whole files
-    np.testing.assert_allclose(below.lines[0].get_data(), [[0.5, 1], [0, 0]])
+    above, below = figures[-1].axes
+    for ax, values in ((above, [200 / 3, 200 / 3]), (below, [0, 0])):  # without the whole files
+        np.testing.assert_allclose(np.array(ax.lines[0].get_data(), float), [[0.5, 1], values])
+    for ax in (above, below):  # the intervals hold the values
+        for y, ((_, low), (_, high)) in zip(ax.lines[0].get_ydata(), ax.collections[0].get_segments()):
+            assert low <= y <= high
     assert picture_size('lengths.png') == (800, 600)
     identify(piece_seconds=[0.5, 1], picture_dir=None)
-    assert len(figures) == 3
+    assert len(figures) == 5
     settings = {'project': None, 'piece_seconds': None, 'picture_dir': None}
     all_trials.identify_all(False, FirstFrame(), A_AND_B, a_b_and_c[2:], 100, ['a', 'b'], thres=0.75, **settings)
     assert 'Accuracy : 100.00 % of 1 pieces\nNo EER: no piece is by a speaker in spk_list\n' in capsys.readouterr().out
@@ -242,6 +250,8 @@ def test_error_rates_that_are_printed(capsys):
     assert 'minDCF (p = 0.01) : 0.500\n' in out
     assert '\nThreshold : 0.5000\nFalse accepts : 50.00 %\nFalse rejects : 50.00 %\n' in out
     table = [line.split() for line in out.splitlines() if re.match(r' *0\.\d{4} +\d', line)]
+    assert ['0.5000', '50.00', '%', '50.00', '%', '101F1', 'as', '103F1', '(1', 'of', '1)'] in table
+    table = [row[:5] for row in table]
     assert ['0.5000', '50.00', '%', '50.00', '%'] in table and ['0.3500', '0.00', '%', '50.00', '%'] in table
     with pytest.raises(LabError, match='1 target and 0 impostor trials: both kinds are needed'):
         all_trials.print_error_rates(scores[:1], np.array([True]), speakers, first[:1], second[:1], 0.5)
@@ -348,7 +358,8 @@ def test_scores_and_the_det_curve_by_hand(lab, figures, capsys):
     assert histograms.lines[0].get_xdata() == [0.41, 0.41]
     curve, _, point = det.lines
     corners = {(round(x, 6), round(y, 6)) for x, y in norm.cdf(np.transpose(curve.get_data()))}
-    assert {(0.5, 0.25), (1e-5, 0.25), (0.5, 1e-5)} <= corners
+    assert {(0.5, 0.25), (0.0005, 0.25), (0.5, 0.0005)} <= corners  # an error never seen stands on the edge
+    assert [text.get_text() for text in det.texts] == ['stricter', 'looser']
     assert norm.cdf(np.ravel(point.get_data())) == pytest.approx([0.5, 0.25])
     assert det.get_title() == 'EER 37.50 % of 4 target and 2 impostor trials'
     assert picture_size('det.png') == (700, 700) and picture_size('scores.png') == (800, 600)
@@ -367,7 +378,7 @@ def test_pictures_of_who_sounds_like_whom(lab, figures):
     vectors = np.random.default_rng(0).normal(1, 1, (6, 8)).astype(np.float32)
     embeddings = {name: torch.from_numpy(vector[None]) for name, vector in zip(SIX, vectors)}
     pictures.draw_who_sounds_alike(embeddings, demo_voices.parameters_of_all(embeddings), '.')
-    (tree, ax), (compared,) = figures[0].axes, figures[1].axes
+    (tree, ax, _), (compared, bars) = figures[0].axes, figures[1].axes
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = unit @ unit.T
     order = [SIX.index(label.get_text()) for label in ax.get_yticklabels()]
@@ -386,7 +397,33 @@ def test_pictures_of_who_sounds_like_whom(lab, figures):
                     for i, j in pairs if (SIX[i][3] == SIX[j][3]) == same_sex]
         np.testing.assert_allclose(sorted(np.transpose(line.get_data()).tolist()), sorted(expected), rtol=1e-5)
     assert 'rank correlation' in compared.get_title() and 'over 15 pairs' in compared.get_title()
-    assert min(picture_size('similarity.png')) >= 700 and picture_size('parameters.png') == (800, 600)
+    scores = [cosines[pair] for pair in pairs]
+    distances = [np.linalg.norm(parameters[i] - parameters[j]) for i, j in pairs]
+    trend = compared.lines[2].get_xydata()
+    np.testing.assert_allclose(trend[:, 1], linregress(distances, scores).slope * trend[:, 0]
+                               + linregress(distances, scores).intercept, rtol=1e-5)
+    pitch = [abs(parameters[i][0] - parameters[j][0]) for i, j in pairs]
+    place = [label.get_text() for label in bars.get_yticklabels()].index('pitch')
+    assert bars.patches[place].get_width() == pytest.approx(spearmanr(pitch, scores)[0])
+    assert min(picture_size('similarity.png')) >= 700 and picture_size('parameters.png') == (1300, 650)
+
+
+def test_names_without_letters_are_numbered(capsys):
+    assert pictures.drawable(['\u1000 \u1001', 'b', '\u1000 \u1001']) == ['speaker 1', 'b', 'speaker 1']  # Burmese
+    assert capsys.readouterr().out == ('No font here has the letters of some names. In the pictures: '
+                                       'speaker 1 = \u1000 \u1001\n')
+
+
+def test_losses_accuracy_and_learning_rate_of_a_run(lab, figures):
+    epochs = [{'train_loss': 3, 'valid_loss': 14, 'lr': 0.1}, {'train_loss': 2, 'valid_loss': 1, 'lr': 0.01,
+                                                               'valid_acc': 70}]
+    pictures.draw_training(epochs, 'loss_plot.png')
+    losses, accuracy, rate = figures[0].axes
+    assert [list(line.get_ydata()) for line in losses.lines[:2]] == [[3, 2], [14, 1]]
+    assert losses.get_ylim() == pytest.approx((0, 3.3))  # the first validation loss does not squash the rest
+    np.testing.assert_equal(accuracy.lines[0].get_ydata(), [np.nan, 70])
+    assert list(rate.lines[0].get_ydata()) == [0.1, 0.01]
+    assert [ax.lines[-1].get_xdata()[0] for ax in figures[0].axes] == [2, 2, 2]  # where the validation loss was lowest
 
 
 def test_people_have_no_parameters(lab, figures):
@@ -400,6 +437,7 @@ def test_people_have_no_parameters(lab, figures):
 class FourUtterances:
     """Two speakers at right angles, both without spread."""
     labels = [0, 0, 1, 1]
+    filenames = ['x/084F2102/a.p', 'x/084F2102/b.p', 'x/somebody/a.p', 'x/somebody/b.p']
 
     def __init__(self, n_frames):
         self.n_frames = n_frames
@@ -416,7 +454,8 @@ def test_clusters_by_hand(lab, figures, capsys):
         assert ax.get_title() == '%s: the nearest piece is\nby the same speaker in 100 %%' % title
         (x0, x1), n_pieces = [line.get_xdata()[0] for line in ax.lines], [len(line.get_xdata()) for line in ax.lines]
         assert abs(x0 - x1) == pytest.approx(np.sqrt(2), abs=1e-5) and n_pieces == [4, 4]
-    assert picture_size('clusters.png') == (900, 480)
+    assert picture_size('clusters.png') == (900, 560)
+    assert [text.get_text() for text in figures[0].legends[0].texts] == ['084F2102 (woman)', 'somebody']
     capsys.readouterr()
     runs.draw_clusters_of(FirstFrame(), FirstFrame(), FourUtterances(99), False, 'short', 1)
     assert capsys.readouterr().out == 'short/clusters.png is not drawn: no validation utterance has 100 frames\n'
@@ -426,7 +465,8 @@ def test_the_nearest_piece_is_of_another_utterance(lab, figures):
     """The first two pieces are of one utterance. The nearest piece of another one is by the other speaker."""
     angles = np.array([0, 0.1, 0.4, 2.0])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    pictures.draw_clusters({'by hand': vectors}, np.array([7, 7, 8, 8]), np.array([0, 0, 1, 2]), [7, 8], 'clusters.png')
+    pictures.draw_clusters({'by hand': vectors}, np.array([7, 7, 8, 8]), np.array([0, 0, 1, 2]), {7: 'a', 8: 'b'},
+                           'clusters.png')
     ax, = figures[0].axes
     assert ax.get_title() == 'by hand: the nearest piece is\nby the same speaker in 25 %'
     points = np.concatenate([np.transpose(line.get_data()) for line in ax.lines])  # distances stay in two dimensions

@@ -101,7 +101,7 @@ def test_a_training_that_is_stopped_twice_ends_as_if_it_had_never_been(two_speak
     for name in {path.name for path in log_dir.glob('*.pth')} - {'checkpoint_best.pth'}:
         assert interrupt.hash_of(log_dir / name) == expected[name]
 
-    def press_ctrl_c(*args):
+    def press_ctrl_c(*args, **more):
         raise KeyboardInterrupt
     start = interrupt.next_epoch(two_speakers)
     settings = {**SHORT, 'start': start, 'n_epochs': N_EPOCHS - start + 1}

@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from deep_dive import scoring
+from deep_dive import all_trials, scoring
 from support.messages import LabError
 
 
@@ -136,3 +136,20 @@ def test_trial_lists(tmp_path):
     (tmp_path / 'trials.txt').write_bytes(b'1 a b\n\xff')
     with pytest.raises(LabError, match='no text in UTF-8'):
         scoring.read_trials(tmp_path / 'trials.txt')
+
+
+def test_interval_of_an_accuracy_by_hand():
+    """Of two speakers, one is always right and one never. Drawn: both right 1/4, one of each 1/2, both wrong 1/4."""
+    right = np.array([True, True, False, False])
+    assert scoring.accuracy_interval(right, ['a', 'a', 'b', 'b']) == (0, 100)
+    assert scoring.accuracy_interval(right, ['a', 'b', 'a', 'b']) == (50, 50)  # each is right once
+    alone = scoring.accuracy_interval(np.array([True, False, False]), ['a', 'a', 'a'])
+    assert alone == pytest.approx((100 / 3, 100 / 3))
+
+
+def test_who_is_let_in_most():
+    names, accepted = np.array(['a', 'b', 'c']), np.array([True, False, True, True])
+    first, second = np.array([0, 0, 2, 2]), np.array([1, 1, 0, 0])
+    assert all_trials.let_in_most(accepted, first, second, names) == 'c as a (2 of 2)'
+    assert all_trials.let_in_most(accepted[:2], first[:2], second[:2], names) == 'a as b (1 of 2)'
+    assert all_trials.let_in_most(accepted[1:2], first[1:2], second[1:2], names) == ''
