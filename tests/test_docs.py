@@ -1,0 +1,140 @@
+"""Do the pages say what the lab does? Their commands are run in order, and their links are followed."""
+import re
+import runpy
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import configure as c
+from conftest import PROJECT
+from support import demo_voices
+
+PAGES = [PROJECT / 'README.md', *sorted((PROJECT / 'docs').rglob('*.md'))]
+RUN = ['README.md', 'docs/lab.md', 'docs/own-voice.md', 'docs/ko/README.md', 'docs/ko/lab.md', 'docs/ko/own-voice.md']
+COMMAND = re.compile(r'(python|pip|mkdir|cp|git) ')
+NOT_RUN = re.compile(r'pip |git |python -m pytest')
+
+
+def blocks_of(page):
+    """The indented blocks of a page, each a list of lines: commands, or what they print."""
+    text = page.read_text(encoding='utf-8')
+    found = re.findall(r'(?:^ {4}.*\n|^ {7}.*\n|^\n(?= {4}))+', text, flags=re.M)
+    return [[line.strip() for line in block.splitlines() if line.strip()] for block in found]
+
+
+def steps_of(page):
+    """(commands, printed lines) in the order of the page: the lines are what the commands before them print."""
+    steps = []
+    for line in (line for block in blocks_of(page) for line in block):
+        if COMMAND.match(line):
+            if not steps or steps[-1][1]:
+                steps.append(([], []))
+            steps[-1][0].extend(line.split('  #')[0].split(' && '))
+        elif steps and line != '...':
+            steps[-1][1].append(line)
+    return steps
+
+
+def numbers_aside(line):
+    """A printed line without what differs from machine to machine: numbers, sexes, verdicts, spaces."""
+    line = re.sub(r'\d+[FM]\d+', 'SPEAKER', line)
+    line = re.sub(r'Accept|Reject|True$|False$', 'VERDICT', line)
+    return re.sub(r'\s+', ' ', re.sub(r'-?\d[\d.]*(e-\d+)?|\bnan\b', '0', line)).strip()
+
+
+@pytest.fixture(scope='module')
+def clone(six_voices, tmp_path_factory):
+    """A small clone: the trained lab of six voices, the models that ship, recordings named as on the pages."""
+    folder = tmp_path_factory.mktemp('clone')
+    for name in ('feat_logfbank_nfilt40', 'test_wavs', 'model_saved'):
+        shutil.copytree(six_voices / name, folder / name)
+    for name in ('etri240', 'voices'):
+        shutil.copy(PROJECT / 'model_saved' / ('checkpoint_%s.pth' % name), folder / 'model_saved')
+    voices = sorted((folder / 'test_wavs').iterdir())
+    for name, wav in (('a.wav', 'enroll.wav'), ('b.wav', 'test.wav'), ('c.wav', 'test.wav')):
+        shutil.copy(voices[0] / wav, folder / name)
+    for voice in voices[:2]:
+        for i in range(3):
+            (folder / 'train_wavs' / voice.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(voice / 'test.wav', folder / 'train_wavs' / voice.name / ('%d.wav' % i))
+    return folder, {}
+
+
+def run(command, monkeypatch, capsys):
+    """Run one command in this process, as the shell would, with one epoch. Returns what it printed."""
+    words = shlex.split(command)
+    if words[0] == 'mkdir':
+        Path(words[-1]).mkdir(parents=True, exist_ok=True)
+    elif words[0] == 'cp':
+        shutil.copy(*words[1:])
+    else:
+        script, arguments = words[1], words[2:]
+        if script == 'train.py' and '--help' not in arguments:
+            arguments = [word for word in arguments if not word.startswith('--n_epochs')] + ['--n_epochs=1']
+        monkeypatch.setattr(sys, 'argv', [script, *arguments])
+        runpy.run_path(str(PROJECT / script), run_name='__main__')
+        if script == 'train.py' and '--help' not in arguments:
+            for name in ('model_saved/checkpoint_24.pth', 'model_saved/run_001/checkpoint_24.pth'):
+                if Path(name).parent.is_dir():  # the checkpoint of the slides
+                    shutil.copy('model_saved/checkpoint_best.pth', name)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', [name for name in RUN if (PROJECT / name).exists()])
+def test_the_commands_of_a_page_do_what_it_shows(clone, name, monkeypatch, capsys):
+    folder, printed_by = clone
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(demo_voices, 'N_TRAIN_VOICES', demo_voices.N_TRAIN_VOICES)
+    n_commands = 0
+    for commands, shown in steps_of(PROJECT / name):
+        printed = []
+        for command in commands:
+            if NOT_RUN.match(command):
+                continue
+            if command not in printed_by or command.startswith(('cp', 'mkdir')):
+                printed_by[command] = run(command, monkeypatch, capsys)
+            printed += [numbers_aside(line) for line in printed_by[command].splitlines()]
+            n_commands += 1
+        missing = [line for line in shown if numbers_aside(line) not in printed]
+        assert not missing, '%s: %s do not print %r' % (name, commands, missing)
+    assert n_commands > 4
+
+
+def anchors_of(page):
+    """The anchors of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r'^#+ (.*)$', page.read_text(encoding='utf-8'), flags=re.M)
+    return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r'\]\(([^)]+)\)', page.read_text(encoding='utf-8')):
+        if '://' in target:
+            continue
+        path, _, anchor = target.partition('#')
+        file = page.parent / path if path else page
+        assert file.exists(), '%s links to %s' % (page.name, target)
+        assert not anchor or anchor in anchors_of(file), '%s links to %s' % (page.name, target)
+
+
+def names_in(page):
+    """The commands of a page, and the files and settings that it names in `code`."""
+    text = page.read_text(encoding='utf-8')
+    commands = [command for commands, _ in steps_of(page) for command in commands]
+    return commands, set(re.findall(r'`(--?[\w=.]+|[\w./]+\.(?:py|png|pth|json|txt|p))`', text))
+
+
+@pytest.mark.parametrize('name', ['README.md', 'lab.md', 'own-voice.md', 'teacher.md'])
+def test_both_languages_name_the_same_commands_and_files(name):
+    english = PROJECT / (name if name == 'README.md' else 'docs/%s' % name)
+    korean = PROJECT / 'docs/ko' / name
+    for there, here in zip(names_in(english), names_in(korean)):
+        assert here == there
+
+
+def test_the_readme_is_one_page():
+    text = (PROJECT / 'README.md').read_text(encoding='utf-8')
+    assert len(text.splitlines()) <= 200 and len(text.encode()) <= 14000
