@@ -24,11 +24,10 @@ def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
     A speaker with a file that cannot be used is skipped, and the reason is printed. Returns dict speaker ->
     (1, embedding_size) tensor. Raises LabError if nobody is left.
     """
-    n_files = len(DB)
     embeddings, recordings, skipped = {}, {}, set()
 
     print('Start to aggregate all the d-vectors per enroll speaker')
-    for i in range(n_files):
+    for i in range(len(DB)):
         filename = DB['filename'][i]
         spk = DB['speaker_id'][i]
         try:
@@ -38,10 +37,7 @@ def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
             print('Skipped %s: %s' % (spk, error), file=sys.stderr)
             skipped.add(spk)
             continue
-        if spk in embeddings:
-            embeddings[spk] += activation
-        else:
-            embeddings[spk] = activation
+        embeddings[spk] = embeddings.get(spk, 0) + activation
         print('Aggregates the activation (spk : %s)' % spk)
 
     enroll_speaker_list = sorted(set(DB['speaker_id']) - skipped)

@@ -6,7 +6,7 @@
 
 Reads TEST_FEAT_DIR/<speaker>/test*.p or test*.wav (configure.py), a checkpoint of train.py and the enrolment of
 enroll.py. Prints the answer and every score. With --test_speaker=all it prints precision and recall of everybody, and
-draws confusion.png, or lengths.png for several lengths, into enroll_embeddings. Takes ten seconds.
+draws confusion.png and matrix.png, or lengths.png for several lengths, into enroll_embeddings. Takes ten seconds.
 """
 import torch.nn.functional as F
 
@@ -27,12 +27,12 @@ WITH_RECORDING = {'files': ['test_file'], 'with_files': {
 
 
 def perform_identification(use_cuda, model, embeddings, test_filename, test_frames, spk_list, *, thres=None,
-                           project=None):
+                           project=None, is_known=True):
     """Print who of spk_list speaks in test_filename, and the cosine similarity of each. Returns the best speaker.
 
     embeddings: dict speaker -> (1, embedding_size). thres: if no score is above it, the answer is 'unknown'; None: the
     nearest speaker is always the answer. project: changes d-vectors before they are compared (deep_dive/backends.py).
-    Raises LabError for a speaker who is not enrolled.
+    is_known: False for a recording whose speaker nobody knows. Raises LabError for a speaker who is not enrolled.
     """
     check_enrolled(spk_list, embeddings)
     test_embedding = get_embeddings(use_cuda, test_filename, model, test_frames)  # (1, embedding_size)
@@ -51,8 +51,10 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
     # With a threshold, 'unknown' is the right answer for a speaker who is not in spk_list
     true_spk = speaker_of(test_filename)
     right_answer = true_spk if true_spk in spk_list or thres is None else 'unknown'
-    print('\n=== Speaker identification ===')
-    print('True speaker : %s\nPredicted speaker : %s\nResult : %s\n' % (true_spk, best_spk, best_spk == right_answer))
+    lines = ['Predicted speaker : %s' % best_spk]
+    if is_known:
+        lines = ['True speaker : %s' % true_spk, *lines, 'Result : %s' % (best_spk == right_answer)]
+    print('\n=== Speaker identification ===\n%s\n' % '\n'.join(lines))
     for spk in ranking:
         print('%s : %0.4f' % (spk, scores[spk]))
     if thres is not None and len(ranking) > 1:
@@ -112,7 +114,7 @@ def main(
         if len(test_paths) > 1:
             print('\n%s' % test_path)
         perform_identification(use_cuda, model, embeddings, test_path, test_frames, spk_list, thres=thres,
-                               project=project)
+                               project=project, is_known=test_file is None)
 
 
 if __name__ == '__main__':

@@ -203,10 +203,10 @@ def main(
         augment=[],  # or some of ['speed', 'level', 'room', 'microphone', 'noise', 'band', 'specaugment']
         init_from=None,  # begin with a trained network, such as 'model_saved/checkpoint_etri240.pth'
         freeze_backbone=False,  # with init_from; True: train the last layer only
-        cache_gb=4.0,  # memory for features, in 10^9 bytes; if they need more, they are read from disk
+        cache_gb=4.0,  # memory for the features of a corpus, in 10^9 bytes; those that need more are read from disk
         num_workers=2,  # processes that read features from disk
         n_backend=2000,  # utterances from which thresholds, mean, LDA and WCCN of the best checkpoint are found
-        val_speakers=0,  # speakers kept out of the training: thresholds come from them, not from validation utterances
+        val_speakers=0,  # so many speakers of train_dir are kept out of the training: thresholds come from them
         train_dir=c.TRAIN_FEAT_DIR,  # where the training features are
         corpora={},  # further feature folders, and how often each of their utterances is drawn: {'feat_libri': 4}
         log_dir='model_saved',  # where the checkpoints and pictures go
@@ -224,6 +224,7 @@ def main(
     devices.first_process_first(provide_train_features, train_dir)
     data = {name: settings[name] for name in ('train_dir', 'corpora', 'val_speakers', 'seed', 'cache_gb', 'augment')}
     train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, **data)
+    unheard = calibration.held_out_dataset(train_dir, val_speakers, seed) if val_speakers else valid_dataset
     print('\nNumber of classes (speakers):\n{}\n'.format(n_classes))
     options = {'num_workers': 0 if train_dataset.in_memory else num_workers, 'pin_memory': device.type == 'cuda'}
     train_loader = DataLoader(dataset=train_dataset, batch_size=batch_size, shuffle=use_shuffle, **options,
@@ -286,7 +287,6 @@ def main(
 
     # Keep it as checkpoint_best.pth, with its own thresholds, and with what the backends of the deep dive need
     runs.load_epoch(model, log_dir, minposs)
-    unheard = calibration.held_out_dataset(train_dir, val_speakers, seed) if val_speakers else valid_dataset
     runs.keep_best(log_dir, minposs, **calibration.measure_best(model, train_dataset, unheard, use_cuda, n_backend))
 
     # Visualize the losses as the network trained, and what it has learned

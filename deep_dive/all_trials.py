@@ -109,7 +109,13 @@ def trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piec
     speakers = np.array(speakers + enrolled)
     first = np.repeat(np.arange(len(pieces)), len(enrolled))
     second = len(pieces) + np.tile(np.arange(len(enrolled)), len(pieces))
-    return vectors, speakers, first, second, speakers[first] == speakers[second]
+    return vectors, speakers, first, second, same_speaker(speakers, first, second)
+
+
+def same_speaker(speakers, first, second):
+    """Whether the two sides of each trial are by one speaker: (n_trials,) of bool."""
+    number = np.unique(speakers, return_inverse=True)[1]  # numbers take less memory than names
+    return number[first] == number[second]
 
 
 def trials_of_pairs(use_cuda, model, DB, test_frames):
@@ -117,7 +123,7 @@ def trials_of_pairs(use_cuda, model, DB, test_frames):
     vectors, speakers = embed_pieces(use_cuda, DB, model, test_frames, None)
     speakers = np.array(speakers)
     first, second = all_pairs(len(vectors))
-    return vectors, speakers, first, second, speakers[first] == speakers[second]
+    return vectors, speakers, first, second, same_speaker(speakers, first, second)
 
 
 def file_of_trial(path, test_dir):
@@ -208,6 +214,19 @@ def print_cllr(scores, is_target, description):
 
 # ------------------------------------------------------------------------------------------------- for the scripts
 
+def intervals_of(scores, true_spks, spk_list, predicted_spks, is_own):
+    """Intervals of the accuracy and of the equal error rate: ((low, high), (low, high)) in percent.
+
+    scores, is_own: (n, n_speakers). Without a trial of one speaker, the second is (0, 0).
+    """
+    number = {spk: i for i, spk in enumerate(sorted({*true_spks, *spk_list}))}
+    rows, columns = (index.ravel() for index in np.indices(scores.shape))
+    first = np.array([number[spk] for spk in true_spks])[rows]
+    second = np.array([number[spk] for spk in spk_list])[columns]
+    return (accuracy_interval(np.array(true_spks) == predicted_spks, true_spks),
+            bootstrap_interval(scores.ravel(), is_own.ravel(), first, second) if is_own.any() else (0, 0))
+
+
 def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *, thres, project, piece_seconds,
                  picture_dir):
     """Identify every test file, or every piece of it. Print precision and recall for each length of the pieces.
@@ -229,12 +248,8 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
         accuracies.append(print_precision_and_recall(true_spks, predicted_spks))
         is_own = np.array(true_spks)[:, None] == np.array(spk_list)
         eers.append(equal_error_rate(scores[is_own], scores[~is_own]) if is_own.any() else np.nan)
-        rows, columns = (index.ravel() for index in np.indices(scores.shape))
-        names = {spk: number for number, spk in enumerate(sorted({*true_spks, *spk_list}))}
-        intervals.append((
-            accuracy_interval(np.array(true_spks) == predicted_spks, true_spks),
-            bootstrap_interval(scores.ravel(), is_own.ravel(), np.array([names[spk] for spk in true_spks])[rows],
-                               np.array([names[spk] for spk in spk_list])[columns]) if is_own.any() else (0, 0)))
+        if picture_dir is not None and len(lengths) > 1:
+            intervals.append(intervals_of(scores, true_spks, spk_list, predicted_spks, is_own))
         print('\nAccuracy : %.2f %% of %d pieces' % (accuracies[-1], len(true_spks)))
         print('EER : %.2f %%' % eers[-1] if is_own.any() else 'No EER: no piece is by a speaker in spk_list')
         if thres is not None:
@@ -256,6 +271,8 @@ def verify_all(use_cuda, model, trials, test_dir, embedding_dir, test_frames, th
     two utterances below test_dir), or a trial list whose paths begin in test_dir.
     """
     DB = read_feats_and_wavs(test_dir)
+    if trials != 'enrolled' and piece_seconds is not None:
+        raise LabError("piece_seconds = %s: only trials = 'enrolled' are cut into pieces." % (piece_seconds,))
     if trials == 'enrolled':
         _, DB = split_enroll_and_test(test_dir)
         embeddings = load_enroll_embeddings(embedding_dir, model=model)

@@ -87,9 +87,9 @@ def held_out(DB, val_speakers, seed):
 
 
 def held_out_dataset(train_dir, val_speakers, seed):
-    """The utterances of the speakers that held_out chooses, as a DvectorDataset."""
+    """The utterances of the speakers that held_out chooses, in a random order, as a DvectorDataset."""
     DB = read_feats_structure(train_dir)
-    DB = DB[held_out(DB, val_speakers, seed)].reset_index(drop=True)
+    DB = DB[held_out(DB, val_speakers, seed)].sample(frac=1, random_state=seed).reset_index(drop=True)
     numbers = {speaker: number for number, speaker in enumerate(sorted(set(DB['speaker_id'])))}
     return DvectorDataset(DB, read_MFB, [ToTensorDevInput()], numbers)
 
@@ -149,11 +149,13 @@ def numbers_of(names):
 def piece_vectors(model, features, speakers, seconds, use_cuda):
     """The d-vectors of the first piece of `seconds` of each feature (None: all of it): (n, embedding_size), (n,).
 
-    Features that are shorter are left out. The second is the list of the speakers.
+    Features that are shorter are left out. Of more than MOST_PIECES, so many are taken, spread over all. The second is
+    the list of the speakers.
     """
     length = None if seconds is None else round(seconds / c.WIN_STEP)
     chosen = [i for i, feature in enumerate(features) if length is None or len(feature) >= length]
-    chosen = chosen if length is None else chosen[:MOST_PIECES]
+    if length is not None and len(chosen) > MOST_PIECES:
+        chosen = [chosen[i] for i in np.linspace(0, len(chosen) - 1, MOST_PIECES).astype(int)]
     vectors = [embed_feature(use_cuda, features[i][:length], model, None) for i in chosen]
     return torch.cat(vectors) if vectors else torch.zeros(0, 1), [speakers[i] for i in chosen]
 
@@ -166,8 +168,9 @@ def measure_best(model, train_dataset, dataset, use_cuda, n_backend):
     model.backend = estimate_from(train_dataset, model, use_cuda, n_backend)
     numbers = range(min(n_backend, len(dataset)))
     levels = [origin_of(dataset.filenames[i])['LEVEL_DBFS'] for i in numbers]
+    groups = [dataset.groups[i] for i in numbers] if hasattr(dataset, 'groups') else None  # of deep_dive/mixing.py
     thresholds = describe_model(model, [dataset.feature(i) for i in numbers], [dataset.labels[i] for i in numbers],
-                                levels, use_cuda)
+                                levels, use_cuda, groups)
     return {**model.backend, 'thresholds': thresholds}
 
 
@@ -176,7 +179,7 @@ def measure_best(model, train_dataset, dataset, use_cuda, n_backend):
 def own_description(model, backend, filename):
     """What describe_scores found for a backend, and for files of this level; {} if the checkpoint does not say.
 
-    If the checkpoint knows another level only, that counts.
+    If the checkpoint does not know this level, the first one that it knows counts.
     """
     of_levels = {level: of_backends[backend] for level, of_backends in model.thresholds.items()
                  if backend in of_backends}

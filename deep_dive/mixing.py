@@ -20,6 +20,7 @@ class MixedDataset(Dataset):
         order = np.random.default_rng(0).permutation(len(places))
         self.places = [places[n] for n in order]  # (which dataset, which of its utterances)
         self.first_number = np.cumsum([0, *(dataset.n_speakers for dataset in datasets)]).tolist()
+        self.groups = [k for k, _ in self.places]  # of which corpus each utterance is
         self.filenames = [datasets[k].filenames[i] for k, i in self.places]
         self.labels = [self.first_number[k] + datasets[k].labels[i] for k, i in self.places]
         self.n_speakers = self.n_classes = self.first_number[-1]

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.signal import butter, fftconvolve, firwin2, resample_poly, sosfiltfilt
 
 import configure as c
+from support.messages import LabError, in_one_line
 
 CODECS = {  # what ffmpeg needs to know: rate in Hz, and options
     'g722': (16000, ['-c:a', 'g722', '-f', 'g722']),
@@ -102,9 +103,11 @@ def code_and_decode(audio, codec):
 
 
 def run_ffmpeg(arguments, data):
-    """Give data to ffmpeg, and return what it writes."""
-    return subprocess.run(['ffmpeg', '-loglevel', 'error', *arguments], input=data, capture_output=True,
-                          check=True).stdout
+    """Give data to ffmpeg, and return what it writes. Raises LabError with its message."""
+    done = subprocess.run(['ffmpeg', '-loglevel', 'error', *arguments], input=data, capture_output=True)
+    if done.returncode != 0:
+        raise LabError('ffmpeg %s: %s' % (' '.join(arguments), in_one_line(done.stderr.decode(errors='replace'))))
+    return done.stdout
 
 
 def vary(audio, rng):

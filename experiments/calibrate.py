@@ -43,7 +43,7 @@ def main(
     DBs = [read_feats_and_wavs(folder) for folder in folders]
     groups = [folder for folder, DB in zip(folders, DBs) for _ in range(len(DB))]
     DB, named = pd.concat(DBs, ignore_index=True), ' and '.join(folders)
-    n_files = DB['speaker_id'].value_counts()
+    n_files = pd.Series(list(zip(groups, DB['speaker_id']))).value_counts()
     if (n_files > 1).sum() < MIN_SPEAKERS:
         raise LabError('%s has %d speakers with two recordings or more. %d are needed, such as enroll.wav and test.wav.'
                        % (named, (n_files > 1).sum(), MIN_SPEAKERS))
@@ -51,6 +51,10 @@ def main(
     features = [read_MFB(filename)[0] for filename in DB['filename']]
     levels = [origin_of(filename)['LEVEL_DBFS'] for filename in DB['filename']]
     thresholds = describe_model(model, features, list(DB['speaker_id']), levels, use_cuda, groups)
+    if not thresholds:
+        raise LabError('%s: there are no two recordings of one speaker that are of one kind (levelled, or published '
+                       'features).' % named)
+    print('Measured with %s' % model.checkpoint['file'])
     if into_checkpoint is not None:
         written = into_checkpoint
         checkpoint, _ = read_checkpoint(written)

@@ -1,4 +1,4 @@
-"""Train the deep dive's variants for the same few steps, test each on people never heard: the table in the README.
+"""Train the deep dive's variants for the same few steps, test each on people never heard: the table in docs/deep-dive.md.
 
     python experiments/compare.py <folder that hold_out.py made> <folder for results> [number of seeds] [variant ...]
 

@@ -20,6 +20,7 @@ from DB_wav_reader import extract_features, find_wavs, read_audio, speaker_of
 from deep_dive import rooms
 from deep_dive.scoring import equal_error_rate, rates_at
 from model import embed_feature, load_model
+from support.checks import NAMES, check_settings
 from support.messages import LabError, run_script
 from support.recordings import prepare_speech
 
@@ -59,11 +60,12 @@ def main(
         checkpoints=['etri240', 'voices'],  # which checkpoints
         log_dir='model_saved',  # where the checkpoints are saved
 ):
-    wavs = find_wavs(test_dir)
+    check_settings({'checkpoints': checkpoints}, {'checkpoints': NAMES})
+    wavs = find_wavs(test_dir) if test_dir else []
     enrolments, tests = ([(name, read_audio(name)) for name in wavs if Path(name).name.startswith(kind)]
                          for kind in ('enroll', 'test'))
     speakers = [[speaker_of(name) for name, _ in recordings] for recordings in (enrolments, tests)]
-    if speakers[0] != speakers[1] or len(speakers[0]) < 2:
+    if speakers[0] != speakers[1] or len(set(speakers[0])) < max(2, len(speakers[0])):
         raise LabError('%r: two speakers or more are needed, each with one enroll.wav and one test.wav.' % test_dir)
     for cp_num in checkpoints:
         model = load_model(True, log_dir, cp_num, None, None)

@@ -1,4 +1,4 @@
-"""Put WCCN into a trained network, so that plain cosines of its d-vectors are those of the backend 'wccn'.
+"""Put WCCN into a trained network, so that plain cosines of its d-vectors use it, without a backend.
 
     python experiments/fold.py <checkpoint> <new checkpoint> <feature folder> [feature folder ...]
 
@@ -7,6 +7,9 @@ differs between two recordings of one speaker (microphone, room, words) counts l
 of the embeddings of whole utterances go into the layer fc0, and BatchNorm is put in there, too. The classifier behind
 it no longer fits, and is of no use. A thousand utterances take a minute.
 """
+import os
+
+import numpy as np
 import torch
 
 import project
@@ -30,7 +33,8 @@ def embeddings_of(model, folders, n_each):
     for folder in folders:
         DB = read_feats_structure(folder)
         for speaker, filenames in DB.groupby('speaker_id')['filename']:
-            for filename in filenames.iloc[::max(1, len(filenames) // n_each)][:n_each]:
+            spread = np.linspace(0, len(filenames) - 1, min(n_each, len(filenames))).astype(int)
+            for filename in filenames.iloc[spread]:
                 with torch.inference_mode():
                     vectors.append(model(to_tensor(read_MFB(filename)[0]))[0])  # (1, embedding_size)
                 speakers.append((folder, speaker))
@@ -63,6 +67,8 @@ def main(
     check_settings({'n_each': n_each}, {'n_each': whole(2)})
     if not checkpoint or not new_checkpoint or not folders:
         raise LabError('Give a checkpoint, the name of the new one, and the folders to estimate WCCN on.')
+    if os.path.exists(new_checkpoint):
+        raise LabError('%s exists already: remove it, or choose another name.' % new_checkpoint)
     content, _ = read_checkpoint(checkpoint)
     if content.get('head', 'slides') == 'slides':
         raise LabError('%s: the d-vectors of the slides come from before BatchNorm. Train with another loss_type.'

@@ -32,7 +32,7 @@ def main(
     if not feat_dir or not out_dir:
         raise LabError('Give two folders: the one of the speakers, and where the links go.')
     feat_dir, out_dir = Path(feat_dir), Path(out_dir)
-    speakers = sorted(folder for folder in feat_dir.glob('*') if folder.is_dir())
+    speakers = sorted(folder for folder in feat_dir.glob('[!.]*') if folder.is_dir())
     if n_unseen is None and len(speakers) != N_SPEAKERS:
         raise LabError("%s has %d speakers; the slides' corpus has %d. For another corpus, say how many speakers to "
                        'keep: --n_unseen=40' % (feat_dir, len(speakers), N_SPEAKERS))

@@ -26,7 +26,8 @@ FIRST = 1001  # the lab's own voices have the numbers below
 def write_utterance(task):
     """Write one feature file. task: (folder, number of the voice, utterance, whether it is changed, seed)."""
     feat_dir, index, utterance, changed, seed = task
-    rng, voice = np.random.default_rng([seed, index, utterance]), draw_voice(seed, index)
+    rng = np.random.default_rng([seed, index, 1 + utterance, 2])  # not the numbers that the synthesiser draws
+    voice = draw_voice(seed, index)
     filename = Path(feat_dir) / voice.name / ('%s_%02d.p' % (voice.name, utterance))
     audio = synthesise(seed, voice, utterance, rng.uniform(*TRAIN_SECONDS)).astype(np.float64)
     try:

@@ -1,11 +1,12 @@
 """How well does a model recognise people it has never heard? Every two recordings of a folder are compared.
 
     python experiments/strangers.py <folder> [folder ...] --cp_num=voices
-    python experiments/strangers.py <folder> --piece_seconds=3        # recordings are cut into pieces first
+    python experiments/strangers.py <folder> --piece_seconds=3        # the first 3 s of each recording
 
 A folder holds <speaker>/<name>.wav, or feature files. Each recording goes through the network in one pass. Prints a
 row for each folder: the equal error rate of all pairs, how many recordings are identified if only the first one of each
-speaker is enrolled, and the errors at the threshold of the model. Writes nothing. 250 recordings take a minute.
+speaker is enrolled, and the errors at a threshold (--thres=model: that of the checkpoint). Writes nothing. 250
+recordings take a minute.
 """
 import contextlib
 import io
@@ -16,19 +17,22 @@ import pandas as pd
 import project
 
 from DB_wav_reader import read_feats_and_wavs
+from SR_Dataset import read_MFB
 from compare import identified_from
-from deep_dive.all_trials import embed_pieces
 from deep_dive.backends import BACKENDS, create_backend
+from deep_dive.calibration import choose_thres, piece_vectors
 from deep_dive.scoring import all_pairs, equal_error_rate, rates_at, trial_scores
 from model import load_model
-from support.checks import THRESHOLD, check_settings, is_seconds, or_none
+from support.checks import SCORE_OR_MODEL, check_settings, is_seconds, or_none
 from support.messages import LabError, run_script
 
 
 def measure(model, folder, piece_seconds, backend, thres):
-    """The figures of one folder, as a dict. thres: the threshold whose errors are counted, or None."""
+    """The figures of one folder, as a dict. thres: the threshold whose errors are counted, 'model', or None."""
     with contextlib.redirect_stdout(io.StringIO()):  # notes on recordings
-        vectors, speakers = embed_pieces(True, read_feats_and_wavs(folder), model, None, piece_seconds)
+        DB = read_feats_and_wavs(folder)
+        features = [read_MFB(filename)[0] for filename in DB['filename']]  # (n_frames, n_dims)
+        vectors, speakers = piece_vectors(model, features, list(DB['speaker_id']), piece_seconds, True)
     project_vectors = create_backend(backend, model)
     vectors = (vectors if project_vectors is None else project_vectors(vectors)).numpy()
     speakers = np.array(speakers)
@@ -41,8 +45,9 @@ def measure(model, folder, piece_seconds, backend, thres):
                'EER': equal_error_rate(target, impostor), 'identified': identified_from(1, vectors, speakers),
                'own, median': np.median(target), 'others, median': np.median(impostor)}
     if thres is not None:
-        miss, false_alarm = rates_at(thres, target, impostor)
-        figures.update({'threshold': thres, 'rejected': 100 * miss, 'accepted': 100 * false_alarm})
+        threshold = choose_thres(thres, model, backend, DB['filename'][0])
+        miss, false_alarm = rates_at(threshold, target, impostor)
+        figures.update({'threshold': '%.4f' % threshold, 'rejected': 100 * miss, 'accepted': 100 * false_alarm})
     return figures
 
 
@@ -52,11 +57,12 @@ def main(
         cp_num='voices',  # which checkpoint
         log_dir='model_saved',  # where the checkpoints are saved
         backend='cosine',  # or 'centre', 'lda', 'wccn'
-        piece_seconds=None,  # cut recordings into pieces of so many seconds; None: not cut
-        thres=None,  # count the errors at this threshold
+        piece_seconds=None,  # take the first seconds of each recording; None: all of it
+        thres=None,  # count the errors at this threshold; try 'model'
 ):
-    check_settings({'piece_seconds': piece_seconds, 'backend': backend, 'thres': thres}, {
-        'piece_seconds': or_none(('a number of seconds', is_seconds)), 'thres': or_none(THRESHOLD)}, backend=BACKENDS)
+    check_settings({'piece_seconds': piece_seconds, 'backend': backend, 'thres': thres},
+                   {'piece_seconds': or_none(('a number of seconds', is_seconds)), 'thres': or_none(SCORE_OR_MODEL)},
+                   backend=BACKENDS)
     if not folders:
         raise LabError('Name a folder or more: each holds <speaker>/<name>.wav.')
     model = load_model(True, log_dir, cp_num, None, None)

@@ -15,9 +15,9 @@ import numpy as np
 import project
 
 import configure as c
-from DB_wav_reader import extract_features, find_wavs, read_audio, speaker_of, write_feature
+from DB_wav_reader import extract_features, read_audio, read_DB_structure, speaker_of, write_feature
 from deep_dive.rooms import vary
-from support.checks import check_settings, whole
+from support.checks import check_length, check_settings, whole
 from support.messages import LabError, in_parallel, run_script
 from support.recordings import bandwidth_of, prepare_speech
 
@@ -37,6 +37,7 @@ def write_copy(task):
             if number > 0:
                 audio = vary(audio, rng)
             feature = extract_features(prepare_speech(audio, wav_file))  # (n_frames, n_dims)
+            check_length(len(feature), wav_file)
         except LabError as error:
             problem = '%s: %s' % (feat_file, error)
             continue
@@ -60,13 +61,11 @@ def main(
         raise LabError('Give two folders: the one of the recordings, and one for the features.')
     if Path(feat_dir).exists():
         raise LabError('%s exists already: remove it, or name another folder.' % feat_dir)
-    wav_files, tasks = find_wavs(wav_dir), []
+    wav_files, tasks = list(read_DB_structure(wav_dir)['filename']), []
     for i, wav_file in enumerate(wav_files):
         name = Path(feat_dir) / Path(wav_file).relative_to(wav_dir).with_suffix('')
         tasks += [(wav_file, '%s_%02d.p' % (name, number), number, number // n_copies, n_pieces, seed + i)
                   for number in range(n_pieces * n_copies)]
-    if not tasks:
-        raise LabError('%s has no recordings: they lie in <speaker>/<name>.wav.' % wav_dir)
     errors = [error for error in in_parallel(write_copy, tasks, 'Copies of %s' % wav_dir) if error is not None]
     print('%s: %d feature files of %d recordings' % (feat_dir, len(tasks) - len(errors), len(wav_files)))
     for error in errors:

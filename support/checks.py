@@ -49,6 +49,7 @@ BOOL = 'True or False', lambda value: isinstance(value, bool)
 NAME = 'a name', is_name
 NAMES = 'a list of names', lambda value: isinstance(value, list) and len(value) > 0 and all(map(is_name, value))
 SCORE = 'a number from -1 to 1', lambda value: is_number(value, -1, 1)
+NONE_OR_TWO = 'a whole number, 0 or at least 2', lambda value: whole(0)[1](value) and value != 1
 SCORE_OR_MODEL = "a number from -1 to 1, or 'model'", lambda value: SCORE[1](value) or value == 'model'
 THRESHOLD = ("a number from -1 to 1, 'eer', or ('far', 0.01): a false-accept rate of 1 %",
              lambda value: SCORE[1](value) or value == 'eer' or (
@@ -69,7 +70,7 @@ TRAIN_RULES = {
     'corpora': ("feature folders with a whole number each, such as {'feat_libri': 4}",
                 lambda value: isinstance(value, dict) and all(map(is_name, value)) and all(
                     is_whole(weight, 1) and weight <= 1000 for weight in value.values())),
-    'num_workers': whole(0), 'n_backend': whole(1), 'val_speakers': whole(0), 'log_interval': whole(1),
+    'num_workers': whole(0), 'n_backend': whole(1), 'val_speakers': NONE_OR_TWO, 'log_interval': whole(1),
     'log_dir': NAME, 'train_dir': NAME, 'plot': BOOL}
 TEST_RULES = {
     'use_cuda': BOOL, 'embedding_size': or_none(whole(1)), 'cp_num': EPOCH_OR_NAME, 'n_classes': or_none(whole(1)),

@@ -27,6 +27,7 @@ BLUE, ORANGE, GREEN, PURPLE, BLACK = '#0072B2', '#D55E00', '#009E73', '#CC79A7',
 CLUSTER_STYLES = [(BLUE, 'o'), (ORANGE, 's'), (GREEN, '^'), (PURPLE, 'D'),  # of the speakers in clusters.png
                   (BLACK, 'x'), (BLUE, '+'), (ORANGE, 'v'), (GREEN, '*')]
 N_BINS = 40  # of the histograms
+MOST_ROWS = 60  # of the matrix of test files and enrolled speakers
 
 
 def save_picture(fig, filename):
@@ -184,8 +185,10 @@ def draw_confusion(true_spks, predicted_spks, filename):
 def draw_matrix(scores, true_spks, spk_list, filename):
     """Draw the cosine similarity of every test file (rows) with every enrolled speaker (columns).
 
-    scores: (n, n_speakers); true_spks: the speaker of each test file. The highest score of a row has a frame.
+    scores: (n, n_speakers); true_spks: the speaker of each test file. The highest score of a row has a frame. Of more
+    than MOST_ROWS files, the first ones are drawn.
     """
+    scores, true_spks = scores[:MOST_ROWS], true_spks[:MOST_ROWS]
     fig, ax = plt.subplots(figsize=(9, max(4, 1 + 0.65 * len(scores))), layout='constrained')
     image = ax.imshow(scores, cmap='cividis', aspect='auto')
     fig.colorbar(image, ax=ax, label='cosine similarity')

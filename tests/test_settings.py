@@ -40,7 +40,7 @@ SETTINGS = {
         'use_shuffle': BOOL, 'patience': [0, *COUNT], 'min_lr': [0, *POSITIVE], 'seed': [0, *COUNT],
         'scheduler_type': [], 'warm_up': [0.5], 'backbone': [], 'pooling': [], 'loss_type': [], 'augment': [[]],
         'init_from': [None], 'freeze_backbone': [False], 'cache_gb': [0, *POSITIVE], 'num_workers': [0, *COUNT],
-        'n_backend': COUNT, 'corpora': [{}, {'yes': 1}], 'val_speakers': [0, *COUNT], 'train_dir': NAME,
+        'n_backend': COUNT, 'corpora': [{}, {'yes': 1}], 'val_speakers': [0, 100], 'train_dir': NAME,
         'log_dir': NAME, 'log_interval': COUNT, 'plot': BOOL},
     enroll: OF_LOADING,
     identification: {
