@@ -30,7 +30,7 @@ from support.checks import TRAIN_RULES, check_loss, check_settings, check_split,
 from support.demo_voices import provide_train_features
 from support.devices import average_over_processes, get_device, mixed_precision
 from support.messages import run_script
-from support.pictures import draw_training, save_picture
+from support.pictures import draw_training, save_picture, axis_top
 
 OPTIMIZERS = {'sgd': optim.SGD, 'adam': optim.Adam, 'adamw': optim.AdamW, 'adagrad': optim.Adagrad}
 
@@ -172,7 +172,7 @@ def visualize_the_losses(train_losses, valid_losses):
     ax.plot(epochs, train_losses, label='Training Loss')
     ax.plot(epochs, valid_losses, label='Validation Loss')
     ax.axvline(lowest, linestyle='--', color='black', label='Lowest validation loss (epoch %d)' % lowest)
-    ax.set(xlabel='epochs', ylabel='loss', xlim=(0, len(epochs) + 1), ylim=(0, 1.1 * max(train_losses)))
+    ax.set(xlabel='epochs', ylabel='loss', xlim=(0, len(epochs) + 1), ylim=(0, axis_top(train_losses, valid_losses)))
     ax.legend()
     save_picture(fig, 'loss_plot.png')
 

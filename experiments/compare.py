@@ -1,4 +1,6 @@
-"""Train the deep dive's variants for the same few steps, test each on people never heard: the table in docs/deep-dive.md.
+"""Train the deep dive's variants for the same few steps, and test each on people never heard.
+
+This is the table in docs/deep-dive.md.
 
     python experiments/compare.py <folder that hold_out.py made> <folder for results> [number of seeds] [variant ...]
 

@@ -57,7 +57,7 @@ def main(
         cp_num='voices',  # which checkpoint
         log_dir='model_saved',  # where the checkpoints are saved
         backend='cosine',  # or 'centre', 'lda', 'wccn'
-        piece_seconds=None,  # take the first seconds of each recording; None: all of it
+        piece_seconds=None,  # take the first seconds of each recording, of 500 at most; None: all recordings, whole
         thres=None,  # count the errors at this threshold; try 'model'
 ):
     check_settings({'piece_seconds': piece_seconds, 'backend': backend, 'thres': thres},

@@ -40,12 +40,16 @@ def save_picture(fig, filename):
     print('Picture: %s' % filename)
 
 
+def axis_top(train_losses, valid_losses):
+    """Where the axis of the losses ends. The first validation loss does not count, because it may be very large."""
+    return 1.1 * max([*train_losses, *valid_losses[1:]])
+
+
 def draw_training(epochs, filename):
     """Draw losses, accuracy and learning rate of all epochs, one above the other.
 
     epochs: list of dicts with train_loss, valid_loss, lr and valid_acc (percent). Runs of earlier versions have no
-    valid_acc. The axis of the losses ends above the training losses, because the validation loss of the first epoch
-    may be very large.
+    valid_acc.
     """
     numbers = range(1, len(epochs) + 1)
     train_losses, valid_losses, rates = (
@@ -55,8 +59,9 @@ def draw_training(epochs, filename):
     fig, (losses, accuracy, rate) = plt.subplots(3, 1, figsize=(10, 10), sharex=True, height_ratios=(3, 2, 1))
     losses.plot(numbers, train_losses, '.-', label='training loss')
     losses.plot(numbers, valid_losses, '.-', label='validation loss')
-    losses.set(ylabel='loss', ylim=(0, 1.1 * max(train_losses)), title='The validation loss was lowest, %.3f, at epoch '
-               '%d of %d' % (min(valid_losses), lowest, len(epochs)))
+    losses.set(ylabel='loss', ylim=(0, axis_top(train_losses, valid_losses)),
+               title='The validation loss was lowest, %.3f, at epoch %d of %d'
+               % (min(valid_losses), lowest, len(epochs)))
     accuracy.plot(numbers, accuracies, '.-', color=ORANGE, label='validation accuracy')
     accuracy.set(ylabel='accuracy (%)', ylim=(0, 100))
     rate.plot(numbers, rates, '.-', color=GREEN, label='learning rate')

@@ -421,6 +421,7 @@ def test_losses_accuracy_and_learning_rate_of_a_run(lab, figures):
     losses, accuracy, rate = figures[0].axes
     assert [list(line.get_ydata()) for line in losses.lines[:2]] == [[3, 2], [14, 1]]
     assert losses.get_ylim() == pytest.approx((0, 3.3))  # the first validation loss does not squash the rest
+    assert pictures.axis_top([1, 1], [9, 5]) == pytest.approx(5.5)  # the others can be seen
     np.testing.assert_equal(accuracy.lines[0].get_ydata(), [np.nan, 70])
     assert list(rate.lines[0].get_ydata()) == [0.1, 0.01]
     assert [ax.lines[-1].get_xdata()[0] for ax in figures[0].axes] == [2, 2, 2]  # where the validation loss was lowest
