@@ -6,8 +6,8 @@
 
 Reads the feature files in TRAIN_FEAT_DIR (configure.py). If there are none, makes synthetic demo voices first. Writes
 into model_saved checkpoint_<epoch>.pth after every epoch, checkpoint_best.pth (lowest validation loss), loss_plot.png
-and clusters.png. An earlier run there is moved aside. With demo voices, 30 epochs take eight minutes on two CPU cores
-without bfloat16, four with it. Lines marked "with torchrun" do nothing in a single process.
+and clusters.png. An earlier run there is moved aside. With demo voices, 30 epochs take eight to ten minutes on two CPU
+cores without bfloat16, four with it. Lines marked "with torchrun" do nothing in a single process.
 """
 import copy
 import time
