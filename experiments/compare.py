@@ -56,6 +56,18 @@ VARIANTS = {
     'energies': {'USE_LOGSCALE': False},
 }
 
+# What the picture says, where the name of a variant is not enough
+IN_WORDS = {
+    'softmax': "the lab's network: ResNet-18, softmax", 'center': 'center loss', 'asoftmax': 'angular softmax',
+    'amsoftmax': 'additive margin (AM)', 'aamsoftmax': 'additive angular margin (AAM)',
+    'statistics': 'pooling of mean and deviation', 'attentive': 'pooling with attention', 'adam': 'optimizer Adam',
+    'vgg': 'VGG', 'lstm': 'LSTM (Adam)', 'cnn_lstm': 'CNN and LSTM (Adam)', 'speed': 'augment: speed',
+    'level': 'augment: level', 'noise': 'augment: noise', 'specaugment': 'augment: SpecAugment',
+    'aam + statistics': 'AAM, mean and deviation', 'aam + statistics + speed': 'AAM, mean and deviation, speed',
+    'mfcc': 'features: MFCC', 'delta': 'features: with differences', 'scale': 'features: scaled',
+    'energies': 'features: no logarithm',
+    **{'resnet%s' % depth: 'ResNet-%s' % depth for depth in (34, 50, 101, 152)}}
+
 
 def train_variant(settings, train_dir, log_dir, seed):
     """Run train.py with these settings. What it prints goes to LOG_DIR.log."""
@@ -128,18 +140,21 @@ def results_of(out_dir):
 
 def draw_results(results, filename):
     """Draw the equal error rate of each variant, raw and centred, with a line from its best to its worst seed."""
-    fig, ax = plt.subplots(figsize=(8, 0.4 * len(results) + 1.5))
-    for backend, label, marker, offset in (('cosine', 'raw', 'o', 0.12), ('centre', 'centred', 's', -0.12)):
+    fig, ax = plt.subplots(figsize=(10, 0.4 * len(results) + 1.5))
+    for backend, label, marker, offset in (('cosine', 'd-vectors as they are', 'o', 0.12),
+                                           ('centre', 'minus the mean of the training set', 's', -0.12)):
         rates = [[run[backend]['EER'] for run in runs] for runs in results.values()]
         rows = len(results) - np.arange(len(results)) + offset  # the first variant on top
         means = np.array([statistics.mean(values) for values in rates])
         spread = [means - [min(values) for values in rates], [max(values) for values in rates] - means]
         ax.errorbar(means, rows, xerr=spread, fmt=marker, label=label, capsize=3)
     if 'softmax' in results:
-        ax.axvline(statistics.mean(run['cosine']['EER'] for run in results['softmax']), linestyle=':', color=BLACK)
-    ax.set(yticks=len(results) - np.arange(len(results)), yticklabels=list(results), xlabel='equal error rate (%)',
-           title='One epoch each, tested on 40 people never heard:\nleft of the dotted line, better than plain softmax')
-    ax.legend()
+        ax.axvline(statistics.mean(run['cosine']['EER'] for run in results['softmax']), linestyle=':', color=BLACK,
+                   label="the lab's network")
+    ax.set(yticks=len(results) - np.arange(len(results)), yticklabels=[IN_WORDS.get(name, name) for name in results],
+           xlabel='equal error rate (%): smaller is better',
+           title='One epoch each, tested on 40 people never heard')
+    ax.legend(loc='lower right')
     save_picture(fig, filename)
 
 

@@ -33,6 +33,8 @@ APPROACHES = {
     'frozen': {'init_from': 'the checkpoint', 'freeze_backbone': True, 'lr': 1e-1},
     'fine-tuned': {'init_from': 'the checkpoint'},
 }
+IN_WORDS = {'from scratch': 'from scratch: everything is new', 'frozen': 'frozen: only the new last layer learns',
+            'fine-tuned': 'fine-tuned: the trained network goes on learning'}
 
 
 def run_approach(settings, train_dir, log_dir):
@@ -87,9 +89,10 @@ def main(
         for number, (accuracy, second) in enumerate(zip(accuracies, seconds), 1):
             print('%-12s  epoch %2d, %5.1f s of training: %5.2f %% of %d test files'
                   % (name, number, second, accuracy, len(test_DB)), flush=True)
-        ax.plot(seconds, accuracies, marker + '-', label='%s: %.1f %%' % (name, accuracies[-1]), clip_on=False)
-    ax.set(xlabel='seconds of training', ylabel='accuracy (%)', xlim=(0, None), ylim=(0, 100),
-           title='%d new speakers from %d files each, tested on %d others' % (N_SPEAKERS, N_FILES, N_TEST_FILES))
+        ax.plot(seconds, accuracies, marker + '-', label='%s, %.1f %%' % (IN_WORDS[name], accuracies[-1]), clip_on=False)
+    ax.set(xlabel='seconds of training; a mark is an epoch',
+           ylabel='accuracy on %d other recordings of each (%%)' % N_TEST_FILES, xlim=(0, None), ylim=(0, 100),
+           title='%d new speakers, %d recordings of each to learn from' % (N_SPEAKERS, N_FILES))
     ax.legend(loc='lower right')
     save_picture(fig, out_dir / 'transfer.png')
 
