@@ -154,15 +154,15 @@ def finish_features(log_energies):
     return feature / (feature.std(axis=0) + SCALE_FLOOR) if c.USE_SCALE else feature
 
 
-def feature_of_wav(filename):
-    """Make the feature of a recording, its speech brought to LEVEL_DBFS.
+def feature_of_wav(filename, level=None):
+    """Make the feature of a recording, its speech brought to `level` in dBFS (None: LEVEL_DBFS).
 
     Returns (feature (n_frames, n_dims), one line that says what is wrong with the recording or None, its bandwidth in
     Hz). Raises LabError if it cannot be used, holds no speech, or too little.
     """
     samples, rate = read_recording(filename)  # (n_samples, n_channels)
     audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
-    log_energies = log_filterbank(prepare_speech(audio, filename))  # (n_frames, FILTER_BANK)
+    log_energies = log_filterbank(prepare_speech(audio, filename, level))  # (n_frames, FILTER_BANK)
     check_length(len(log_energies), filename)
     return finish_features(log_energies), diagnose(samples, audio, log_energies, filename), bandwidth_of(audio)
 

@@ -20,19 +20,19 @@ from support.recordings import is_recording
 from support.safe_files import read_pickles
 
 
-def read_MFB(filename):
+def read_MFB(filename, level=None):
     """Read a feature file, or make the feature of a recording, and drop TRIM_SECONDS of silence at both ends.
 
-    Returns (feature (n_frames, n_dims), label). The label is the name of the speaker.
+    level: of recordings, in dBFS; None: LEVEL_DBFS. Returns (feature (n_frames, n_dims), label: name of the speaker).
     Raises LabError, with the file's name, if the file cannot be used, or is MIN_FRAMES or shorter after trimming.
     """
     if is_recording(filename):
-        feature, note, _ = feature_of_wav(filename)  # (n_frames, n_dims)
+        feature, note, _ = feature_of_wav(filename, level)  # (n_frames, n_dims)
         label = speaker_of(filename)
         if note is not None:
             print('Note: %s' % note)
     else:
-        feature, label = check_feature(read_pickles(filename)[0], filename)  # (n_frames, n_dims)
+        feature, label = check_feature(read_pickles(filename)[0], filename, level)  # (n_frames, n_dims)
     check_length(len(feature), filename)
     n_trim = round(c.TRIM_SECONDS / c.WIN_STEP)  # frames at each end
     return feature[n_trim:len(feature) - n_trim], label

@@ -101,7 +101,7 @@ def main(
 
     # Find the test files. They must have been recorded like the enrolment
     test_paths = [test_file] if test_file is not None else test_files_of(test_speaker, test_DB)
-    check_recordings(embedding_dir, spk_list, test_paths)
+    check_recordings(embedding_dir, spk_list, test_paths, model.settings['level'])
     thres = calibration.choose_thres(thres, model, backend, test_paths[0])
 
     # Perform the test

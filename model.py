@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import configure as c
 import resnet
 from SR_Dataset import ToTensorTestInput, read_MFB
 from deep_dive import backbones
@@ -43,7 +44,8 @@ class background_resnet(nn.Module):
         for name, value, known in (('backbone', backbone, BACKBONES), ('pooling', pooling, POOLINGS)):
             if value not in known:
                 raise LabError('unknown %s: %s. Choose one of %s.' % (name, value, ', '.join(known)))
-        self.settings = {'backbone': backbone, 'pooling': pooling, 'head': head}  # saved, to build it again
+        # Saved, to build it again, and to bring recordings to the level in dBFS that it was trained with
+        self.settings = {'backbone': backbone, 'pooling': pooling, 'head': head, 'level': c.LEVEL_DBFS}
         self.pretrained = BACKBONES[backbone]()
         if pooling == 'average':
             self.pooling, n_pooled = AveragePooling(), self.pretrained.out_channels
@@ -106,13 +108,13 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
         raise LabError('%s has embedding_size = %d and n_classes = %d, main() says %s and %s.\nCorrect it, or write '
                        'None.' % (filename, saved_size, saved_classes, embedding_size, n_classes))
     model.checkpoint = {'file': filename, 'sha256': sha256}
-    model.thresholds = checkpoint.get('thresholds', {})
+    model.settings['level'], model.thresholds = checkpoint.get('level', c.LEVEL_DBFS), checkpoint.get('thresholds', {})
     return model.to(device, memory_format=torch.channels_last).eval()
 
 
 def get_embeddings(use_cuda, filename, model, test_frames):
     """The d-vector of one feature file or recording: (1, embedding_size) tensor of unit length, on the CPU."""
-    feature, _ = read_MFB(filename)  # (n_frames, n_dims)
+    feature, _ = read_MFB(filename, model.settings['level'])  # (n_frames, n_dims)
     return embed_feature(use_cuda, feature, model, test_frames, filename)
 
 

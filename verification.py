@@ -83,7 +83,7 @@ def main(
     project = create_backend(backend, model)
     if enroll_file is not None:
         # Take two recordings, with nobody enrolled
-        check_two_recordings(enroll_file, test_file)
+        check_two_recordings(enroll_file, test_file, model.settings['level'])
         embeddings = {enroll_file: get_embeddings(use_cuda, enroll_file, model, test_frames)}
         enroll_speaker, test_paths = enroll_file, [test_file]
     elif test_speaker == 'all':
@@ -99,7 +99,7 @@ def main(
         embeddings = load_enroll_embeddings(embedding_dir, model=model)
         test_paths = test_files_of(test_speaker, test_DB)
         check_enrolled([enroll_speaker], embeddings)
-        check_recordings(embedding_dir, [enroll_speaker], test_paths)
+        check_recordings(embedding_dir, [enroll_speaker], test_paths, model.settings['level'])
 
     # Perform the test
     for test_path in test_paths:

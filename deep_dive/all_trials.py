@@ -32,7 +32,7 @@ def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
         raise LabError('piece_seconds = %r: it must be a number of seconds, or None.' % (piece_seconds,))
     d_vectors, speakers = [], []
     for filename, speaker in zip(DB['filename'], DB['speaker_id']):
-        feature, _ = read_MFB(filename)  # (n_frames, n_dims)
+        feature, _ = read_MFB(filename, model.settings['level'])  # (n_frames, n_dims)
         length = len(feature) if piece_seconds is None else round(piece_seconds / c.WIN_STEP)
         for start in range(0, len(feature) - length + 1, length):
             d_vectors.append(embed_feature(use_cuda, feature[start:start + length], model, test_frames, filename))
@@ -276,7 +276,7 @@ def verify_all(use_cuda, model, trials, test_dir, embedding_dir, test_frames, th
     if trials == 'enrolled':
         _, DB = split_enroll_and_test(test_dir)
         embeddings = load_enroll_embeddings(embedding_dir, model=model)
-        check_recordings(embedding_dir, list(embeddings), test_files_of('all', DB))
+        check_recordings(embedding_dir, list(embeddings), test_files_of('all', DB), model.settings['level'])
         all_trials = trials_with_enrolled(use_cuda, model, DB, embeddings, test_frames, piece_seconds)
     elif trials == 'pairs':
         all_trials = trials_of_pairs(use_cuda, model, DB, test_frames)

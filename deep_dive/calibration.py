@@ -183,7 +183,8 @@ def own_description(model, backend, filename):
     """
     of_levels = {level: of_backends[backend] for level, of_backends in model.thresholds.items()
                  if backend in of_backends}
-    return of_levels.get('%s' % origin_of(filename)['LEVEL_DBFS'], next(iter(of_levels.values()), {}))
+    level = origin_of(filename, model.settings['level'])['LEVEL_DBFS']
+    return of_levels.get('%s' % level, next(iter(of_levels.values()), {}))
 
 
 def choose_thres(thres, model, backend, filename):

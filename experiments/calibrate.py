@@ -48,8 +48,8 @@ def main(
         raise LabError('%s has %d speakers with two recordings or more. %d are needed, such as enroll.wav and test.wav.'
                        % (named, (n_files > 1).sum(), MIN_SPEAKERS))
     model = load_model(use_cuda, log_dir, cp_num, None, None)
-    features = [read_MFB(filename)[0] for filename in DB['filename']]
-    levels = [origin_of(filename)['LEVEL_DBFS'] for filename in DB['filename']]
+    features = [read_MFB(filename, model.settings['level'])[0] for filename in DB['filename']]
+    levels = [origin_of(filename, model.settings['level'])['LEVEL_DBFS'] for filename in DB['filename']]
     thresholds = describe_model(model, features, list(DB['speaker_id']), levels, use_cuda, groups)
     if not thresholds:
         raise LabError('%s: there are no two recordings of one speaker that are of one kind (levelled, or published '

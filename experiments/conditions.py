@@ -20,7 +20,7 @@ from DB_wav_reader import extract_features, find_wavs, read_audio, speaker_of
 from deep_dive import rooms
 from deep_dive.scoring import equal_error_rate, rates_at
 from model import embed_feature, load_model
-from support.checks import NAMES, check_settings
+from support.checks import NAMES, check_settings, level_or_configured
 from support.messages import LabError, run_script
 from support.recordings import prepare_speech
 
@@ -47,9 +47,10 @@ def d_vectors_of(recordings, change, model, n_frames=None):
     n_frames: the length of a segment, as test_frames in the test scripts.
     """
     vectors, n_trim = [], round(c.TRIM_SECONDS / c.WIN_STEP)
-    for number, (name, audio) in enumerate(recordings):
-        changed = change(audio, np.random.default_rng(number))
-        feature = extract_features(prepare_speech(changed, name))[n_trim:-n_trim]  # (n_frames, n_dims)
+    for number, (name, recording) in enumerate(recordings):
+        changed = change(recording, np.random.default_rng(number))
+        audio = prepare_speech(changed, name, model.settings['level'])  # (n_samples,)
+        feature = extract_features(audio)[n_trim:-n_trim]  # (n_frames, n_dims)
         vectors.append(embed_feature(True, feature, model, n_frames, name))
     return torch.cat(vectors).numpy()
 
@@ -69,7 +70,7 @@ def main(
         raise LabError('%r: two speakers or more are needed, each with one enroll.wav and one test.wav.' % test_dir)
     for cp_num in checkpoints:
         model = load_model(True, log_dir, cp_num, None, None)
-        own = model.thresholds.get('%s' % c.LEVEL_DBFS, {}).get('cosine', {}).get('eer')
+        own = model.thresholds.get('%s' % level_or_configured(model.settings['level']), {}).get('cosine', {}).get('eer')
         enrolled, rows = d_vectors_of(enrolments, CONDITIONS['unchanged'], model), []
         for name, change in CONDITIONS.items():
             if name in rooms.CODECS and not rooms.has_codecs():

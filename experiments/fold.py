@@ -36,7 +36,8 @@ def embeddings_of(model, folders, n_each):
             spread = np.linspace(0, len(filenames) - 1, min(n_each, len(filenames))).astype(int)
             for filename in filenames.iloc[spread]:
                 with torch.inference_mode():
-                    vectors.append(model(to_tensor(read_MFB(filename)[0]))[0])  # (1, embedding_size)
+                    feature, _ = read_MFB(filename, model.settings['level'])  # (n_frames, n_dims)
+                    vectors.append(model(to_tensor(feature))[0])  # (1, embedding_size)
                 speakers.append((folder, speaker))
     numbers = {speaker: number for number, speaker in enumerate(sorted(set(speakers)))}
     return torch.cat(vectors), [numbers[speaker] for speaker in speakers]

@@ -40,7 +40,7 @@ def main(
     configured = c.LEVEL_DBFS
     cases = [(level, gain) for level in (None, configured) for gain in GAINS] + [(level, 0) for level in LEVELS]
     for level, gain in cases:
-        c.LEVEL_DBFS = level
+        model.settings['level'] = c.LEVEL_DBFS = level
         louder = d_vectors_of(tests, lambda audio, rng: audio * 10 ** (gain / 20), model, TEST_FRAMES)
         scores = louder @ d_vectors_of(enrolments, CONDITIONS['unchanged'], model, ENROLL_FRAMES).T  # (n, n)
         own, others = np.diag(scores), scores[~np.eye(len(scores), dtype=bool)]

@@ -61,10 +61,11 @@ def main(
     if not wav_file or not other_file:
         raise LabError('Name two recordings.')
     model = load_model(True, log_dir, cp_num, None, None)
-    features = [read_MFB(name)[0] for name in (wav_file, other_file)]  # (n_frames, FILTER_BANK)
+    level = model.settings['level']
+    features = [read_MFB(name, level)[0] for name in (wav_file, other_file)]  # (n_frames, FILTER_BANK)
     d_vectors = np.concatenate([embed_feature(True, feature, model, None).numpy() for feature in features])
     start = int(c.TRIM_SECONDS * c.SAMPLE_RATE)
-    audio = prepare_speech(read_audio(wav_file), wav_file)  # the feature is of this
+    audio = prepare_speech(read_audio(wav_file), wav_file, level)  # the feature is of this
     draw_pipeline(audio[start:start + SECONDS * c.SAMPLE_RATE],
                   features[0][:round(SECONDS / c.WIN_STEP)], d_vectors,
                   choose_thres('model', model, 'cosine', wav_file), picture)

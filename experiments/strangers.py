@@ -31,7 +31,7 @@ def measure(model, folder, piece_seconds, backend, thres):
     """The figures of one folder, as a dict. thres: the threshold whose errors are counted, 'model', or None."""
     with contextlib.redirect_stdout(io.StringIO()):  # notes on recordings
         DB = read_feats_and_wavs(folder)
-        features = [read_MFB(filename)[0] for filename in DB['filename']]  # (n_frames, n_dims)
+        features = [read_MFB(filename, model.settings['level'])[0] for filename in DB['filename']]  # (n_frames, n_dims)
         vectors, speakers = piece_vectors(model, features, list(DB['speaker_id']), piece_seconds, True)
     project_vectors = create_backend(backend, model)
     vectors = (vectors if project_vectors is None else project_vectors(vectors)).numpy()

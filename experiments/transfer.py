@@ -89,7 +89,8 @@ def main(
         for number, (accuracy, second) in enumerate(zip(accuracies, seconds), 1):
             print('%-12s  epoch %2d, %5.1f s of training: %5.2f %% of %d test files'
                   % (name, number, second, accuracy, len(test_DB)), flush=True)
-        ax.plot(seconds, accuracies, marker + '-', label='%s, %.1f %%' % (IN_WORDS[name], accuracies[-1]), clip_on=False)
+        ax.plot(seconds, accuracies, marker + '-', clip_on=False,
+                label='%s, %.1f %%' % (IN_WORDS[name], accuracies[-1]))
     ax.set(xlabel='seconds of training; a mark is an epoch',
            ylabel='accuracy on %d other recordings of each (%%)' % N_TEST_FILES, xlim=(0, None), ylim=(0, 100),
            title='%d new speakers, %d recordings of each to learn from' % (N_SPEAKERS, N_FILES))

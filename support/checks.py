@@ -184,8 +184,17 @@ def require_log_filterbank(what):
                        'and USE_MFCC, USE_DELTA and USE_SCALE to False.' % what)
 
 
-def check_feature(content, filename):
-    """(feature (n_frames, n_dims), label) from the content of a feature file. Raises LabError if it is none."""
+def level_or_configured(level):
+    """The level in dBFS that recordings are brought to: that of a checkpoint, or, if it says None, of configure.py."""
+    return c.LEVEL_DBFS if level is None else level
+
+
+def check_feature(content, filename, level=None):
+    """(feature (n_frames, n_dims), label) from the content of a feature file. Raises LabError if it is none.
+
+    level: in dBFS; features of a recording at another level are refused. None: LEVEL_DBFS of configure.py. 'any': all
+    are taken, and so are features that nobody levelled.
+    """
     if not isinstance(content, dict) or not {'feat', 'label'} <= content.keys():
         raise LabError("%s: not a feature file: it must hold a dict with 'feat' and 'label'" % filename)
     feature, label, settings = content['feat'], content['label'], content.get('settings', {})
@@ -197,6 +206,10 @@ def check_feature(content, filename):
         raise LabError('%s: made with other settings: %s.\nSet those of the file in configure.py, or name a folder of '
                        'other features there, or delete the files and make them again.'
                        % (filename, other_settings(settings)))
+    made_at = content.get('recording', {}).get('LEVEL_DBFS')
+    if level != 'any' and made_at is not None and made_at != level_or_configured(level):
+        raise LabError('%s: its recording was brought to %g dBFS, and %s are asked for here.\nPut the recording itself '
+                       'there (.wav), or choose another checkpoint.' % (filename, made_at, level_or_configured(level)))
     if feature.shape[1] != feature_size():
         raise LabError('%s: has %d rows a frame, configure.py asks for %d. Delete it and make it again.'
                        % (filename, feature.shape[1], feature_size()))
@@ -250,6 +263,8 @@ def check_checkpoint(checkpoint, filename):
         raise LabError("%s: 'features' must be a dict of names and numbers" % filename)
     if not are_thresholds(checkpoint.get('thresholds', {})):
         raise LabError("%s: 'thresholds' must be a dict of dicts of numbers" % filename)
+    if checkpoint.get('level') is not None and not is_number(checkpoint['level'], -200, 0):
+        raise LabError("%s: 'level' must be a number in dBFS" % filename)
     if other_settings(settings):
         raise LabError('%s was trained on other features: %s.\nSet those in configure.py, or choose another checkpoint.'
                        % (filename, other_settings(settings)))

@@ -30,11 +30,14 @@ def checkpoint_of(embedding_dir):
     return str(path.parent), path.stem.removeprefix('checkpoint_')
 
 
-def check_recordings(embedding_dir, speakers, test_filenames):
-    """Raise LabError, or print a note, if a test file was recorded in another way than the enrolment."""
+def check_recordings(embedding_dir, speakers, test_filenames, level=None):
+    """Raise LabError, or print a note, if a test file was recorded in another way than the enrolment.
+
+    level: to which the model wants recordings brought (prepare_speech of support/recordings.py).
+    """
     recordings = read_enrolment(embedding_dir)[1]['recordings']
     for filename in test_filenames:
-        compare_origins({speaker: recordings[speaker] for speaker in speakers}, filename)
+        compare_origins({speaker: recordings[speaker] for speaker in speakers}, filename, level)
 
 
 def use_own_thresholds(model, embedding_dir):

@@ -295,7 +295,8 @@ def draw_clusters(vectors_of, labels, utterances, names, filename):
             ax.plot(*points[labels == spk].T, marker, color=colour, alpha=0.7, label=name)
         ax.set(title='%s: the nearest piece is\nby the same speaker in %.0f %%' % (title, 100 * share),
                xlabel='first main axis', ylabel='second main axis')
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=min(1 + len(vectors_of), len(names)))
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center',
+               ncols=min(1 + len(vectors_of), len(names)))
     fig.suptitle('D-vectors of the validation utterances of %d speakers, in pieces of %g s'
                  % (len(names), c.NUM_WIN_SIZE * c.WIN_STEP))
     save_picture(fig, filename)

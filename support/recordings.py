@@ -12,7 +12,7 @@ from scipy.ndimage import binary_opening
 from scipy.signal import butter, resample_poly, sosfilt
 
 import configure as c
-from support.checks import check_feature, path_parts
+from support.checks import check_feature, level_or_configured, path_parts
 from support.messages import LabError, in_one_line
 from support.safe_files import read_pickles, read_whole
 
@@ -158,14 +158,16 @@ def active_level(levels, is_speech):
     return 10 * np.log10(np.mean(10 ** (np.minimum(speech, loud_level(speech)) / 10)))
 
 
-def prepare_speech(audio, filename):
-    """Bring the speech in audio (n_samples,) to LEVEL_DBFS, with exactly TRIM_SECONDS of silence before and after it.
+def prepare_speech(audio, filename, level=None):
+    """Bring the speech in audio (n_samples,) to a level in dBFS, with TRIM_SECONDS of silence before and after it.
 
     Features depend on the level, and read_MFB drops TRIM_SECONDS at both ends. The recordings of the slides' corpus
     agree in both; other recordings do not. If a recording has less silence, zeros take its place, so no speech is lost.
-    If LEVEL_DBFS is None, audio is returned as it is. Raises LabError if there is no speech.
+    level: None is LEVEL_DBFS of configure.py. If that is None, too, audio is returned as it is. Raises LabError if
+    there is no speech.
     """
-    if c.LEVEL_DBFS is None:
+    level = level_or_configured(level)
+    if level is None:
         return audio
     levels = frame_levels(audio)
     is_speech = find_speech(levels, filename)
@@ -174,7 +176,7 @@ def prepare_speech(audio, filename):
     first, stop = active[0] * length, (active[-1] + 1) * length  # samples of speech
     missing = max(0, margin - first), max(0, stop + margin - len(audio))
     framed = np.pad((audio - audio.mean())[max(0, first - margin):stop + margin], missing)
-    return framed * 10 ** ((c.LEVEL_DBFS - active_level(levels, is_speech)) / 20)
+    return framed * 10 ** ((level - active_level(levels, is_speech)) / 20)
 
 
 def diagnose(samples, audio, log_energies, filename):
@@ -202,21 +204,24 @@ def diagnose(samples, audio, log_energies, filename):
             % (filename, seconds, level, 100 * clipped, 100 * on_floor, '; '.join(needed)))
 
 
-def check_two_recordings(enroll_file, test_file):
-    """Print what is known of two recordings. Raises LabError, or prints a note, if they cannot well be compared."""
+def check_two_recordings(enroll_file, test_file, level=None):
+    """Print what is known of two recordings. Raises LabError, or prints a note, if they cannot well be compared.
+
+    level: to which the model wants recordings brought (prepare_speech).
+    """
     for filename in (enroll_file, test_file):
         if not os.path.isfile(filename) or not (is_recording(filename) or filename.endswith('.p')):
             raise LabError('%s: %s' % (filename, 'no recording. Give the name of a wav file.'
                                        if os.path.isfile(filename) else 'there is no such file.'))
         if is_recording(filename):
             describe_recording(filename)
-    compare_origins({enroll_file: origin_of(enroll_file)}, test_file)
+    compare_origins({enroll_file: origin_of(enroll_file, level)}, test_file, level)
 
 
 def seconds_of(filename):
     """Seconds of speech in a recording. Of a feature file, its length without TRIM_SECONDS at both ends."""
     if not is_recording(filename):
-        return len(check_feature(read_pickles(filename)[0], filename)[0]) * c.WIN_STEP - 2 * c.TRIM_SECONDS
+        return len(check_feature(read_pickles(filename)[0], filename, 'any')[0]) * c.WIN_STEP - 2 * c.TRIM_SECONDS
     samples, rate = read_recording(filename)  # (n_samples, n_channels)
     audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
     return find_speech(frame_levels(audio), filename).sum() * c.WIN_LENGTH
@@ -256,8 +261,10 @@ def bandwidth_of(audio):
     return float(heard.max(initial=0) * c.SAMPLE_RATE / 512)
 
 
-def origin_of(filename):
+def origin_of(filename, level=None):
     """How the recording behind a file was made: dict with 'LEVEL_DBFS' (None: not levelled) and 'bandwidth' in Hz.
+
+    level: to which recordings are brought (prepare_speech).
 
     Both are None for a feature file that this suite did not make from a recording, such as the published ones.
     """
@@ -265,9 +272,9 @@ def origin_of(filename):
         samples, rate = read_recording(filename)
         audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)
         find_speech(frame_levels(audio), filename)  # without speech there is no bandwidth
-        return {'LEVEL_DBFS': c.LEVEL_DBFS, 'bandwidth': bandwidth_of(audio)}
+        return {'LEVEL_DBFS': level_or_configured(level), 'bandwidth': bandwidth_of(audio)}
     content = read_pickles(filename)[0]
-    check_feature(content, filename)
+    check_feature(content, filename, 'any')
     return {'LEVEL_DBFS': None, 'bandwidth': None, **content.get('recording', {})}
 
 
@@ -280,12 +287,12 @@ def is_of_recording(feat_file):
     return isinstance(content, dict) and 'recording' in content
 
 
-def same_origin(there, filename):
+def same_origin(there, filename, level=None):
     """What origin_of says about another enrolment file of a speaker; there: about the files before, None at the first.
 
     Raises LabError if they differ in level. Prints a note if they differ in bandwidth; then the lower one counts.
     """
-    here = origin_of(filename)
+    here = origin_of(filename, level)
     if there is None:
         return here
     if there['LEVEL_DBFS'] != here['LEVEL_DBFS']:
@@ -308,13 +315,13 @@ def in_words(level):
     return 'not levelled' if level is None else 'levelled to %g dBFS' % level
 
 
-def compare_origins(enrolled, filename):
+def compare_origins(enrolled, filename, level=None):
     """Refuse a test file whose level cannot be compared with the enrolment. Print a note if its bandwidth differs.
 
     enrolled: dict speaker -> what origin_of says about the enrolment. Raises LabError for another level, because
     features and scores depend on it.
     """
-    here = origin_of(filename)
+    here = origin_of(filename, level)
     for speaker, there in enrolled.items():
         if there['LEVEL_DBFS'] != here['LEVEL_DBFS']:
             raise LabError('%s is %s, the enrolment of %s is %s: their scores cannot be compared.\nEnrol and test with '

@@ -30,6 +30,7 @@ class FirstFrame(torch.nn.Module):
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(1))
         self.checkpoint, self.backend, self.thresholds = {'file': 'none', 'sha256': 'none'}, {}, {}
+        self.settings = {'level': None}  # that of configure.py
 
     def forward(self, x):  # (batch, 1, 40, n_frames)
         return x[:, 0, :2, 0], None

@@ -214,7 +214,7 @@ def test_a_recording_is_a_feature_too(lab, monkeypatch, capsys):
     """read_MFB makes the feature of a recording, and prints what is wrong with it."""
     feature = np.random.default_rng(0).normal(size=(200, 40))
     for note in (None, 'me/a.m4a: too quiet'):
-        monkeypatch.setattr(dataset, 'feature_of_wav', lambda filename: (feature, note, 8000.0))
+        monkeypatch.setattr(dataset, 'feature_of_wav', lambda filename, level: (feature, note, 8000.0))
         trimmed, label = dataset.read_MFB('me/a.m4a')
         np.testing.assert_array_equal(trimmed, feature[50:150])
         assert label == 'me' and capsys.readouterr().out == ('' if note is None else 'Note: %s\n' % note)

@@ -346,6 +346,9 @@ def test_a_checkpoint_that_lacks_the_newer_settings_is_of_published_features(mon
     for features in (5, [1], {'USE_DELTA': [True]}, {5: True}, {'line\nbreak': 1}, dict.fromkeys(map(str, range(100)))):
         with pytest.raises(LabError, match="a.pth: 'features' must be a dict of names and numbers"):
             checks.check_checkpoint({'features': features}, 'a.pth')
+    for level in ('loud', 10, True, [-44], float('nan')):
+        with pytest.raises(LabError, match="a.pth: 'level' must be a number in dBFS"):
+            checks.check_checkpoint({'level': level}, 'a.pth')
 
 
 @pytest.mark.parametrize('settings', [{'USE_LOGSCALE': False}, {'USE_DELTA': True}, {'USE_SCALE': True},

@@ -156,10 +156,11 @@ def test_checkpoint_knows_what_rebuilds_the_model(lab, write_feat, capsys, setti
     torch.manual_seed(0)
     model = lab_model.background_resnet(48, 9, **settings).eval()
     backend = {'mean': torch.ones(1, 48), 'lda': torch.ones(48, 5), 'wccn': torch.eye(48)}
+    model.settings['level'] = -30
     save(3, model, features=checks.feature_settings(), **model.settings, **backend)
     loaded = lab_model.load_model(False, 'model_saved', 3, None, None)
     assert capsys.readouterr().out == '=> loading checkpoint\n'
-    assert not loaded.training and loaded.settings == {'pooling': 'average', 'head': 'slides', **settings}
+    assert not loaded.training and loaded.settings == {'pooling': 'average', 'head': 'slides', 'level': -30, **settings}
     assert loaded.backend.keys() == backend.keys() and torch.equal(loaded.backend['wccn'], torch.eye(48))
     assert loaded.checkpoint == {'file': 'model_saved/checkpoint_3.pth', 'sha256': hashlib.sha256(
         (lab / 'model_saved/checkpoint_3.pth').read_bytes()).hexdigest()}

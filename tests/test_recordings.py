@@ -314,6 +314,22 @@ def test_without_a_level_the_recipe_is_that_of_the_published_files(lab, monkeypa
     np.testing.assert_array_equal(feature, reader.extract_features(speech()))
 
 
+def test_a_checkpoint_brings_recordings_to_its_own_level(lab, made_feat):
+    """20 dB louder are 40 more in every cell that is not on the floor: 20*log10 of the energies."""
+    audio = speech()
+    quiet, loud = (recordings.prepare_speech(audio, 'a.wav', level) for level in (-44, -24))
+    np.testing.assert_allclose(loud, 10 * quiet)
+    filename, model = write_wav('a/a.wav', audio), Sizes()
+    model.settings['level'] = -24
+    expected = np.abs(reader.extract_features(loud)[50:-50]).mean(axis=0)
+    vector = lab_model.get_embeddings(False, filename, model, None)[0].numpy()
+    np.testing.assert_allclose(vector, expected / np.linalg.norm(expected), atol=1e-6)
+    assert recordings.origin_of(filename, -24)['LEVEL_DBFS'] == -24
+    with pytest.raises(LabError, match='a/made.p: its recording was brought to -44 dBFS, and -24 are asked for here'):
+        lab_model.get_embeddings(False, made_feat('a/made.p', -44, 7000.0), model, None)
+    lab_model.get_embeddings(False, made_feat('a/made.p', -24, 7000.0), model, None)
+
+
 def rumble():
     """Ten seconds of noise whose power falls with the square of frequency."""
     spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(160000))

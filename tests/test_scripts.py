@@ -445,7 +445,7 @@ def test_six_voices_what_training_writes(six_voices):
         [*names, 'checkpoint_best.pth', 'run.json', 'loss_plot.png', 'clusters.png', '.lock'])
     checkpoint = torch.load(six_voices / 'model_saved' / names[-1])
     assert set(checkpoint) == {'epoch', 'state_dict', 'optimizer', 'scheduler', 'criterion', 'random', 'features',
-                               'n_speakers', 'backbone', 'pooling', 'head'}
+                               'n_speakers', 'backbone', 'pooling', 'head', 'level'}
     assert checkpoint['epoch'] == SIX_EPOCHS + 1
     assert checkpoint['optimizer']['param_groups'][0]['weight_decay'] == 1e-4
 
