@@ -24,12 +24,12 @@ ERRORS_NEEDED = 30  # if so many trials are wrong, the true rate is within 30 % 
 
 
 def describe_scores(target, impostor, **weights):
-    """What the scores of many trials say about a model, as a dict of numbers.
+    """What the scores of many trials say about a model, as a dict of numbers, and two lists of them.
 
     target: (n,) scores of trials by one speaker; impostor: (m,) by two; target_weights=, impostor_weights=: how much
     each one counts. 'eer': the threshold where both errors are equal; 'far_0.05' and so on: the lowest threshold with
     so few false accepts, where there are trials enough; 'slope' and 'offset': see calibrate; 'targets' and 'impostors':
-    how many trials.
+    how many trials; 'own' and 'others': 101 scores, up to which 0, 1, 2 ... 100 % of the trials of each kind lie.
     """
     thresholds, _, false_alarms = error_rates(target, impostor, **weights)
     found = {'eer': closest_rates(target, impostor, **weights)[0]}
@@ -38,7 +38,10 @@ def describe_scores(target, impostor, **weights):
             found['far_%g' % share] = thresholds[np.argmax(false_alarms <= share)]
     slope, offset = calibrate(target, impostor, **weights)
     numbers = {**found, 'slope': slope, 'offset': offset, 'targets': len(target), 'impostors': len(impostor)}
-    return {name: float(value) for name, value in numbers.items()}
+    shares = np.linspace(0, 1, 101)
+    percent = {name: np.quantile(scores, shares, method='inverted_cdf', weights=weights.get(given)).tolist()
+               for name, scores, given in (('own', target, 'target_weights'), ('others', impostor, 'impostor_weights'))}
+    return {**{name: float(value) for name, value in numbers.items()}, **percent}
 
 
 def calibrate(target, impostor, *, target_weights=None, impostor_weights=None):

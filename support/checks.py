@@ -271,11 +271,19 @@ def check_checkpoint(checkpoint, filename):
 
 
 def are_thresholds(thresholds):
-    """Whether describe_model of deep_dive/calibration.py can have found this: a dict of dicts of dicts of numbers."""
+    """Whether describe_model of deep_dive/calibration.py can have found this: a dict of dicts of dicts of numbers.
+
+    'own' and 'others', if they are there, are lists of 101 scores.
+    """
+    def are_numbers(numbers):
+        return isinstance(numbers, list) and len(numbers) == 101 and all(is_number(score, -2, 2) for score in numbers)
+
     return isinstance(thresholds, dict) and len(thresholds) < 100 and all(
         is_name(level) and isinstance(of_backends, dict) and len(of_backends) < 100 and all(
-            is_name(backend) and are_settings(numbers) and {'eer', 'slope', 'offset'} <= numbers.keys() and all(
-                is_number(number, -LARGEST_NUMBER ** 2, LARGEST_NUMBER ** 2) for number in numbers.values())
+            is_name(backend) and isinstance(numbers, dict) and {'eer', 'slope', 'offset'} <= numbers.keys() and all(
+                is_name(name) and (are_numbers(number) if name in ('own', 'others') else
+                                   is_number(number, -LARGEST_NUMBER ** 2, LARGEST_NUMBER ** 2))
+                for name, number in numbers.items())
             for backend, numbers in of_backends.items())
         for level, of_backends in thresholds.items())
 

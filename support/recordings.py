@@ -108,13 +108,16 @@ LOUD_FRAMES = 10  # so many frames may be louder than the level called loud, bec
 SHORTEST_RUN = 5  # frames: speech lasts longer than a click
 VOICE_LOWEST = 80  # Hz: below this there is hum and rumble, and no voice
 
-# Limits of diagnose
+# Limits of what_is_wrong and diagnose
 FULL_SCALE, MAX_CLIPPED = 0.99, 1e-4  # larger samples are clipped; a larger share of them is too much
 MIN_LEVEL = -65  # dBFS of speech: below this, 16 bits are coarse
 MIN_SPEECH = 2  # seconds
 MIN_SNR = 20  # dB from the background to the speech
 MAX_FLOOR = 0.97  # share of the cells of the feature that lie on ENERGY_FLOOR; the slides' corpus has 0.86
 MOST_NAMED = 20  # files that name_unused_files names
+ADVICE = {'clipped': 'record with less gain', 'quiet': 'record at a higher level', 'short': 'record for longer',
+          'noisy': 'the background is only %(noise).0f dB lower, record in a quieter place',
+          'floor': 'hardly anything is above the floor'}
 NARROW = 5000  # Hz: a recording without anything above this was made at 8 kHz, or came over a telephone
 
 
@@ -179,29 +182,41 @@ def prepare_speech(audio, filename, level=None):
     return framed * 10 ** ((level - active_level(levels, is_speech)) / 20)
 
 
-def diagnose(samples, audio, log_energies, filename):
-    """One line about a recording if something is wrong with it, otherwise None.
+def facts_of(samples, audio, filename):
+    """What is known of a recording: dict of seconds of speech, its level in dBFS, how many dB the background is lower
+    ('noise'), the highest frequency in Hz ('bandwidth') and the share of clipped samples ('clipped').
 
-    samples: (n_samples, n_channels) as in the file; audio: (n_samples,) made mono; log_energies: (n_frames,
-    FILTER_BANK) as from log_filterbank. Raises LabError if there is no speech.
+    samples: (n_samples, n_channels) as in the file; audio: (n_samples,) made mono. Raises LabError if there is no
+    speech.
     """
     levels = frame_levels(audio)
     is_speech = find_speech(levels, filename)
-    level, seconds = active_level(levels, is_speech), is_speech.sum() * c.WIN_LENGTH
-    clipped = np.mean(np.abs(samples) >= FULL_SCALE)
+    level = active_level(levels, is_speech)
+    return {'seconds': is_speech.sum() * c.WIN_LENGTH, 'level': level, 'noise': level - np.percentile(levels, 10),
+            'bandwidth': bandwidth_of(audio), 'clipped': np.mean(np.abs(samples) >= FULL_SCALE)}
+
+
+def what_is_wrong(facts):
+    """What is wrong with a recording of which facts_of says this: a list of some of ADVICE."""
+    wrong = {'clipped': facts['clipped'] > MAX_CLIPPED, 'quiet': facts['level'] < MIN_LEVEL,
+             'short': facts['seconds'] < MIN_SPEECH, 'noisy': facts['noise'] < MIN_SNR}
+    return [name for name in wrong if wrong[name]]
+
+
+def diagnose(samples, audio, log_energies, filename):
+    """One line about a recording if something is wrong with it, otherwise None.
+
+    samples, audio: as in facts_of; log_energies: (n_frames, FILTER_BANK) as from log_filterbank. Raises LabError if
+    there is no speech.
+    """
+    facts = facts_of(samples, audio, filename)
     on_floor = np.mean(log_energies == log_energies.min(axis=0))  # the lowest value of each filter
-    noise = np.percentile(levels, 10)
-    advice = [('record with less gain', clipped > MAX_CLIPPED),
-              ('record at a higher level', level < MIN_LEVEL),
-              ('record for longer', seconds < MIN_SPEECH),
-              ('the background is only %.0f dB lower, record in a quieter place' % (level - noise),
-               level - noise < MIN_SNR),
-              ('hardly anything is above the floor', on_floor > MAX_FLOOR)]
-    needed = [sentence for sentence, holds in advice if holds]
-    if not needed:
+    wrong = what_is_wrong(facts) + (['floor'] if on_floor > MAX_FLOOR else [])
+    if not wrong:
         return None
     return ('%s: %.1f s of speech at %.0f dBFS, %.2f %% of the samples clipped, %.0f %% of the cells on the floor: %s'
-            % (filename, seconds, level, 100 * clipped, 100 * on_floor, '; '.join(needed)))
+            % (filename, facts['seconds'], facts['level'], 100 * facts['clipped'], 100 * on_floor,
+               '; '.join(ADVICE[name] % facts for name in wrong)))
 
 
 def check_two_recordings(enroll_file, test_file, level=None):
@@ -222,24 +237,22 @@ def seconds_of(filename):
     """Seconds of speech in a recording. Of a feature file, its length without TRIM_SECONDS at both ends."""
     if not is_recording(filename):
         return len(check_feature(read_pickles(filename)[0], filename, 'any')[0]) * c.WIN_STEP - 2 * c.TRIM_SECONDS
+    return read_facts(filename)['seconds']
+
+
+def read_facts(filename):
+    """facts_of a recording. Raises LabError if it cannot be read, or holds no speech."""
     samples, rate = read_recording(filename)  # (n_samples, n_channels)
     audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
-    return find_speech(frame_levels(audio), filename).sum() * c.WIN_LENGTH
+    return facts_of(samples, audio, filename)
 
 
 def describe_recording(filename):
-    """Print how a recording was made: seconds of speech, level, background, bandwidth, clipping.
-
-    Raises LabError if it cannot be read, or holds no speech.
-    """
-    samples, rate = read_recording(filename)  # (n_samples, n_channels)
-    audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
-    levels = frame_levels(audio)
-    is_speech = find_speech(levels, filename)
-    level, seconds = active_level(levels, is_speech), is_speech.sum() * c.WIN_LENGTH
+    """Print how a recording was made. Raises LabError if it cannot be read, or holds no speech."""
+    facts = read_facts(filename)
     print('%s: %.1f s of speech at %.0f dBFS, background %.0f dB lower, up to %.1f kHz, %.2f %% clipped'
-          % (filename, seconds, level, level - np.percentile(levels, 10), bandwidth_of(audio) / 1000,
-             100 * np.mean(np.abs(samples) >= FULL_SCALE)))
+          % (filename, facts['seconds'], facts['level'], facts['noise'], facts['bandwidth'] / 1000,
+             100 * facts['clipped']))
 
 
 # ------------------------------------------------------------------------------------------------- its kind

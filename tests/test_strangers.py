@@ -296,6 +296,8 @@ def test_calibration_finds_the_line_of_two_normal_distributions():
     assert found['eer'] == pytest.approx(1, abs=0.03)
     assert found['far_0.05'] == pytest.approx(1.645, abs=0.03) and found['far_0.01'] == pytest.approx(2.326, abs=0.08)
     assert 'far_0.001' not in found  # 20 false accepts would say little
+    assert len(found['own']) == 101 and found['own'][100] == target.max() and found['others'][0] == impostor.min()
+    assert (found['own'][50], found['others'][84]) == (pytest.approx(2, abs=0.03), pytest.approx(0.994, abs=0.03))
     assert (found['targets'], found['impostors']) == (20000, 20000)
     ratios = [calibration.log_likelihood_ratio(scores, found) for scores in (target, impostor)]
     assert scoring.cllr(*ratios) == pytest.approx(scoring.min_cllr(target, impostor), abs=0.01)
@@ -313,6 +315,7 @@ def test_each_corpus_counts_equally():
                                         impostor_weights=np.repeat([1, 0], 5000))
     for name in ('eer', 'slope', 'offset'):
         assert again[name] == pytest.approx(once[name], abs=0.01)
+    np.testing.assert_allclose(again['others'][1:-1], once['others'][1:-1], atol=0.01)
 
 
 def test_calibration_of_few_scores_without_an_error():
@@ -412,7 +415,9 @@ def test_held_out_speakers_are_not_trained_on(lab, write_feat, capsys, stopped_w
 @pytest.mark.parametrize('thresholds', [
     [], {'None': []}, {'None': {'cosine': []}}, {'None': {'cosine': {'eer': 0.5}}}, {5: {}}, {'a\nb': {}},
     {'None': {'cosine': {'eer': np.nan, 'slope': 1.0, 'offset': 0.0}}},
-    {'None': {'cosine': {'eer': True, 'slope': 'x', 'offset': 0.0}}}])
+    {'None': {'cosine': {'eer': True, 'slope': 'x', 'offset': 0.0}}},
+    {'None': {'cosine': {'eer': 0.5, 'slope': 1.0, 'offset': 0.0, 'own': [0.5] * 100}}},
+    {'None': {'cosine': {'eer': 0.5, 'slope': 1.0, 'offset': 0.0, 'others': [np.nan] * 101}}}])
 def test_thresholds_that_cannot_be_are_refused(lab, thresholds):
     state_dict = lab_model.background_resnet(128, 2).state_dict()
     runs.save_checkpoint('model_saved/checkpoint_1.pth', {'state_dict': state_dict, 'thresholds': thresholds})
