@@ -180,13 +180,13 @@ def measure_best(model, train_dataset, dataset, use_cuda, n_backend):
 # ------------------------------------------------------------------------------------------------- at the test
 
 def own_description(model, backend, filename):
-    """What describe_scores found for a backend, and for files of this level; {} if the checkpoint does not say.
+    """What describe_scores found for a backend, and for files of this level; {} if the checkpoint does not say."""
+    return description_at(model, backend, origin_of(filename, model.settings['level'])['LEVEL_DBFS'])
 
-    If the checkpoint does not know this level, the first one that it knows counts.
-    """
-    of_levels = {level: of_backends[backend] for level, of_backends in model.thresholds.items()
-                 if backend in of_backends}
-    level = origin_of(filename, model.settings['level'])['LEVEL_DBFS']
+
+def description_at(model, backend, level):
+    """What describe_scores found for a backend and a level. Of an unknown level, the first that is known counts."""
+    of_levels = {name: of_backends[backend] for name, of_backends in model.thresholds.items() if backend in of_backends}
     return of_levels.get('%s' % level, next(iter(of_levels.values()), {}))
 
 

@@ -6,7 +6,7 @@ from types import NoneType
 import numpy as np
 
 import configure as c
-from support.messages import LabError, in_one_line
+from support.messages import LabError, NoSpeech, in_one_line
 
 
 # ------------------------------------------------------------------------------------------------- settings
@@ -252,7 +252,7 @@ def check_length(n_frames, filename):
     """Raise LabError if too few of n_frames are left after TRIM_SECONDS have been dropped at both ends."""
     n_trimmed = 2 * round(c.TRIM_SECONDS / c.WIN_STEP)
     if n_frames - n_trimmed <= c.MIN_FRAMES:
-        raise LabError('%s: %d frames, %d after trimming %g s at both ends: more than %d are needed'
+        raise NoSpeech('%s: %d frames, %d after trimming %g s at both ends: more than %d are needed'
                        % (filename, n_frames, max(0, n_frames - n_trimmed), c.TRIM_SECONDS, c.MIN_FRAMES))
 
 

@@ -17,6 +17,10 @@ class LabError(Exception):
     """A mistake that the person at the keyboard can correct. The message says what is wrong, where, and what to do."""
 
 
+class NoSpeech(LabError):
+    """A recording without speech, or with too little of it."""
+
+
 def in_one_line(error):
     """The message of an exception, short enough to be a part of another message."""
     return ' '.join(str(error).split())[:200] or type(error).__name__

@@ -13,7 +13,7 @@ from scipy.signal import butter, resample_poly, sosfilt
 
 import configure as c
 from support.checks import check_feature, level_or_configured, path_parts
-from support.messages import LabError, in_one_line
+from support.messages import LabError, NoSpeech, in_one_line
 from support.safe_files import read_pickles, read_whole
 
 # ------------------------------------------------------------------------------------------------- audio files
@@ -143,12 +143,12 @@ def find_speech(levels, filename):
     """Which frames hold speech, by their levels (n_frames,): (n_frames,) of bool. Raises LabError if there is none."""
     sounding = levels[levels > DIGITAL_SILENCE]
     if not len(sounding):
-        raise LabError('%s: is silent. Check the microphone and record again.' % filename)
+        raise NoSpeech('%s: is silent. Check the microphone and record again.' % filename)
     quiet, loud = np.percentile(sounding, 10), loud_level(sounding)
     threshold = max(loud - ACTIVE_RANGE, min(quiet + NOISE_MARGIN, loud - ACTIVE_RANGE / 2))
     is_speech = binary_opening(levels > threshold, np.ones(SHORTEST_RUN))
     if loud - quiet < SPEECH_RANGE or not is_speech.any():
-        raise LabError('%s: no speech stands out of a steady noise at %.0f dBFS. Record again.' % (filename, loud))
+        raise NoSpeech('%s: no speech stands out of a steady noise at %.0f dBFS. Record again.' % (filename, loud))
     return is_speech
 
 

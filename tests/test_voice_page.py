@@ -1,0 +1,326 @@
+"""The page: what the server answers and refuses, and whether its numbers are those of the scripts."""
+import http.client
+import io
+import json
+import os
+import socket
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import wavfile
+
+import enroll
+import identification
+import verification
+from DB_wav_reader import read_audio
+from conftest import PROJECT, FirstFrame
+from deep_dive import who_when
+from model import load_model
+from support import gallery, voice_page
+from support.messages import LabError
+
+
+@pytest.fixture(scope='module')
+def wavs(six_voices):
+    """The recordings of demo voices: dict (name, 'enroll' or 'test') -> bytes of a wav."""
+    return {(folder.name, kind): (folder / ('%s.wav' % kind)).read_bytes()
+            for folder in sorted((six_voices / 'test_wavs').iterdir()) if folder.is_dir()
+            for kind in ('enroll', 'test')}
+
+
+@pytest.fixture(scope='module')
+def names(wavs):
+    return sorted({name for name, _ in wavs})
+
+
+@pytest.fixture(scope='module')
+def voices():
+    """The model that ships, for people."""
+    return load_model(False, str(PROJECT / 'model_saved'), 'voices', None, None)
+
+
+@pytest.fixture
+def people(lab, voices):
+    return gallery.Gallery(voices, 'own', 'enrolled', use_cuda=False)
+
+
+@pytest.fixture
+def server(people):
+    """A server at work in another thread."""
+    with voice_page.PageServer(people) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={'poll_interval': 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def ask(server, path, body=None, *, method=None, **headers):
+    """(status, JSON or text) of a request as the page sends it. A header of None is left out."""
+    connection = http.client.HTTPConnection('127.0.0.1', server.server_port, timeout=60)
+    headers = {'Host': server.hosts[0], 'Origin': 'http://%s' % server.hosts[0], **headers}
+    connection.putrequest(method or ('GET' if body is None else 'POST'), path, skip_host=True)
+    if body is not None and 'Content-Length' not in headers:
+        headers['Content-Length'] = str(len(body))
+    for name, value in headers.items():
+        if value is not None:
+            connection.putheader(name, value)
+    connection.endheaders(body)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, json.loads(content) if answer.getheader('Content-Type') == 'application/json' else content
+
+
+def wav_of(audio):
+    content = io.BytesIO()
+    wavfile.write(content, 16000, np.round(audio * 32767).astype(np.int16))
+    return content.getvalue()
+
+
+# ------------------------------------------------------------------------------------------------- answers
+
+def test_the_page_and_the_scripts_agree(server, wavs, names, capsys, monkeypatch, voices):
+    folder = '/%s/' % server.token
+    for name in names[:3]:
+        status, said = ask(server, folder + 'enrol?name=%s' % name, wavs[name, 'enroll'])
+        assert status == 200 and said['recording']['seconds'] > 2
+    assert [speaker['name'] for speaker in said['state']['speakers']] == names[:3]
+    assert Path('own', names[0], 'enroll.wav').read_bytes() == wavs[names[0], 'enroll']
+    before = Path('enrolled/embeddings.p').read_bytes()
+    _, of_page = ask(server, folder + 'score?name=%s' % names[1], wavs[names[0], 'test'])
+    assert of_page['answer'] == names[0] == of_page['ranking'][0]['name'] and of_page['threshold'] < 1
+    assert of_page['claimed'] == {**next(one for one in of_page['ranking'] if one['name'] == names[1]),
+                                  'accepted': of_page['claimed']['score'] > of_page['threshold']}
+
+    # The same by the scripts: enrol anew, identify, verify
+    monkeypatch.setattr(voices, 'checkpoint', {**voices.checkpoint})
+    settings = {'log_dir': str(PROJECT / 'model_saved'), 'cp_num': 'voices', 'embedding_size': None,
+                'test_frames': None, 'embedding_dir': 'enrolled', 'test_dir': 'own', 'use_cuda': False}
+    enroll.main(**settings, plot=False)
+    assert Path('enrolled/embeddings.p').read_bytes() == before
+    Path('x.wav').write_bytes(wavs[names[0], 'test'])
+    capsys.readouterr()
+    identification.main(**settings, test_file='x.wav', thres='model')
+    out = capsys.readouterr().out
+    for one in of_page['ranking']:
+        assert '%s : %.4f\n' % (one['name'], one['score']) in out
+    verification.main(**settings, test_speaker='x.wav', enroll_speaker=names[1], thres='model')
+    out = capsys.readouterr().out
+    assert 'Score : %.4f' % of_page['claimed']['score'] in out
+    assert 'Same speaker: %.0f %%' % (100 * of_page['claimed']['probability']) in out
+    assert ('Accept' if of_page['claimed']['accepted'] else 'Reject') in out
+
+
+def test_several_recordings_add_up_and_deleting_removes_all(people, wavs, names):
+    first, second = names[:2]
+    people.enrol(first, wavs[first, 'enroll'])
+    one = people.people[first]['embedding']
+    people.enrol(first, wavs[first, 'test'])
+    people.enrol(second, wavs[second, 'enroll'])
+    torch.testing.assert_close(people.people[first]['embedding'].norm() > one.norm(), torch.tensor(True))
+    assert people.people[first]['files'] == ['enroll.wav', 'enroll2.wav']
+    Path('own', first, 'notes.txt').write_text('mine')
+    assert people.delete(first)['deleted'] == ['own/%s/enroll.wav' % first, 'own/%s/enroll2.wav' % first]
+    assert os.listdir('own/%s' % first) == ['notes.txt'] and list(people.people) == [second]
+    people.delete(second)
+    assert os.listdir('own') == [first] and not Path('enrolled/embeddings.p').exists()
+    with pytest.raises(LabError, match='%s is not enrolled' % second):
+        people.delete(second)
+
+
+def test_who_is_there_already_is_enrolled(lab, voices, wavs, names, capsys):
+    for name in names[:2]:
+        Path('own', name).mkdir(parents=True)
+        Path('own', name, 'enroll1.wav').write_bytes(wavs[name, 'enroll'])
+    Path('own', names[1], 'enroll2.wav').write_bytes(b'no wav')
+    Path('own/empty').mkdir()
+    assert list(gallery.Gallery(voices, 'own', 'enrolled', use_cuda=False).people) == names[:1]
+    assert 'Skipped %s: own/%s/enroll2.wav: not a wav file' % (names[1], names[1]) in capsys.readouterr().err
+    voices.thresholds, kept = {}, voices.thresholds
+    try:
+        with pytest.raises(LabError, match='has no threshold of its own. Take --cp_num=voices'):
+            gallery.Gallery(voices, 'own', 'enrolled')
+    finally:
+        voices.thresholds = kept
+
+
+def test_a_stranger_is_unknown(people, wavs, names):
+    people.enrol(names[0], wavs[names[0], 'enroll'])
+    people.description = {**people.description, 'eer': 0.999}
+    said = people.score(wavs[names[0], 'test'])
+    assert said['answer'] == 'unknown' and said['ranking'][0]['name'] == names[0]
+    people.delete(names[0])
+    assert people.score(wavs[names[0], 'test'])['ranking'] == []
+
+
+def test_why(people, wavs, names):
+    for name in names[:3]:
+        people.enrol(name, wavs[name, 'enroll'])
+    said = people.why(wavs[names[2], 'test'])
+    assert len(said['feature'][0]) == 40 and len(said['d_vector']) == len(said['enrolled']) == 128
+    assert said['score'] == pytest.approx(np.dot(said['d_vector'], said['enrolled']), abs=1e-3)
+    assert said['score'] == pytest.approx(people.score(wavs[names[2], 'test'])['ranking'][0]['score'], abs=1e-6)
+    assert np.abs(np.mean(said['feature'], axis=0)).max() < 40  # the mean is over the silence at the ends, too
+    assert people.why(wavs[names[2], 'test'], names[0])['name'] == names[0]
+
+
+def test_the_map_by_hand():
+    """Three points on a line keep their distances, and one axis shows everything."""
+    found = gallery.draw_map(['a', 'b'], np.array([[0.0, 0, 3], [0, 0, 0]]), np.array([0.0, 0, 6]))
+    places = np.array([*found['points'], found['new']])
+    assert found['names'] == ['a', 'b'] and found['share'] == pytest.approx(1)
+    np.testing.assert_allclose(np.abs(np.diff(places[:, 0])), [3, 6])
+    assert gallery.draw_map(['a'], np.ones((1, 2)), np.ones(2)) == {
+        'names': ['a'], 'points': [[0, 0]], 'new': [0, 0], 'share': 0}
+
+
+def test_names_of_folders():
+    assert gallery.folder_name(' 김민지 ') == '김민지'
+    assert gallery.folder_name('\u1100\u1175\u11b7') == '김'  # as a Mac writes it
+    for name in ('', '..', '.x', 'x.', 'a/b', 'a\\b', 'a:b', 'a\nb', 'x' * 61, 'CON', 'com1.wav', 'unknown', '<b>'):
+        with pytest.raises(LabError, match='This name cannot be used'):
+            gallery.folder_name(name)
+
+
+def test_a_name_differs_in_more_than_capitals(people, wavs, names):
+    people.enrol('Minji', wavs[names[0], 'enroll'])
+    with pytest.raises(LabError, match='Minji is enrolled already'):
+        people.enrol('minji', wavs[names[0], 'enroll'])
+
+
+def test_a_folder_elsewhere_is_never_written(people, wavs, names):
+    os.makedirs('own'), os.makedirs('elsewhere')
+    os.symlink('../elsewhere', 'own/me')
+    with pytest.raises(LabError, match='own/me leads out of own'):
+        people.enrol('me', wavs[names[0], 'enroll'])
+    assert os.listdir('elsewhere') == []
+
+
+# ------------------------------------------------------------------------------------------------- who when
+
+def test_who_spoke_when(people, wavs, names):
+    """Eight seconds of each of three voices, and three seconds of nothing."""
+    for name in names[:3]:
+        people.enrol(name, wavs[name, 'enroll'])
+    parts = [read_audio(io_file(wavs[name, 'test'], 'part.wav'))[:64000] for name in names[:3]]
+    silence = 1e-5 * np.random.default_rng(0).standard_normal(48000)
+    said = people.who_when(wav_of(np.concatenate([parts[0], parts[1], silence, parts[2]])))
+    assert said['seconds'] == pytest.approx(15) and len(said['peaks']) == 600 and max(said['peaks']) == 1
+    ends = [band['end'] for band in said['bands']]
+    assert said['bands'][0]['begin'] == 0 and ends == sorted(ends) and ends[-1] == pytest.approx(15)
+    assert [band['begin'] for band in said['bands'][1:]] == ends[:-1]
+
+    def share(name, begin, end):
+        return sum(max(0, min(band['end'], end) - max(band['begin'], begin)) for band in said['bands']
+                   if band['name'] == name) / (end - begin)
+    # Half of the time at least: they are synthetic voices, and windows of 1.6 s
+    assert share(names[0], 0.5, 3.5) > 0.5 and share(names[1], 4.5, 7.5) > 0.5 and share(names[2], 11.5, 14.5) > 0.5
+    assert share(None, 9, 10) == 1
+
+
+def io_file(content, name):
+    Path(name).write_bytes(content)
+    return name
+
+
+class RowMeans(FirstFrame):
+    """Stands for a network: the embedding of a feature map is the mean size of two halves of its rows."""
+
+    def forward(self, x):  # (batch, 1, 40, n_frames)
+        return torch.stack([x[:, 0, :20].abs().mean(dim=(1, 2)), x[:, 0, 20:].abs().mean(dim=(1, 2))], dim=1), None
+
+
+def test_windows_have_their_places():
+    """A low tone in syllables, then a high one: the score changes where the tone does."""
+    t = np.arange(64000) / 16000
+    audio = 0.1 * np.sin(np.pi * 4 * t) ** 2 * np.sin(2 * np.pi * np.where(t < 2, 400, 4000) * t)
+    audio += 1e-4 * np.random.default_rng(0).standard_normal(len(audio))
+    model, embeddings = RowMeans(), {'low': torch.tensor([[1.0, 0]]), 'high': torch.tensor([[0, 1.0]])}
+    scores, is_speech = who_when.window_scores(audio, model, embeddings)
+    assert scores.shape == (20, 2) and is_speech[2:18].all()  # 4 s in steps of 0.2 s
+    assert (scores[2:8].argmax(axis=1) == 0).all() and (scores[12:18].argmax(axis=1) == 1).all()
+    bands, _ = who_when.who_spoke_when(audio, model, embeddings, 2.0)
+    assert {name for _, _, name in bands} <= {'unknown', None} and bands[-1][1] == 4
+
+
+# ------------------------------------------------------------------------------------------------- refusals
+
+def test_the_page_itself(server):
+    status, page = ask(server, '/%s/' % server.token)
+    assert status == 200 and b'<html' in page and b'NONCE' not in page
+    status, state = ask(server, '/%s/state' % server.token)
+    assert status == 200 and state['speakers'] == [] and state['max_bytes'] == voice_page.MAX_BYTES
+    assert len(state['own']) == len(state['others']) == 101
+    assert server.server_address[0] == '127.0.0.1'  # nobody on the network can ask
+
+
+@pytest.mark.parametrize('case', ['no token', 'another token', 'another host', 'another origin', 'no origin', 'get',
+                                  'no length', 'too long', 'another page', 'chunked', 'a bad length'])
+def test_requests_of_others_are_refused(server, wavs, names, case, lab):
+    token, wav = server.token, wavs[names[0], 'enroll']
+    evil = 'http://evil.example'
+    requests = {
+        'no token': (404, '/enrol?name=me', wav, {}), 'another token': (404, '/%s/enrol?name=me' % token[::-1], wav, {}),
+        'another host': (403, '/%s/enrol?name=me' % token, wav, {'Host': 'evil.example'}),
+        'another origin': (403, '/%s/enrol?name=me' % token, wav, {'Origin': evil}),
+        'no origin': (403, '/%s/enrol?name=me' % token, wav, {'Origin': None}),
+        'get': (404, '/%s/enrol?name=me' % token, None, {}),
+        'no length': (411, '/%s/enrol?name=me' % token, wav[:2], {'Content-Length': None}),
+        'chunked': (411, '/%s/enrol?name=me' % token, wav[:2], {'Transfer-Encoding': 'chunked'}),
+        'a bad length': (411, '/%s/enrol?name=me' % token, wav[:2], {'Content-Length': '-5'}),
+        'too long': (413, '/%s/enrol?name=me' % token, wav[:2], {'Content-Length': str(voice_page.MAX_BYTES + 1)}),
+        'another page': (404, '/%s/secrets' % token, wav, {})}
+    expected, path, body, headers = requests[case]
+    status, said = ask(server, path, body, **headers)
+    assert status == expected and said['error']
+    assert not os.path.exists('own/me') and ask(server, '/%s/state' % token)[0] == 200
+
+
+@pytest.mark.parametrize('body, status, message', [
+    (b'', 400, 'This recording: not a wav file'), (b'RIFF' + bytes(100), 400, 'This recording: not a wav file'),
+    (wav_of(np.zeros(32000)), 422, 'This recording: is silent'),
+    (wav_of(0.1 * np.random.default_rng(0).standard_normal(32000)), 422, 'no speech stands out')])
+def test_bad_recordings_are_refused_and_not_saved(server, body, status, message):
+    found, said = ask(server, '/%s/enrol?name=me' % server.token, body)
+    assert found == status and message in said['error'] and '/tmp' not in said['error']
+    assert not os.path.exists('own/me/enroll.wav') and not os.path.exists('enrolled/embeddings.p')
+
+
+def test_a_bad_name_is_refused(server, wavs, names):
+    for query in ('', '?name=', '?name=..%2Fx', '?name=a%00b', '?name=unknown'):
+        status, said = ask(server, '/%s/enrol%s' % (server.token, query), wavs[names[0], 'enroll'])
+        assert status == 400 and 'This name cannot be used' in said['error']
+    status, said = ask(server, '/%s/score?name=nobody' % server.token, wavs[names[0], 'enroll'])
+    assert (status, said['error']) == (400, 'nobody is not enrolled.')
+    assert ask(server, '/%s/why' % server.token, wavs[names[0], 'enroll'])[1]['error'] == 'Nobody is enrolled yet.'
+    assert not Path('own').exists()
+
+
+def test_a_cut_connection_changes_nothing(server, wavs, names):
+    with socket.create_connection(('127.0.0.1', server.server_port)) as connection:
+        connection.sendall(('POST /%s/enrol?name=me HTTP/1.1\r\nHost: %s\r\nOrigin: http://%s\r\nContent-Length: 99999'
+                            '\r\n\r\n' % (server.token, server.hosts[0], server.hosts[0])).encode() + b'RIFF')
+    assert ask(server, '/%s/state' % server.token)[1]['speakers'] == [] and not Path('own/me').exists()
+
+
+def test_requests_at_once_all_count(server, wavs, names):
+    answers = []
+    threads = [threading.Thread(target=lambda name=name: answers.append(ask(
+        server, '/%s/enrol?name=%s' % (server.token, name), wavs[name, 'enroll']))) for name in names[:4]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [status for status, _ in answers] == [200] * 4
+    state = ask(server, '/%s/state' % server.token)[1]
+    assert [speaker['name'] for speaker in state['speakers']] == names[:4]
+    np.testing.assert_allclose(np.diag(state['matrix']), 1, atol=1e-3)
+
+
+def test_settings_of_the_page_are_checked(lab, stopped_with):
+    assert 'port = 70000: it must be a whole number up to 65535' in stopped_with(voice_page.main, port=70000)
+    assert 'checkpoint_nothing.pth does not exist' in stopped_with(voice_page.main, cp_num='nothing')
