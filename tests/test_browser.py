@@ -1,0 +1,183 @@
+"""The page in a real browser, with a microphone that hears demo voices. Skipped where Chromium is not installed."""
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from browser import Browser, find_browser
+from conftest import PROJECT
+from model import load_model
+from support import gallery, voice_page
+
+pytestmark = pytest.mark.skipif(find_browser() is None, reason='Chromium is not installed (apt install chromium)')
+
+
+@pytest.fixture
+def served(lab, six_voices):
+    """(browser, server, dict name -> folder of wavs, microphone): an open page. The browser is new, nobody is enrolled."""
+    voices = {folder.name: folder for folder in sorted((six_voices / 'test_wavs').iterdir()) if folder.is_dir()}
+    model = load_model(False, str(PROJECT / 'model_saved'), 'voices', None, None)
+    microphone = Path('microphone.wav').resolve()
+    speak(microphone, next(iter(voices.values())) / 'enroll.wav')
+    with voice_page.PageServer(gallery.Gallery(model, 'own', 'enrolled', use_cuda=False)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
+        thread.start()
+        browser = Browser(Path('profile').resolve(), microphone)
+        try:
+            browser.open(server.address)
+            yield browser, server, voices, microphone
+            assert browser.complaints == []
+        finally:
+            browser.close()
+            server.shutdown()
+            thread.join()
+
+
+def speak(microphone, wav_file):
+    """Let the microphone hear this file from now on."""
+    microphone.write_bytes(wav_file.read_bytes())
+
+
+def enrol_file(browser, name, filename):
+    browser.ask('document.querySelector("#enrol-name").value = ""')
+    browser.click('#enrol-name')
+    browser.type(name)
+    browser.give_file('#enrol-file', filename)
+    browser.wait('document.body.dataset.busy === "no" && [...document.querySelectorAll("#speakers button")].some('
+                 'button => button.dataset.name === %r)' % name)
+
+
+def pictures_of(browser, name):
+    """Save how the page looks, if somebody wants to see it: PICTURES=<folder> python -m pytest tests/test_browser.py"""
+    if os.environ.get('PICTURES'):
+        for width in (400, 1400):
+            for dark in (False, True):
+                browser.picture('%s/%s_%d_%s.png' % (os.environ['PICTURES'], name, width, 'dark' if dark else 'light'),
+                                width, dark=dark)
+
+
+def test_the_microphone_and_dropped_files(served, capsys):
+    browser, server, voices, microphone = served
+    first, second, third = list(voices)[:3]
+
+    # Enrol one voice by the microphone, and one by a file
+    browser.click('#enrol-name')
+    browser.type(first)
+    browser.click('#enrol-record')
+    browser.wait('document.querySelector("#speakers button")')
+    assert server.gallery.people[first]['facts'][0]['seconds'] > 3
+    enrol_file(browser, second, voices[second] / 'enroll.wav')
+    assert Path('own', first, 'enroll.wav').is_file() and list(server.gallery.people) == [first, second]
+
+    # Each is recognised: live by the microphone, and by a file. A third one is not
+    speak(microphone, voices[first] / 'test.wav')
+    browser.click('#who-record')
+    browser.wait('document.querySelector("#who-bars li") && document.querySelector("#who-answer").textContent')
+    browser.click('#who-record')
+    browser.wait('document.body.dataset.busy === "no" && document.querySelector("#why-feature").width > 0')
+    browser.give_file('#who-file', voices[second] / 'test.wav')
+    browser.wait('document.body.dataset.busy === "no" && document.querySelector("#who-answer").textContent === %r' % second)
+    ranking = server.gallery.score((voices[second] / 'test.wav').read_bytes())['ranking']
+    assert [one['name'] for one in ranking] == browser.ask(
+        '[...document.querySelectorAll("#who-bars strong")].map(one => one.textContent)')
+    assert '%.2f' % ranking[0]['score'] in browser.text('#who-bars')  # the same recording gives the same number
+
+    # Is it them? Both answers, and another threshold
+    browser.ask('(() => { const one = document.querySelector("#verify-claimed"); one.value = %r; '
+                'one.dispatchEvent(new Event("change")); })()' % second)
+    browser.wait('document.body.dataset.busy === "no" && document.querySelector("#verify-verdict").textContent === "Accept"')
+    browser.ask('(() => { const one = document.querySelector("#verify-threshold"); one.value = 1; '
+                'one.dispatchEvent(new Event("input")); })()')
+    assert browser.text('#verify-verdict') == 'Reject' and '100 of 100' in browser.text('#verify-rates')
+    browser.click('#verify-reset')
+    browser.ask('(() => { const one = document.querySelector("#verify-claimed"); one.value = %r; '
+                'one.dispatchEvent(new Event("change")); })()' % first)
+    browser.wait('document.body.dataset.busy === "no" && document.querySelector("#verify-verdict").textContent === "Reject"')
+    pictures_of(browser, 'english')
+
+    # Korean, and back
+    browser.click('#language-ko')
+    assert browser.ask('document.documentElement.lang') == 'ko' and '등록' in browser.text('#enrol-title')
+    pictures_of(browser, 'korean')
+    browser.click('#language-en')
+
+    # Delete one: the page asks first
+    browser.click('#speakers button[data-name=%s]' % repr(first))
+    browser.click('#delete-cancel')
+    assert Path('own', first).exists()
+    browser.click('#speakers button[data-name=%s]' % repr(first))
+    browser.click('#delete-confirm')
+    browser.wait('document.body.dataset.busy === "no" && document.querySelectorAll("#speakers button").length === 1')
+    assert not Path('own', first).exists() and list(server.gallery.people) == [second]
+
+
+def test_a_stranger_is_unknown(served):
+    browser, server, voices, _ = served
+    first, second = list(voices)[:2]
+    enrol_file(browser, first, voices[first] / 'enroll.wav')
+    score = server.gallery.score((voices[second] / 'test.wav').read_bytes())['ranking'][0]['score']
+    server.gallery.description = {**server.gallery.description, 'eer': score + 0.001}
+    browser.give_file('#who-file', voices[second] / 'test.wav')
+    browser.wait('document.querySelector("#who-answer").textContent === "unknown"')
+
+
+def test_who_spoke_when(served):
+    browser, server, voices, _ = served
+    first, second = list(voices)[:2]
+    for name in (first, second):
+        enrol_file(browser, name, voices[name] / 'enroll.wav')
+    browser.give_file('#when-file', voices[first] / 'test.wav')
+    browser.wait('document.body.dataset.busy === "no" && document.querySelector("#when-table td")')
+    assert first in browser.text('#when-table')
+
+
+def test_mistakes_are_explained_beside_the_button(served):
+    browser, server, voices, _ = served
+    browser.click('#enrol-record')
+    browser.wait('document.querySelector("#enrol-status").textContent.includes("Type the name")')
+    Path('no sound.m4a').write_bytes(b'not a sound')
+    browser.ask('document.querySelector("#enrol-name").value = "me"')
+    browser.give_file('#enrol-file', Path('no sound.m4a').resolve())
+    browser.wait('document.querySelector("#enrol-status").textContent.includes("cannot read this file")')
+    browser.ask('document.querySelector("#enrol-name").value = "a/b"')
+    browser.give_file('#enrol-file', list(voices.values())[0] / 'enroll.wav')
+    browser.wait('document.querySelector("#enrol-status").textContent.includes("This name cannot be used")')
+    browser.ask('document.querySelector("#enrol-name").value = "<b>x"')
+    assert not os.path.exists('own')
+    browser.complaints.clear()  # the browser itself lists refused requests
+
+
+def test_by_keyboard_alone(served):
+    """Tab reaches everything that can be used, in the order of the page, and each has a name for a screen reader."""
+    browser, _, voices, _ = served
+    enrol_file(browser, 'me', list(voices.values())[0] / 'enroll.wav')
+    expected = browser.ask('''[...document.querySelectorAll('button, input, select')].filter(one => one.checkVisibility()
+        && !one.closest('dialog')).map(one => one.id || one.dataset.name)''')
+    browser.ask('document.activeElement.blur(), window.getSelection().removeAllRanges()')
+    browser.ask('document.body.tabIndex = -1, document.body.focus()')
+    reached = []
+    for _ in range(3 * len(expected)):
+        browser.press('Tab')
+        reached.append(browser.ask('document.activeElement.id || document.activeElement.dataset.name || ""'))
+    reached = [name for name in dict.fromkeys(reached) if name in expected]
+    assert reached == [name for name in expected if name in reached] and set(reached) == set(expected)
+    tree = browser.call('Accessibility.getFullAXTree')['nodes']
+    unnamed = [node['role']['value'] for node in tree if not node.get('ignored') and node['role']['value'] in (
+        'button', 'textbox', 'combobox', 'slider', 'img', 'canvas') and not node.get('name', {}).get('value')]
+    assert unnamed == []
+    browser.ask('document.querySelector("#speakers button").focus()')
+    browser.press('Enter')
+    browser.wait('document.querySelector("#delete-dialog").open')
+    browser.press('Escape')
+    browser.wait('!document.querySelector("#delete-dialog").open')
+    assert Path('own/me/enroll.wav').exists()
+
+
+def test_a_server_that_has_stopped_is_named(served):
+    browser, server, voices, _ = served
+    server.shutdown()
+    server.server_close()
+    browser.give_file('#who-file', list(voices.values())[0] / 'test.wav')
+    browser.wait('document.querySelector("#who-status").textContent.includes("The server has stopped")')
+    browser.complaints.clear()
