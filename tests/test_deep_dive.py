@@ -189,7 +189,8 @@ def test_every_value_trains(noise, capsys, n):
     assert 'Validation: Loss' in capsys.readouterr().out
     model = lab_model.load_model(False, 'model_saved', 'best', 128, None)
     head = LOSSES[settings['loss_type']].head if settings['loss_type'] in LOSSES else 'slides'
-    assert model.settings == {'backbone': settings['backbone'], 'head': head, 'pooling': settings['pooling']}
+    assert model.settings == {'backbone': settings['backbone'], 'head': head, 'pooling': settings['pooling'],
+                              'level': -44}
     assert len(model.last.weight) == (9 if settings['augment'] == ['speed'] else 3)
     assert backends.available_backends(model) == backends.BACKENDS
     assert model.backend['lda'].shape == (128, 2)  # three speakers differ in a plane
