@@ -48,7 +48,8 @@ class Browser:
         os.write(self.write_end, json.dumps(message).encode() + b'\0')
         while True:
             said = self.read()
-            if said.get('method') in ('Runtime.exceptionThrown', 'Log.entryAdded'):
+            if said.get('method') == 'Runtime.exceptionThrown' or (
+                    said.get('method') == 'Log.entryAdded' and said['params']['entry']['level'] == 'error'):
                 self.complaints.append(json.dumps(said['params']))
             if said.get('id') == self.number:
                 assert 'error' not in said, said['error']
