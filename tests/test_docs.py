@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT
+from support import voice_page
 
 PAGES = [PROJECT / 'README.md', *sorted((PROJECT / 'docs').rglob('*.md'))]
 RUN = ['README.md', 'docs/lab.md', 'docs/own-voice.md', 'docs/ko/README.md', 'docs/ko/lab.md', 'docs/ko/own-voice.md']
@@ -72,6 +73,9 @@ def run(command, monkeypatch, capsys):
         Path(words[-1]).mkdir(parents=True, exist_ok=True)
     elif words[0] == 'cp':
         shutil.copy(*words[1:])
+    elif words[1] == '-m':  # the page: it serves nobody here
+        monkeypatch.setattr(voice_page.PageServer, 'serve_forever', lambda server: None)
+        voice_page.main(open_browser=False)
     else:
         script, arguments = words[1], words[2:]
         if script == 'train.py' and '--help' not in arguments:

@@ -324,3 +324,8 @@ def test_requests_at_once_all_count(server, wavs, names):
 def test_settings_of_the_page_are_checked(lab, stopped_with):
     assert 'port = 70000: it must be a whole number up to 65535' in stopped_with(voice_page.main, port=70000)
     assert 'checkpoint_nothing.pth does not exist' in stopped_with(voice_page.main, cp_num='nothing')
+
+
+def test_the_turns_of_a_conversation():
+    audio, turns = conversation(np.arange(7), 10 * np.arange(5), 2)
+    assert audio.tolist() == [0, 1, 0, 10, 2, 3, 20, 30] and turns.tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
