@@ -23,7 +23,7 @@ from deep_dive.who_when import STEP, who_spoke_when
 from model import embed_feature, get_embeddings, save_enroll_embeddings
 from support.checks import is_name, level_or_configured
 from support.enrolments import ENROLL_FILE, use_own_thresholds
-from support.messages import LabError, NoSpeech
+from support.messages import LabError
 from support.recordings import MAX_FLOOR, compare_origins, is_recording, read_facts, same_origin, what_is_wrong
 from support.safe_files import written_whole
 

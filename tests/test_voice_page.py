@@ -21,6 +21,7 @@ from deep_dive import who_when
 from model import load_model
 from support import gallery, voice_page
 from support.messages import LabError
+from turns import conversation
 
 
 @pytest.fixture(scope='module')
