@@ -2,11 +2,12 @@
 
     python experiments/vary_recordings.py <folder of recordings> <new feature folder> [copies of each]
     python experiments/vary_recordings.py <folder of recordings> <new feature folder> 1 --n_pieces=3    # to test on
+    python experiments/vary_recordings.py <folder of recordings> <new feature folder> 1 --n_pieces=3 --changed=False
 
 Reads <folder>/<speaker>/<name>.wav. Writes <speaker>/<name>_00.p, which is the recording itself, and _01.p, _02.p and
 so on, changed at random by vary() of deep_dive/rooms.py. Train on them with --corpora of train.py. With n_pieces, a
-recording is cut first, and only the first piece is left as it is: the pieces have other words, too. A copy of ten
-seconds takes a quarter of a second on one core.
+recording is cut first, and only the first piece is left as it is: the pieces have other words, too. With changed=False
+all are left. A copy of ten seconds takes a quarter of a second on one core.
 """
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import project
 import configure as c
 from DB_wav_reader import extract_features, read_audio, read_DB_structure, speaker_of, write_feature
 from deep_dive.rooms import vary
-from support.checks import check_length, check_settings, whole
+from support.checks import BOOL, check_length, check_settings, whole
 from support.messages import LabError, in_parallel, run_script
 from support.recordings import bandwidth_of, prepare_speech
 
@@ -25,16 +26,16 @@ N_TRIES = 5  # a copy in which no speech is found is drawn again, so often at mo
 
 
 def write_copy(task):
-    """Write one copy of a piece. task: (recording, feature file, number of the copy, piece, n_pieces, seed).
+    """Write one copy of a piece. task: (recording, feature file, is it changed?, piece, n_pieces, seeds).
 
     Returns what went wrong, or None.
     """
-    wav_file, feat_file, number, piece, n_pieces, seed = task
+    wav_file, feat_file, is_changed, piece, n_pieces, seeds = task
     for n in range(N_TRIES):
-        rng = np.random.default_rng([seed, number, n])
+        rng = np.random.default_rng([*seeds, n])
         try:
             audio = np.array_split(read_audio(wav_file), n_pieces)[piece]
-            if number > 0:
+            if is_changed:
                 audio = vary(audio, rng)
             feature = extract_features(prepare_speech(audio, wav_file))  # (n_frames, n_dims)
             check_length(len(feature), wav_file)
@@ -53,10 +54,11 @@ def main(
         feat_dir='',  # where the features go; a new folder
         n_copies=12,  # feature files of each piece: itself (the first piece only), and changed copies
         n_pieces=1,  # into how many pieces of equal length a recording is cut
+        changed=True,  # False: cut the recordings only
         seed=0,  # of the changes
 ):
-    check_settings({'n_copies': n_copies, 'n_pieces': n_pieces, 'seed': seed},
-                   {'n_copies': whole(1), 'n_pieces': whole(1), 'seed': whole(0)})
+    check_settings({'n_copies': n_copies, 'n_pieces': n_pieces, 'changed': changed, 'seed': seed},
+                   {'n_copies': whole(1), 'n_pieces': whole(1), 'changed': BOOL, 'seed': whole(0)})
     if not wav_dir or not feat_dir:
         raise LabError('Give two folders: the one of the recordings, and one for the features.')
     if Path(feat_dir).exists():
@@ -64,8 +66,8 @@ def main(
     wav_files, tasks = list(read_DB_structure(wav_dir)['filename']), []
     for i, wav_file in enumerate(wav_files):
         name = Path(feat_dir) / Path(wav_file).relative_to(wav_dir).with_suffix('')
-        tasks += [(wav_file, '%s_%02d.p' % (name, number), number, number // n_copies, n_pieces, seed + i)
-                  for number in range(n_pieces * n_copies)]
+        tasks += [(wav_file, '%s_%02d.p' % (name, number), changed and number > 0, number // n_copies, n_pieces,
+                   (seed + i, number)) for number in range(n_pieces * n_copies)]
     errors = [error for error in in_parallel(write_copy, tasks, 'Copies of %s' % wav_dir) if error is not None]
     print('%s: %d feature files of %d recordings' % (feat_dir, len(tasks) - len(errors), len(wav_files)))
     for error in errors:

@@ -186,6 +186,8 @@ def test_pieces_of_recordings_have_other_words(lab, capsys):
     changed = DB_wav_reader.feature_of_wav('w/a/z.wav')[0]
     assert abs(len(second) - len(changed)) < 30  # a codec may add some samples
     assert len(second) != len(changed) or not np.allclose(second, changed)
+    vary_recordings.main(wav_dir='w', feat_dir='g', n_copies=1, n_pieces=2, changed=False)
+    np.testing.assert_allclose(read_copy('g/a/x_01.p')[0], changed)
 
 
 def test_more_voices(lab, capsys, stopped_with):
