@@ -19,7 +19,7 @@ import configure as c
 from DB_wav_reader import find_wavs, read_audio
 from SR_Dataset import read_MFB
 from deep_dive.calibration import description_at, log_likelihood_ratio
-from deep_dive.who_when import STEP, who_spoke_when
+from deep_dive.who_when import who_spoke_when
 from model import embed_feature, get_embeddings, save_enroll_embeddings
 from support.checks import is_name, level_or_configured
 from support.enrolments import ENROLL_FILE, use_own_thresholds
@@ -236,11 +236,10 @@ class Gallery:
         with self.as_file(wav) as (filename, _):
             audio = read_audio(filename)  # (n_samples,)
             gallery = {name: F.normalize(embedding) for name, embedding in self.embeddings().items()}
-            bands, scores = who_spoke_when(audio, self.model, gallery, self.description['eer'], filename)
+            bands = who_spoke_when(audio, self.model, gallery, self.description['eer'], filename, self.use_cuda)
         peaks = np.array([np.abs(part).max(initial=0) for part in np.array_split(audio, N_PEAKS)])
-        return {'seconds': len(audio) / c.SAMPLE_RATE, 'step': STEP, 'notes': [],
+        return {'seconds': len(audio) / c.SAMPLE_RATE, 'notes': [],
                 'bands': [{'begin': begin, 'end': end, 'name': name} for begin, end, name in bands],
-                'scores': {name: rounded(column, 3) for name, column in zip(gallery, scores.T)},
                 'peaks': rounded(peaks / max(peaks.max(), 1e-9), 3)}
 
 

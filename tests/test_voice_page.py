@@ -21,7 +21,8 @@ from deep_dive import who_when
 from model import load_model
 from support import gallery, voice_page
 from support.messages import LabError
-from turns import conversation
+from turns import conversation, samples_of_speech
+from who_when import draw_bands
 
 
 @pytest.fixture(scope='module')
@@ -243,9 +244,41 @@ def test_windows_have_their_places():
     model, embeddings = RowMeans(), {'low': torch.tensor([[1.0, 0]]), 'high': torch.tensor([[0, 1.0]])}
     scores, is_speech = who_when.window_scores(audio, model, embeddings)
     assert scores.shape == (20, 2) and is_speech[2:18].all()  # 4 s in steps of 0.2 s
-    assert (scores[2:8].argmax(axis=1) == 0).all() and (scores[12:18].argmax(axis=1) == 1).all()
-    bands, _ = who_when.who_spoke_when(audio, model, embeddings, 2.0)
+    # Windows of 1.6 s, of which five are averaged: the change may be found half a second away
+    assert (scores[2:7].argmax(axis=1) == 0).all() and (scores[13:18].argmax(axis=1) == 1).all()
+    bands = who_when.who_spoke_when(audio, model, embeddings, 2.0)
     assert {name for _, _, name in bands} <= {'unknown', None} and bands[-1][1] == 4
+
+
+def test_short_bands_take_the_name_before_them():
+    """Windows of 0.2 s: three of them are a band, two are not."""
+    def bands(answers):
+        return who_when.bands_of([{'.': None, '?': 'unknown'}.get(letter, letter) for letter in answers], 9.9)
+    assert bands('aaabbb') == [(0, 0.6, 'a'), (0.6, 9.9, 'b')]
+    assert bands('aaabbaaa') == [(0, 9.9, 'a')]
+    assert bands('aaabbccbbb') == [(0, 1.4, 'a'), (1.4, 9.9, 'b')]  # bb and cc are short, bbb is not
+    assert bands('aaa??aaa') == [(0, 9.9, 'a')]
+    assert bands('bbaaa') == [(0, 0.4, 'b'), (0.4, 9.9, 'a')]  # nothing is before it
+    assert bands('aaa..bbaaa') == [(0, 0.6, 'a'), (0.6, 1, None), (1, 1.4, 'b'), (1.4, 9.9, 'a')]
+    assert bands('') == []
+
+
+def test_who_when_uses_the_device_that_it_is_told(monkeypatch):
+    asked = []
+    monkeypatch.setattr(who_when, 'embed_feature', lambda use_cuda, *rest: asked.append(use_cuda) or torch.ones(1, 2))
+    audio = 0.1 * np.sin(np.arange(48000) / 9) * (np.arange(48000) // 4000 % 2)
+    who_when.who_spoke_when(audio, FirstFrame(), {'me': torch.ones(1, 2)}, 0.5, use_cuda=False)
+    assert asked and not any(asked)
+
+
+def test_bands_of_more_speakers_than_colours_have_a_pattern(monkeypatch, lab):
+    figures = []
+    monkeypatch.setattr('who_when.save_picture', lambda fig, filename: figures.append(fig))
+    names = ['speaker %d' % i for i in range(12)]
+    draw_bands(np.zeros(16000 * 12), [(i, i + 1, name) for i, name in enumerate(names)], 'x.png')
+    shown = figures[0].legends[0].get_patches()
+    assert len({(patch.get_facecolor(), patch.get_hatch()) for patch in shown}) == 12
+    assert all(patch.get_facecolor() != patch.get_edgecolor() for patch in shown)  # it is also that of the pattern
 
 
 # ------------------------------------------------------------------------------------------------- refusals
@@ -330,3 +363,12 @@ def test_settings_of_the_page_are_checked(lab, stopped_with):
 def test_the_turns_of_a_conversation():
     audio, turns = conversation(np.arange(7), 10 * np.arange(5), 2)
     assert audio.tolist() == [0, 1, 0, 10, 2, 3, 20, 30] and turns.tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
+    assert conversation(np.array([True, False]), np.array([False, True]), 1)[0].tolist() == [True, False, False, True]
+    with pytest.raises(LabError, match='A turn of 0.000375 s is longer than one of the recordings'):
+        conversation(np.arange(7), np.arange(5), 6)
+
+
+def test_only_speech_counts_in_a_conversation():
+    audio = 0.1 * np.sin(np.arange(33000)) * (np.arange(33000) < 16000)
+    spoken = samples_of_speech(audio, 'x.wav')
+    assert spoken.shape == audio.shape and spoken[:15600].all() and not spoken[17000:].any()
