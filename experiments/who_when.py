@@ -23,19 +23,22 @@ from support.messages import LabError, run_script
 from support.pictures import drawable, save_picture
 
 NOBODY, UNKNOWN = '#dddddd', '#888888'
+HATCHES = ['', '//', 'xx', '..']  # the next one when all colours are used
 
 
-def draw_bands(audio, bands, names, filename):
+def draw_bands(audio, bands, filename):
     """Draw the waveform (n_samples,) over bands, a list of (begin, end, name) in seconds: a colour for each name."""
     fig, ax = plt.subplots(figsize=(12, 4), layout='constrained')
-    cycle = plt.rcParams['axes.prop_cycle'].by_key()['color']
-    colours = {None: NOBODY, 'unknown': UNKNOWN, **{name: cycle[i % len(cycle)] for i, name in enumerate(names)}}
-    hatches = {name: '' if i < len(cycle) else '//' for i, name in enumerate(names)}
+    cycle = list(dict.fromkeys(plt.rcParams['axes.prop_cycle'].by_key()['color']))
+    looks = {None: {'facecolor': NOBODY}, 'unknown': {'facecolor': UNKNOWN}}
+    names = list(dict.fromkeys(name for _, _, name in bands if name not in looks))  # in the order in which they speak
+    for i, name in enumerate(names):
+        looks[name] = {'facecolor': cycle[i % len(cycle)], 'hatch': HATCHES[i // len(cycle) % len(HATCHES)]}
     shown = {None: 'nobody', 'unknown': 'unknown', **dict(zip(names, drawable(names)))}
     for begin, end, name in bands:
-        ax.axvspan(begin, end, color=colours[name], alpha=0.5, linewidth=0, hatch=hatches.get(name, ''))
+        ax.axvspan(begin, end, alpha=0.5, linewidth=0, edgecolor='white', **looks[name])
     for name in dict.fromkeys(name for _, _, name in bands):
-        ax.bar(0, 0, color=colours[name], alpha=0.5, label=shown[name])
+        ax.bar(0, 0, alpha=0.5, linewidth=0, edgecolor='white', label=shown[name], **looks[name])
     every = max(1, len(audio) // 20000)
     ax.plot(np.arange(0, len(audio), every) / c.SAMPLE_RATE, audio[::every], color='black', linewidth=0.5)
     ax.set(xlim=(0, len(audio) / c.SAMPLE_RATE), xlabel='seconds', ylabel='amplitude')
@@ -47,23 +50,21 @@ def main(
         # Settings
         recording='',  # the recording
         picture='who_when.png',  # where to save the picture
-        log_dir='model_saved',  # where the checkpoints are saved
         embedding_dir='enroll_embeddings',  # where the enrolment is saved
         thres='model',  # below it, the answer is 'unknown'
 ):
-    check_settings({'embedding_dir': embedding_dir, 'log_dir': log_dir, 'thres': thres},
-                   {**TEST_RULES, 'thres': SCORE_OR_MODEL})
+    check_settings({'embedding_dir': embedding_dir, 'thres': thres}, {**TEST_RULES, 'thres': SCORE_OR_MODEL})
     if not recording:
         raise LabError('Give the name of a recording.')
-    model = load_model(True, log_dir, checkpoint_of(embedding_dir)[1], None, None)
+    model = load_model(True, *checkpoint_of(embedding_dir), None, None)
     embeddings = {name: F.normalize(embedding) for name, embedding in
                   load_enroll_embeddings(embedding_dir, model=model).items()}
     check_recordings(embedding_dir, list(embeddings), [recording], model.settings['level'])
     audio = read_audio(recording)  # (n_samples,)
-    bands, _ = who_spoke_when(audio, model, embeddings, choose_thres(thres, model, 'cosine', recording), recording)
+    bands = who_spoke_when(audio, model, embeddings, choose_thres(thres, model, 'cosine', recording), recording)
     for begin, end, name in bands:
         print('%6.1f to %6.1f s: %s' % (begin, end, name or 'nobody'))
-    draw_bands(audio, bands, list(embeddings), picture)
+    draw_bands(audio, bands, picture)
 
 
 if __name__ == '__main__':

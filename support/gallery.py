@@ -1,10 +1,13 @@
-"""The people of the page: their recordings below one folder, and their d-vectors. Both always agree.
+"""The people of the page: their recordings below one folder, and their d-vectors.
+
+The recordings decide who is enrolled. Somebody else may change them, by hand or with a second server. So they are
+looked at again before anybody is enrolled, deleted or listed. An enrolment is never written from memory alone.
 
 support/voice_page.py asks; here are the answers, as dicts that become JSON. The numbers are those of the scripts,
-because the functions are the same: get_embeddings, F.normalize, the cosine, and the threshold of the model.
+because the functions are the same: the feature, embed_feature, F.normalize, the cosine, and the threshold of the model.
 """
 import contextlib
-import io
+import itertools
 import sys
 import tempfile
 import unicodedata
@@ -16,17 +19,18 @@ import torch.nn.functional as F
 from scipy.special import expit
 
 import configure as c
-from DB_wav_reader import find_wavs, read_audio
-from SR_Dataset import read_MFB
+from DB_wav_reader import find_wavs, finish_features, log_filterbank, read_audio
 from deep_dive.calibration import description_at, log_likelihood_ratio
-from deep_dive.who_when import STEP, who_spoke_when
+from deep_dive.who_when import who_spoke_when
 from model import embed_feature, get_embeddings, save_enroll_embeddings
-from support.checks import is_name, level_or_configured
+from support.checks import check_length, is_name, level_or_configured
 from support.enrolments import ENROLL_FILE, use_own_thresholds
-from support.messages import LabError
-from support.recordings import MAX_FLOOR, compare_origins, is_recording, read_facts, same_origin, what_is_wrong
+from support.messages import LabError, NoSpeech
+from support.recordings import MAX_FLOOR, differ_in_bandwidth, facts_of, is_recording, prepare_speech, read_facts
+from support.recordings import read_recording, same_origin, to_mono_at_rate, what_is_wrong
 from support.safe_files import written_whole
 
+MAX_BYTES = 20_000_000  # of a recording: ten minutes at 16 kHz
 MOST_FRAMES = 1500  # of a feature that is drawn: 15 s
 N_PEAKS = 600  # points of the waveform that is drawn
 LONGEST_NAME = 60
@@ -35,14 +39,48 @@ NOT_IN_NAMES = '<>:"/\\|?*'  # Windows allows none of them in the name of a fold
 RESERVED = ['CON', 'PRN', 'AUX', 'NUL', *('%s%d' % (word, n) for word in ('COM', 'LPT') for n in range(1, 10))]
 
 
+@contextlib.contextmanager
+def coded(code, kind=LabError, **values):
+    """Give the errors of a `with` block a code and values. The page says them in its own language (told)."""
+    try:
+        yield
+    except kind as error:
+        error.for_page = {'code': code, 'values': values}
+        raise
+
+
+def told(error):
+    """An error as a dict for the page. A code is that of a sentence in TEXTS of voice_page.html."""
+    return {'error': str(error), **getattr(error, 'for_page', {})}
+
+
+def in_one_way(name):
+    """A name as it can be compared with others. A Mac may write Hangul in parts. Capitals do not count."""
+    return unicodedata.normalize('NFC', name).casefold()
+
+
 def folder_name(name):
     """A person's name as the name of a folder. Raises LabError if it cannot be one on every system."""
     name = unicodedata.normalize('NFC', name).strip()  # a Mac may write Hangul in parts
     if not is_name(name) or len(name) > LONGEST_NAME or set(name) & set(NOT_IN_NAMES) or name[0] == '.' or (
             name[-1] == '.' or name.partition('.')[0].upper() in RESERVED or name == UNKNOWN):
-        raise LabError('This name cannot be used: take up to %d letters, none of %s, and no dot at either end.'
-                       % (LONGEST_NAME, ' '.join(NOT_IN_NAMES)))
+        letters = ' '.join(NOT_IN_NAMES)
+        with coded('badName', most=LONGEST_NAME, letters=letters):
+            raise LabError("This name cannot be used: take up to %d letters, none of %s, no dot at either end, and not "
+                           "'unknown'." % (LONGEST_NAME, letters))
     return name
+
+
+def files_of(folder):
+    """What delete() removes of a person: the enrolment and test recordings and features in the folder, sorted."""
+    return sorted(path for path in folder.glob('*') if path.is_file() and (
+        path.name.lower().startswith(('enroll', 'test')) and (is_recording(path.name) or path.suffix == '.p')))
+
+
+def enrolment_files(folder):
+    """The enrolment recordings in a person's folder, sorted: list of paths. Folders below it do not count."""
+    return [path for path in map(Path, find_wavs(folder)) if path.parent == folder and path.is_file() and (
+        path.name.lower().startswith('enroll'))]
 
 
 class Gallery:
@@ -54,7 +92,8 @@ class Gallery:
 
     def __init__(self, model, test_dir, embedding_dir, use_cuda=True):
         self.model, self.test_dir, self.embedding_dir, self.use_cuda = model, Path(test_dir), embedding_dir, use_cuda
-        self.people = {}  # name -> {'embedding': (1, embedding_size), 'origin': dict, 'files': list, 'facts': list}
+        self.found = {}  # name of each folder with recordings -> what read_person says
+        self.people = {}  # those of them who are enrolled
         if c.SPEAKER_LEVEL != 1:
             raise LabError('The page needs SPEAKER_LEVEL = 1 in configure.py.')
         use_own_thresholds(model, embedding_dir)
@@ -62,19 +101,49 @@ class Gallery:
         if not self.description:
             raise LabError("%s has no threshold of its own. Take --cp_num=voices, or --cp_num=best."
                            % model.checkpoint['file'])
-        for folder in sorted(self.test_dir.glob('*')):
-            if folder.is_dir() and self.enrolment_files(folder):
-                try:
-                    self.people[folder.name] = self.read_person(folder)
-                except (LabError, OSError) as error:
-                    print('Skipped %s: %s' % (folder.name, error), file=sys.stderr)
-        self.save()
+        self.refresh()
 
     # ------------------------------------------------------------------------------------------- files
 
-    def enrolment_files(self, folder):
-        """The enrolment recordings in a person's folder, sorted: list of paths."""
-        return [path for path in map(Path, find_wavs(folder)) if path.name.lower().startswith('enroll')]
+    def refresh(self):
+        """Read those whose recordings have changed, forget those whose recordings are gone, and save what is new.
+
+        If nobody is left, the enrolment stays as it is: perhaps test_dir is only the wrong folder.
+        """
+        found = {}
+        for folder in sorted(self.test_dir.glob('*'), key=lambda folder: folder.name):
+            stats = [(path.name, path.stat()) for path in enrolment_files(folder)]
+            stamps = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+            if stamps:
+                known = self.found.get(folder.name, {})
+                found[folder.name] = known if known.get('stamps') == stamps else {
+                    **self.read_person(folder), 'stamps': stamps}
+        people = {name: person for name, person in found.items() if 'error' not in person}
+        if people and any(found.get(name) is not self.found.get(name) for name in {*found, *self.found}):
+            save_enroll_embeddings(self.embedding_dir, {name: person['embedding'] for name, person in people.items()},
+                                   self.model, {name: person['origin'] for name, person in people.items()})
+        self.found, self.people = found, people  # not before it is saved: otherwise nobody would try again
+
+    def read_person(self, folder):
+        """Enrol one person, as enroll.py does: with the sum of the d-vectors of the enrolment files.
+
+        Returns a dict of 'embedding' (1, embedding_size), 'origin', 'facts' of each file and 'files'. For a person who
+        cannot be enrolled, a dict of 'error'.
+        """
+        embedding, origin, facts, files = 0, None, [], enrolment_files(folder)
+        try:
+            name = folder_name(folder.name)
+            if name != folder.name:
+                with coded('rename', name=name):
+                    raise LabError('Rename this folder to %s.' % name)
+            for path in files:
+                embedding = embedding + get_embeddings(self.use_cuda, str(path), self.model, None)
+                origin = same_origin(origin, str(path), self.model.settings['level'])
+                facts.append(read_facts(str(path)))
+        except (LabError, OSError) as error:
+            print('Skipped %s: %s' % (folder.name, error), file=sys.stderr)
+            return {'error': error}
+        return {'embedding': embedding, 'origin': origin, 'facts': facts, 'files': [path.name for path in files]}
 
     def folder_of(self, name):
         """The folder of a person. Raises LabError if it lies anywhere else than in test_dir."""
@@ -83,51 +152,70 @@ class Gallery:
             raise LabError('%s leads out of %s. Remove that link.' % (folder, self.test_dir))
         return folder
 
-    def read_person(self, folder):
-        """Enrol one person, as enroll.py does: the sum of the d-vectors of the enrolment files."""
-        embedding, origin, facts = 0, None, []
-        for path in self.enrolment_files(folder):
-            embedding = embedding + get_embeddings(self.use_cuda, str(path), self.model, None)
-            origin = same_origin(origin, str(path), self.model.settings['level'])
-            facts.append(read_facts(str(path)))
-        return {'embedding': embedding, 'origin': origin, 'facts': facts,
-                'files': [path.name for path in self.enrolment_files(folder)]}
-
-    def save(self):
-        """Write the enrolment as enroll.py does, or remove it if nobody is left."""
-        if self.people:
-            save_enroll_embeddings(self.embedding_dir, self.embeddings(), self.model,
-                                   {name: person['origin'] for name, person in self.people.items()})
-        else:
-            Path(self.embedding_dir, ENROLL_FILE).unlink(missing_ok=True)
-
-    def embeddings(self):
-        """Dict speaker -> (1, embedding_size) tensor, as load_enroll_embeddings gives it."""
-        return {name: person['embedding'] for name, person in self.people.items()}
+    def folder_to_enrol(self, name):
+        """The folder for another recording of a person. Raises LabError if the person could not be enrolled then."""
+        folder = self.folder_of(name)
+        self.refresh()
+        for other, person in self.found.items():
+            if in_one_way(other) != in_one_way(folder.name):
+                continue
+            if 'error' in person:
+                raise person['error']
+            if other != folder.name:  # some systems have one folder for both
+                with coded('spelling', name=other):
+                    raise LabError('%s is enrolled already. Write the name in the same way.' % other)
+        return folder
 
     @contextlib.contextmanager
     def as_file(self, wav):
-        """(the name of a file with these bytes, what is printed meanwhile). The file is gone afterwards."""
+        """The name of a file with these bytes. The file is gone afterwards."""
         with tempfile.TemporaryDirectory() as folder:
-            path, notes = Path(folder) / 'recording.wav', io.StringIO()
+            path = Path(folder) / 'recording.wav'
             path.write_bytes(wav)
             try:
-                with contextlib.redirect_stdout(notes):
-                    yield str(path), notes
+                yield str(path)
             except LabError as error:
-                raise type(error)(str(error).replace(str(path), 'This recording').split('\n')[0]) from error
+                error.args = (str(error).replace(str(path), 'This recording').split('\n')[0],)
+                raise
 
     # ------------------------------------------------------------------------------------------- answers
 
+    def hear(self, wav):
+        """What a recording holds: (feature (n_frames, n_dims), d-vector (embedding_size,), what is known of it).
+
+        Feature and d-vector are those of read_MFB and get_embeddings. 'advice' holds codes of what is wrong (ADVICE).
+        """
+        with self.as_file(wav) as filename:
+            with coded('unreadable'):
+                samples, rate = read_recording(filename)  # (n_samples, n_channels)
+            audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
+            with coded('tooShort' if len(audio) < c.SAMPLE_RATE else 'noSpeech'):
+                facts = facts_of(samples, audio, filename)
+            log_energies = log_filterbank(prepare_speech(audio, filename, self.model.settings['level']))
+            with coded('tooShort'):
+                check_length(len(log_energies), filename)
+            n_trim = round(c.TRIM_SECONDS / c.WIN_STEP)  # frames at each end
+            feature = finish_features(log_energies)[n_trim:len(log_energies) - n_trim]
+            vector = embed_feature(self.use_cuda, feature, self.model, None, filename).numpy()[0]
+        on_floor = np.mean(log_energies == log_energies.min(axis=0))  # as diagnose of support/recordings.py counts it
+        return feature, vector, {
+            'seconds': facts['seconds'], 'level': facts['level'], 'noise': facts['noise'],
+            'bandwidth': facts['bandwidth'], 'clipped': 100 * facts['clipped'],
+            'advice': what_is_wrong(facts) + (['floor'] if on_floor > MAX_FLOOR else [])}
+
     def state(self):
         """Who is enrolled, and what the model knows about its scores."""
+        self.refresh()
         gallery = self.unit_vectors()
         return {'model': Path(self.model.checkpoint['file']).stem.removeprefix('checkpoint_'),
-                'threshold': self.description['eer'], 'test_dir': str(self.test_dir),
+                'threshold': self.description['eer'], 'test_dir': str(self.test_dir), 'max_bytes': MAX_BYTES,
                 'embedding_dir': str(self.embedding_dir), 'matrix': rounded(gallery @ gallery.T, 4),
-                'speakers': [{'name': name, 'files': person['files'], 'notes': [],
-                              'seconds': sum(facts['seconds'] for facts in person['facts'])}
+                'speakers': [{'name': name, 'recordings': len(person['files']),
+                              'seconds': sum(facts['seconds'] for facts in person['facts']),
+                              'files': [str(path) for path in files_of(self.test_dir / name)]}
                              for name, person in self.people.items()],
+                'skipped': [{'name': name, **told(person['error'])}
+                            for name, person in self.found.items() if 'error' in person],
                 'own': self.description.get('own'), 'others': self.description.get('others')}
 
     def unit_vectors(self):
@@ -137,71 +225,55 @@ class Gallery:
 
     def enrol(self, name, wav):
         """Save one more recording of a person, and enrol them with it. Nothing is written if it cannot be used."""
-        folder = self.folder_of(name)
-        self.check_spelling(folder.name)
-        with self.as_file(wav) as (filename, _):
-            get_embeddings(self.use_cuda, filename, self.model, None)
-            about = self.about(filename)
-        numbers = ['', *range(2, 1000)]
-        path = next(path for path in (folder / ('enroll%s.wav' % number) for number in numbers) if not path.exists())
-        with written_whole(path) as f:
+        folder = self.folder_to_enrol(name)
+        _, _, about = self.hear(wav)
+        # A stem of its own, because enroll.wav would switch an enroll.m4a off
+        taken = {path.stem.lower() for path in folder.glob('*')}
+        stems = ('enroll%s' % ('' if n == 1 else n) for n in itertools.count(1))
+        with written_whole(folder / ('%s.wav' % next(stem for stem in stems if stem not in taken))) as f:
             f.write(wav)
-        self.people[folder.name] = self.read_person(folder)
-        self.people = dict(sorted(self.people.items()))
-        self.save()
         return {'recording': about, 'state': self.state()}
 
     def delete(self, name):
-        """Remove a person's recordings and features from test_dir, and their enrolment."""
-        folder, deleted = self.folder_of(name), []
-        if folder.name not in self.people:
+        """Remove files_of a person, and their enrolment. The folder stays if something else is in it."""
+        folder, before = self.folder_of(name), set(self.people)
+        self.refresh()
+        if folder.name not in before | set(self.people):
             raise LabError('%s is not enrolled.' % name)
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and path.name.lower().startswith(('enroll', 'test')) and (
-                    is_recording(path.name) or path.suffix == '.p'):
-                path.unlink()
-                deleted.append(str(path))
-        with contextlib.suppress(OSError):  # something else is in it
+        deleted = files_of(folder)
+        for path in deleted:
+            path.unlink()
+        with contextlib.suppress(OSError):  # something else is in it, or somebody has removed it
             folder.rmdir()
-        del self.people[folder.name]
-        self.save()
-        return {'deleted': deleted, 'state': self.state()}
-
-    def check_spelling(self, name):
-        """Raise LabError if somebody else has this name but for capitals: some systems have one folder for both."""
-        for other in self.people:
-            if other != name and other.casefold() == name.casefold():
-                raise LabError('%s is enrolled already. Write the name in the same way.' % other)
-
-    def about(self, filename):
-        """What is known of a recording, and codes of what is wrong with it (those of ADVICE)."""
-        facts = read_facts(filename)
-        feature, _ = read_MFB(filename, self.model.settings['level'])  # (n_frames, n_dims)
-        on_floor = np.mean(feature == feature.min(axis=0))
-        return {'seconds': facts['seconds'], 'level': facts['level'], 'noise': facts['noise'],
-                'bandwidth': facts['bandwidth'], 'clipped': 100 * facts['clipped'],
-                'advice': what_is_wrong(facts) + (['floor'] if on_floor > MAX_FLOOR else [])}
+        state = self.state()
+        if not self.people:
+            Path(self.embedding_dir, ENROLL_FILE).unlink(missing_ok=True)
+        return {'deleted': [str(path) for path in deleted], 'state': state}
 
     def score(self, wav, claimed=None):
         """Who speaks in a recording, and whether it is the claimed speaker."""
         threshold = self.description['eer']
-        with self.as_file(wav) as (filename, notes):
-            vector = get_embeddings(self.use_cuda, filename, self.model, None).numpy()
-            compare_origins({name: person['origin'] for name, person in self.people.items()}, filename,
-                            self.model.settings['level'])
-            about = self.about(filename)
-        scores = (self.unit_vectors() @ vector[0]).tolist() if self.people else []
+        _, vector, about = self.hear(wav)
+        scores = (self.unit_vectors() @ vector).tolist() if self.people else []
         ranking = sorted([self.answer(name, score) for name, score in zip(self.people, scores)],
                          key=lambda answer: -answer['score'])
-        said = {'recording': about, 'threshold': threshold, 'ranking': ranking,
-                'answer': ranking[0]['name'] if ranking and ranking[0]['score'] > threshold else UNKNOWN,
-                'notes': [line.removeprefix('Note: ').replace(filename, 'This recording')
-                          for line in notes.getvalue().splitlines()]}
+        said = {'recording': about, 'threshold': threshold, 'ranking': ranking, 'notes': self.notes(about),
+                'answer': ranking[0]['name'] if ranking and ranking[0]['score'] > threshold else UNKNOWN}
         if claimed is not None:
             self.check_enrolled(claimed)
             mine = next(answer for answer in ranking if answer['name'] == claimed)
             said['claimed'] = {**mine, 'accepted': mine['score'] > threshold}
         return said
+
+    def notes(self, about):
+        """What makes a recording hard to compare with the enrolment: list of codes of TEXTS with their values."""
+        differ = [name for name, person in self.people.items() if differ_in_bandwidth(person['origin'], about)]
+        if not differ:
+            return []
+        names = ', '.join(differ[:3]) + (' ...' if len(differ) > 3 else '')
+        return [{'code': 'otherBandwidth', 'values': {
+            'names': names, 'here': round(about['bandwidth']),
+            'there': round(self.people[differ[0]]['origin']['bandwidth'])}}]
 
     def answer(self, name, score):
         """A score, and how likely it is that both are one speaker, if both answers are equally likely beforehand."""
@@ -214,10 +286,7 @@ class Gallery:
 
     def why(self, wav, name=None):
         """What the network sees and says: the feature, both d-vectors, and a map of all enrolled."""
-        with self.as_file(wav) as (filename, _):
-            feature, _ = read_MFB(filename, self.model.settings['level'])  # (n_frames, n_dims)
-            vector = embed_feature(self.use_cuda, feature, self.model, None, filename).numpy()[0]
-            about = self.about(filename)
+        feature, vector, about = self.hear(wav)
         if not self.people:
             raise LabError('Nobody is enrolled yet.')
         gallery = self.unit_vectors()
@@ -233,15 +302,15 @@ class Gallery:
         """Who spoke when in a longer recording."""
         if not self.people:
             raise LabError('Nobody is enrolled yet.')
-        with self.as_file(wav) as (filename, _):
-            audio = read_audio(filename)  # (n_samples,)
-            gallery = {name: F.normalize(embedding) for name, embedding in self.embeddings().items()}
-            bands, scores = who_spoke_when(audio, self.model, gallery, self.description['eer'], filename)
+        gallery = {name: F.normalize(person['embedding']) for name, person in self.people.items()}
+        with self.as_file(wav) as filename:
+            with coded('unreadable'):
+                audio = read_audio(filename)  # (n_samples,)
+            with coded('tooShort' if len(audio) < c.SAMPLE_RATE else 'noSpeech', NoSpeech):
+                bands = who_spoke_when(audio, self.model, gallery, self.description['eer'], filename, self.use_cuda)
         peaks = np.array([np.abs(part).max(initial=0) for part in np.array_split(audio, N_PEAKS)])
-        return {'seconds': len(audio) / c.SAMPLE_RATE, 'step': STEP, 'notes': [],
-                'bands': [{'begin': begin, 'end': end, 'name': name} for begin, end, name in bands],
-                'scores': {name: rounded(column, 3) for name, column in zip(gallery, scores.T)},
-                'peaks': rounded(peaks / max(peaks.max(), 1e-9), 3)}
+        return {'seconds': len(audio) / c.SAMPLE_RATE, 'peaks': rounded(peaks / max(peaks.max(), 1e-9), 3),
+                'bands': [{'begin': begin, 'end': end, 'name': name} for begin, end, name in bands]}
 
 
 def draw_map(names, gallery, vector):

@@ -9,22 +9,22 @@ to embedding_dir. Ctrl-C ends it. The answers are those of support/gallery.py.
 import hmac
 import json
 import secrets
+import sys
 import threading
 import webbrowser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from model import load_model
 from support.checks import BOOL, TEST_RULES, check_settings, is_whole
-from support.gallery import Gallery
+from support.gallery import MAX_BYTES, Gallery, told
 from support.messages import LabError, NoSpeech, run_script
 
 PAGE = Path(__file__).with_suffix('.html')
-MAX_BYTES = 20_000_000  # of a recording: ten minutes at 16 kHz
 TIMEOUT = 30  # seconds without a byte after which a connection is closed
-POLICY = ("default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; img-src data: blob:; "
-          "media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+POLICY = ("default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; base-uri 'none'; "
+          "form-action 'none'; frame-ancestors 'none'")
 
 
 class PageServer(ThreadingHTTPServer):
@@ -39,7 +39,9 @@ class PageServer(ThreadingHTTPServer):
         self.address = 'http://%s/%s/' % (self.hosts[0], self.token)
 
     def handle_error(self, request, client_address):
-        """A cut connection is no error of ours."""
+        """Print the traceback. A cut connection is no error of ours."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
 
 
 class PageHandler(BaseHTTPRequestHandler):
@@ -65,35 +67,39 @@ class PageHandler(BaseHTTPRequestHandler):
         if origin not in ['http://%s' % host for host in self.server.hosts]:  # a browser always says where it is
             return self.refuse(403, 'This request comes from another site.')
         name, body = self.name(), self.read_body()
+        if body is None:
+            return
         gallery = self.server.gallery
-        answers = {'enrol': lambda: gallery.enrol(name or '', body), 'delete': lambda: gallery.delete(name or ''),
+        answers = {'check': lambda: {'name': gallery.folder_to_enrol(name or '').name},
+                   'enrol': lambda: gallery.enrol(name or '', body), 'delete': lambda: gallery.delete(name or ''),
                    'score': lambda: gallery.score(body, name), 'why': lambda: gallery.why(body, name),
                    'who_when': lambda: gallery.who_when(body)}
-        if action not in answers:
-            self.refuse(404, 'There is no such page.')
-        elif body is not None:
+        if action in answers:
             self.answer(answers[action])
+        else:
+            self.refuse(404, 'There is no such page.')
 
     def find_action(self):
         """The last part of the address. If it is not for us, says so and returns None."""
-        _, token, *action = urlsplit(self.path).path.split('/')
+        parts = self.path.partition('?')[0].split('/')  # '', the token, the action
         if self.headers.get('Host') not in self.server.hosts:
             self.refuse(403, 'Unknown host.')  # another name that somebody let point to 127.0.0.1
-        elif not hmac.compare_digest(token.encode(), self.server.token.encode()) or len(action) != 1:
+        elif len(parts) != 3 or not hmac.compare_digest(parts[1].encode(), self.server.token.encode()):
             self.refuse(404, 'Open the address that the server printed.')
         else:
-            return action[0]
+            return parts[2]
 
     def name(self):
-        return parse_qs(urlsplit(self.path).query).get('name', [None])[0]
+        return parse_qs(self.path.partition('?')[2]).get('name', [None])[0]
 
     def read_body(self):
-        """The body of a request. If it is too large, says so and returns None."""
+        """The body of a request. If it has no length, or is too large, says so and returns None."""
         length = self.headers.get('Content-Length', '')
         if not length.isdecimal() or self.headers.get('Transfer-Encoding'):
             return self.refuse(411, 'The length of the recording is missing.')
-        if int(length) > MAX_BYTES:
-            return self.refuse(413, 'This recording is too long. Ten minutes are possible.')
+        if len(length) > 12 or int(length) > MAX_BYTES:  # int() refuses thousands of digits
+            return self.refuse(413, 'This recording is too long. Ten minutes are possible.', code='tooLong',
+                               values={'seconds': MAX_BYTES // 32000})
         body = self.rfile.read(int(length))
         if len(body) == int(length):
             return body
@@ -103,17 +109,19 @@ class PageHandler(BaseHTTPRequestHandler):
         """Reply with what a question to the gallery gives, or with what was wrong."""
         try:
             with self.server.lock:
-                said = ask()
-            said.get('state', said).setdefault('max_bytes', MAX_BYTES)
-            self.reply(200, json.dumps(said).encode())
-        except NoSpeech as error:
-            self.refuse(422, str(error))
+                content = json.dumps(ask()).encode()
         except (LabError, OSError) as error:
-            self.refuse(400, str(error))
+            self.refuse(422 if isinstance(error, NoSpeech) else 400, **told(error))
+        except Exception:
+            self.refuse(500, 'Something went wrong in the server: look at its window.')
+            raise  # handle_error prints the traceback there
+        else:
+            self.reply(200, content)
 
-    def refuse(self, status, sentence):
+    def refuse(self, status, error, **code):
+        """Reply with a sentence, and with its code and values if the page has a translation."""
         self.close_connection = True  # the body may not have been read
-        self.reply(status, json.dumps({'error': sentence}).encode())
+        self.reply(status, json.dumps({'error': error, **code}).encode())
 
     def reply(self, status, content, kind='application/json', policy="default-src 'none'"):
         self.send_response(status)

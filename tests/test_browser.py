@@ -1,5 +1,6 @@
 """The page in a real browser, with a microphone that hears demo voices. Skipped where Chromium is not installed."""
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from model import load_model
 from support import gallery, voice_page
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason='Chromium is not installed (apt install chromium)')
+WHY_IS_SHOWN = 'document.body.dataset.busy === "no" && !document.querySelector(".why").hidden'
 
 
 @pytest.fixture
 def served(lab, six_voices):
-    """(browser, server, dict name -> folder of wavs, microphone): an open page. The browser is new, nobody is enrolled."""
+    """(browser, server, dict name -> folder of wavs, microphone): an open page. Nobody is enrolled."""
     voices = {folder.name: folder for folder in sorted((six_voices / 'test_wavs').iterdir()) if folder.is_dir()}
     model = load_model(False, str(PROJECT / 'model_saved'), 'voices', None, None)
     microphone = Path('microphone.wav').resolve()
@@ -59,7 +61,7 @@ def pictures_of(browser, name):
                                 width, dark=dark)
 
 
-def test_the_microphone_and_dropped_files(served, capsys):
+def test_the_microphone_and_dropped_files(served):
     browser, server, voices, microphone = served
     first, second, third = list(voices)[:3]
 
@@ -67,7 +69,12 @@ def test_the_microphone_and_dropped_files(served, capsys):
     browser.click('#enrol-name')
     browser.type(first)
     browser.click('#enrol-record')
+    browser.wait('document.querySelector("#enrol-level").checkVisibility()')
+    assert browser.ask('[...document.querySelectorAll(".record")].filter(one => !one.disabled).map(one => one.id)') == [
+        'enrol-record']
+    assert browser.ask('document.querySelector("#enrol-name").disabled')  # it is the name of this recording
     browser.wait('document.querySelector("#speakers button")')
+    assert not browser.ask('$("enrol-name").disabled || $("enrol-name").value')
     assert server.gallery.people[first]['facts'][0]['seconds'] > 3
     enrol_file(browser, second, voices[second] / 'enroll.wav')
     assert Path('own', first, 'enroll.wav').is_file() and list(server.gallery.people) == [first, second]
@@ -77,9 +84,9 @@ def test_the_microphone_and_dropped_files(served, capsys):
     browser.click('#who-record')
     browser.wait('document.querySelector("#who-bars li") && document.querySelector("#who-answer").textContent')
     browser.click('#who-record')
-    browser.wait('document.body.dataset.busy === "no" && document.querySelector("#why-feature").width > 0')
+    browser.wait(WHY_IS_SHOWN)
     browser.give_file('#who-file', voices[second] / 'test.wav')
-    browser.wait('document.body.dataset.busy === "no" && document.querySelector("#who-answer").textContent === %r' % second)
+    browser.wait('document.body.dataset.busy === "no" && $("who-answer").textContent === %r' % second)
     ranking = server.gallery.score((voices[second] / 'test.wav').read_bytes())['ranking']
     assert [one['name'] for one in ranking] == browser.ask(
         '[...document.querySelectorAll("#who-bars strong")].map(one => one.textContent)')
@@ -88,14 +95,16 @@ def test_the_microphone_and_dropped_files(served, capsys):
     # Is it them? Both answers, and another threshold
     browser.ask('(() => { const one = document.querySelector("#verify-claimed"); one.value = %r; '
                 'one.dispatchEvent(new Event("change")); })()' % second)
-    browser.wait('document.body.dataset.busy === "no" && document.querySelector("#verify-verdict").textContent === "Accept"')
+    browser.wait('document.body.dataset.busy === "no" && $("verify-verdict").textContent === "Accept"')
     browser.ask('(() => { const one = document.querySelector("#verify-threshold"); one.value = 1; '
                 'one.dispatchEvent(new Event("input")); })()')
     assert browser.text('#verify-verdict') == 'Reject' and '100 of 100' in browser.text('#verify-rates')
     browser.click('#verify-reset')
+    browser.ask('document.querySelector("#verify-claimed").value = %r, drawVerdict()' % first)
+    assert browser.text('#verify-verdict') == ''  # the answer is about another name
     browser.ask('(() => { const one = document.querySelector("#verify-claimed"); one.value = %r; '
                 'one.dispatchEvent(new Event("change")); })()' % first)
-    browser.wait('document.body.dataset.busy === "no" && document.querySelector("#verify-verdict").textContent === "Reject"')
+    browser.wait('document.body.dataset.busy === "no" && $("verify-verdict").textContent === "Reject"')
     pictures_of(browser, 'english')
 
     # Korean, and back
@@ -104,11 +113,17 @@ def test_the_microphone_and_dropped_files(served, capsys):
     pictures_of(browser, 'korean')
     browser.click('#language-en')
 
-    # Delete one: the page asks first
+    # Delete one: the page asks first, and names all that will go, even what somebody has put there meanwhile
+    Path('own', first, 'test.wav').write_bytes(b'x')
     browser.click('#speakers button[data-name=%s]' % repr(first))
+    browser.wait('document.querySelector("#delete-dialog").open')
+    assert browser.ask('[...$("delete-list").children].map(one => one.textContent).slice(0, -1)') == [
+        'own/%s/enroll.wav' % first, 'own/%s/test.wav' % first]
     browser.click('#delete-cancel')
+    browser.wait('!document.querySelector("#delete-dialog").open')
     assert Path('own', first).exists()
     browser.click('#speakers button[data-name=%s]' % repr(first))
+    browser.wait('document.querySelector("#delete-dialog").open')
     browser.click('#delete-confirm')
     browser.wait('document.body.dataset.busy === "no" && document.querySelectorAll("#speakers button").length === 1')
     assert not Path('own', first).exists() and list(server.gallery.people) == [second]
@@ -133,13 +148,80 @@ def test_who_spoke_when(served):
     turns = [wavfile.read(voices[name] / 'test.wav')[1] for name in (first, second, first)]
     wavfile.write('talk.wav', 16000, np.concatenate(turns))
     browser.give_file('#who-file', voices[second] / 'test.wav')
-    browser.wait('document.body.dataset.busy === "no" && document.querySelector("#why-feature").width > 0')
+    browser.wait(WHY_IS_SHOWN)
     browser.give_file('#when-file', Path('talk.wav').resolve())
     browser.wait('document.body.dataset.busy === "no" && document.querySelector("#when-table td")')
     names = browser.ask('[...document.querySelectorAll("#when-table td:last-child")].map(cell => cell.textContent)')
     known = [name for name in names if name in voices]
     assert known[0] == known[-1] == first and second in known
     pictures_of(browser, 'page')
+
+    # Each who speaks has a colour of their own, in the order in which they do
+    browser.ask('result.when.bands = ["g", "unknown", "a", null, "g", "c"].map(name => ({name, begin: 0, end: 1}))')
+    assert browser.ask('["g", "a", "c"].map(bandColour)') == browser.ask('BAND_COLOURS.slice(0, 3)')
+    browser.click('#speakers button[data-name=%s]' % repr(first))
+    browser.wait('document.querySelector("#delete-dialog").open')
+    browser.click('#delete-confirm')
+    browser.wait('document.body.dataset.busy === "no" && document.querySelectorAll("#speakers button").length === 3')
+    assert browser.ask('document.querySelector("#when-result").hidden')  # it may name them
+
+
+def test_an_answer_stands_beside_its_own_recording_alone(served):
+    browser, _, voices, _ = served
+    first, second = list(voices)[:2]
+    enrol_file(browser, first, voices[first] / 'enroll.wav')
+    browser.give_file('#who-file', voices[first] / 'test.wav')
+    browser.wait(WHY_IS_SHOWN)
+    # What stands there already is not said again
+    assert browser.ask('(() => { const line = $("who-status").firstChild; drawAll(); '
+                       'return line.textContent !== "" && line === $("who-status").firstChild; })()')
+    # An answer that comes after a newer question is dropped
+    assert browser.ask('(async () => { const one = examine(recording, "who"); forgetScore(); await one; '
+                       'return result.score === null && result.why === null; })()')
+    browser.give_file('#who-file', voices[first] / 'test.wav')
+    browser.wait(WHY_IS_SHOWN)
+    # A recording that cannot be read leaves nothing of the one before
+    Path('no sound.m4a').write_bytes(b'not a sound')
+    browser.give_file('#who-file', Path('no sound.m4a').resolve())
+    browser.wait('document.body.dataset.busy === "no" && $("who-status").textContent.includes("cannot read this file")')
+    assert browser.text('#who-answer') == browser.text('#who-bars') == browser.text('#verify-verdict') == ''
+    assert browser.ask('recording === null && document.querySelector(".why").hidden')
+
+
+def test_a_microphone_that_cannot_be_heard_is_released(served):
+    browser, _, _, _ = served
+    browser.ask('''(() => { const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async wish => window.opened = await open(wish);
+        AudioContext.prototype.createScriptProcessor = () => { throw new Error('no such node'); }; })()''')
+    browser.click('#enrol-name')
+    browser.type('me')
+    browser.click('#enrol-record')
+    browser.wait('$("enrol-status").textContent.includes("no such node")')
+    assert browser.ask('window.opened.getTracks().every(track => track.readyState === "ended")')
+    assert browser.ask('recorder === null && [...document.querySelectorAll(".record")].every(one => !one.disabled)')
+
+
+def test_labels_of_the_map_do_not_hide_each_other(served):
+    browser, _, _, _ = served
+    taken = browser.ask('(() => { const taken = [], pen = {measureText: () => ({width: 50}), fillText() {}}; '
+                        'for (let i = 0; i < 4; i++) placeLabel(pen, "name", 200, 100, 400, taken); return taken; })()')
+    assert [(one['left'], one['top']) for one in taken] == [(175, 74), (175, 110), (210, 92), (140, 92)]
+
+
+def test_both_languages_say_everything(served):
+    browser, _, _, _ = served
+    keys = browser.ask('Object.keys(TEXTS.en)')
+    assert sorted(keys) == sorted(browser.ask('Object.keys(TEXTS.ko)'))
+    sources = ''.join((PROJECT / 'support' / name).read_text() for name in ('gallery.py', 'voice_page.py'))
+    codes = re.findall(r"coded\('(\w+)'|'code': '(\w+)'|code='(\w+)'| else '(\w+)'\)", sources)
+    codes = {code for of_one in codes for code in of_one if code}
+    assert codes == {'badName', 'rename', 'spelling', 'unreadable', 'tooShort', 'tooLong', 'noSpeech',
+                     'otherBandwidth'}
+    assert codes <= set(keys)
+    # The same holes for values
+    texts = browser.ask('TEXTS')
+    holes = {code: {key: set(re.findall(r'{\w+}', words)) for key, words in texts[code].items()} for code in texts}
+    assert holes['en'] == holes['ko']
 
 
 def test_mistakes_are_explained_beside_the_button(served):
@@ -153,8 +235,19 @@ def test_mistakes_are_explained_beside_the_button(served):
     browser.ask('document.querySelector("#enrol-name").value = "a/b"')
     browser.give_file('#enrol-file', list(voices.values())[0] / 'enroll.wav')
     browser.wait('document.querySelector("#enrol-status").textContent.includes("This name cannot be used")')
+    browser.click('#language-ko')
+    assert '이 이름은 쓸 수 없습니다. 60자 이하로' in browser.text('#enrol-status')
+    browser.click('#language-en')
+    browser.ask('navigator.mediaDevices.getUserMedia = () => { throw new Error("it was opened"); }')
+    browser.ask('$("enrol-name").value = "unknown"')
+    browser.click('#enrol-record')  # refused before anybody speaks
+    browser.wait('recorder === null && $("enrol-status").textContent.includes("This name")')
+    Path('own/broken').mkdir(parents=True)
+    Path('own/broken/enroll.wav').write_bytes(b'no wav')
+    browser.ask('work("state", async () => showState(await ask("state")))')
+    assert 'Not enrolled: broken. own/broken/enroll.wav: not a wav file' in browser.text('#skipped')
     browser.ask('document.querySelector("#enrol-name").value = "<b>x"')
-    assert not os.path.exists('own')
+    assert os.listdir('own') == ['broken']
     browser.complaints.clear()  # the browser itself lists refused requests
 
 
@@ -162,8 +255,8 @@ def test_by_keyboard_alone(served):
     """Tab reaches everything that can be used, in the order of the page, and each has a name for a screen reader."""
     browser, _, voices, _ = served
     enrol_file(browser, 'me', list(voices.values())[0] / 'enroll.wav')
-    expected = browser.ask('''[...document.querySelectorAll('button, input, select')].filter(one => one.checkVisibility()
-        && !one.closest('dialog')).map(one => one.id || one.dataset.name)''')
+    expected = browser.ask('''[...document.querySelectorAll('button, input, select')].filter(one =>
+        one.checkVisibility() && !one.closest('dialog')).map(one => one.id || one.dataset.name)''')
     browser.ask('document.activeElement.blur(), window.getSelection().removeAllRanges()')
     browser.ask('document.body.tabIndex = -1, document.body.focus()')
     reached = []
@@ -187,7 +280,8 @@ def test_by_keyboard_alone(served):
 def test_a_server_that_has_stopped_is_named(served):
     browser, _, voices, _ = served
     browser.call('Network.enable')
-    browser.call('Network.emulateNetworkConditions', offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+    browser.call('Network.emulateNetworkConditions', offline=True, latency=0, downloadThroughput=-1,
+                 uploadThroughput=-1)
     browser.ask('document.querySelector("#enrol-name").value = "me"')
     browser.give_file('#enrol-file', list(voices.values())[0] / 'test.wav')
     browser.wait('document.querySelector("#enrol-status").textContent.includes("The server has stopped")')
