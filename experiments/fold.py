@@ -1,11 +1,12 @@
 """Put WCCN into a trained network, so that plain cosines of its d-vectors use it, without a backend.
 
-    python experiments/fold.py <checkpoint> <new checkpoint> <feature folder> [feature folder ...]
+    python experiments/fold.py <checkpoint> <new checkpoint> <feature folder> [feature folder ...] [--level=-34]
 
 The folders hold training utterances in as many conditions as there are, such as those of vary_recordings.py. So what
 differs between two recordings of one speaker (microphone, room, words) counts less. Mean and WCCN (Hatch et al. 2006)
 of the embeddings of whole utterances go into the layer fc0, and BatchNorm is put in there, too. The classifier behind
-it no longer fits, and is of no use. A thousand utterances take a minute.
+it no longer fits, and is of no use. --level gives the level that recordings have from then on, if it is not that of the
+training. A thousand utterances take a minute.
 """
 import os
 
@@ -18,7 +19,7 @@ from DB_wav_reader import read_feats_structure
 from SR_Dataset import ToTensorTestInput, read_MFB
 from deep_dive.backends import estimate_backend
 from model import load_model
-from support.checks import check_settings, whole
+from support.checks import check_settings, is_number, whole
 from support.messages import LabError, run_script
 from support.runs import save_checkpoint
 from support.safe_files import read_checkpoint
@@ -64,8 +65,11 @@ def main(
         new_checkpoint='',  # where to save the new one
         folders=[],  # features to estimate WCCN on
         n_each=12,  # utterances of each speaker, at most
+        level=None,  # dBFS; recordings are brought to this in tests; None: as in the training
 ):
-    check_settings({'n_each': n_each}, {'n_each': whole(2)})
+    check_settings({'n_each': n_each, 'level': level}, {
+        'n_each': whole(2), 'level': ('a level in dBFS, from -200 to 0, or None',
+                                      lambda value: value is None or is_number(value, -200, 0))})
     if not checkpoint or not new_checkpoint or not folders:
         raise LabError('Give a checkpoint, the name of the new one, and the folders to estimate WCCN on.')
     if os.path.exists(new_checkpoint):
@@ -81,6 +85,8 @@ def main(
     scale = vectors.norm(dim=1).mean() / ((vectors - estimated['mean']) @ estimated['wccn']).norm(dim=1).mean()
     kept = {name: value for name, value in content.items()
             if name not in ('mean', 'lda', 'wccn', 'thresholds', 'optimizer', 'scheduler', 'criterion', 'random')}
+    if level is not None:
+        kept['level'] = level
     save_checkpoint(new_checkpoint, {**kept, 'state_dict': fold(content['state_dict'], estimated['mean'],
                                                                 scale * estimated['wccn'])})
     print('%s: WCCN of %d utterances of %d speakers' % (new_checkpoint, len(speakers), len(set(speakers))))

@@ -461,6 +461,11 @@ def test_folding_makes_the_cosines_those_of_wccn(lab, write_feat, capsys, stoppe
     expected = backends.create_backend('wccn', old)(vectors)
     again, _ = fold.embeddings_of(new, ['feat'], 3)
     np.testing.assert_allclose(*(scoring.cosine_scores(v.numpy(), v.numpy()) for v in (again, expected)), atol=1e-3)
+    assert new.settings['level'] == old.settings['level']
+    fold.main(checkpoint='model_saved/checkpoint_1.pth', new_checkpoint='model_saved/checkpoint_higher.pth',
+              folders=['feat'], level=-30)
+    assert lab_model.load_model(False, 'model_saved', 'higher', 128, 3).settings['level'] == -30
+    assert 'level = 3' in stopped_with(fold.main, checkpoint='a', new_checkpoint='b', folders=['feat'], level=3)
     for settings in ({}, {'checkpoint': 'model_saved/checkpoint_1.pth', 'new_checkpoint': 'x.pth'}):
         assert 'Give a checkpoint, the name of the new one' in stopped_with(fold.main, **settings)
     runs.save_checkpoint('s.pth', {'state_dict': old.state_dict()})
