@@ -11,6 +11,7 @@ from torch import nn
 
 import configure as c
 from deep_dive.resnet_se import SEResNet34
+from deep_dive.tdnn import ECAPA, TDNN
 from support.checks import feature_size
 
 
@@ -106,5 +107,5 @@ def rows_of(backbone):
     return rows
 
 
-BACKBONES = {'vgg': VGG, 'lstm': LSTM, 'cnn_lstm': CNNLSTM, 'resnet_se': SEResNet34}
+BACKBONES = {'vgg': VGG, 'lstm': LSTM, 'cnn_lstm': CNNLSTM, 'tdnn': TDNN, 'ecapa': ECAPA, 'resnet_se': SEResNet34}
 POOLINGS = {'statistics': StatisticsPooling, 'attentive': AttentivePooling}

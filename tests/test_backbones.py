@@ -1,13 +1,16 @@
-"""ResNet with squeeze and excitation: shapes and sizes by hand, ideas computed literally."""
+"""TDNN, ECAPA, ResNet with squeeze and excitation: shapes and sizes by hand, ideas computed literally."""
 import pytest
 import torch
 
 import model as lab_model
 import resnet
 from deep_dive.resnet_se import SEBasicBlock, SqueezeExcitation
+from deep_dive.tdnn import ECAPA, TDNN, Res2Layer, SERes2Block
 
 # The map of each backbone, and its columns for so many frames
-MAPS = {'resnet_se': (128, 5, {1: 1, 2: 1, 40: 5, 41: 6, 100: 13, 1003: 126})}
+MAPS = {'tdnn': (512, 1, {1: 1, 2: 2, 40: 40, 41: 41, 100: 100, 1003: 1003}),
+        'ecapa': (512, 1, {1: 1, 2: 2, 40: 40, 41: 41, 100: 100, 1003: 1003}),
+        'resnet_se': (128, 5, {1: 1, 2: 1, 40: 5, 41: 6, 100: 13, 1003: 126})}
 
 
 def n_parameters(module):
@@ -41,8 +44,19 @@ def test_shapes(backbone):
                 assert net(torch.randn(batch, 1, 40, n_frames)).shape == (batch, channels, rows, columns)
 
 
+def frame_layer_parameters(in_channels, out_channels, width):
+    """A convolution with bias, and BatchNorm."""
+    return in_channels * width * out_channels + out_channels + 2 * out_channels
+
+
 def linear_parameters(in_size, out_size):
     return in_size * out_size + out_size
+
+
+def ecapa_parameters():
+    block = 2 * frame_layer_parameters(192, 192, 1) + 7 * frame_layer_parameters(24, 24, 3)
+    block += linear_parameters(192, 48) + linear_parameters(48, 192)
+    return frame_layer_parameters(40, 192, 5) + 3 * block + linear_parameters(3 * 192, 512)
 
 
 def resnet_se_parameters():
@@ -56,7 +70,9 @@ def resnet_se_parameters():
     return total
 
 
-SIZES = {'resnet_se': resnet_se_parameters()}
+SIZES = {'tdnn': frame_layer_parameters(40, 256, 5) + 2 * frame_layer_parameters(256, 256, 3)
+         + frame_layer_parameters(256, 256, 1) + frame_layer_parameters(256, 512, 1),
+         'ecapa': ecapa_parameters(), 'resnet_se': resnet_se_parameters()}
 
 
 def test_parameters_by_hand(backbone):
@@ -97,6 +113,86 @@ def test_an_utterance_of_a_minute(backbone):
     with torch.inference_mode():
         embedding, _ = warmed_up(backbone)(torch.randn(1, 1, 40, 6000))
     assert embedding.isfinite().all()
+
+
+# ------------------------------------------------------------------------------------------------- TDNN
+
+def frames_behind(net, x, channel, t):
+    """The frames of x (1, ..., T) on which an output (1, channels, ..., T) depends."""
+    x = x.clone().requires_grad_()
+    net(x).flatten(2)[0, channel, t].sum().backward()
+    return x.grad.flatten(0, -2).abs().sum(dim=0).nonzero().flatten().tolist()
+
+
+def test_contexts_of_the_tdnn():
+    torch.manual_seed(0)
+    net, x = TDNN().double().eval(), torch.randn(1, 40, 60, dtype=torch.float64)
+    contexts = ([-2, -1, 0, 1, 2], [-2, 0, 2], [-3, 0, 3], [0], [0])
+    for layer, context in zip(net.layers, contexts):
+        assert frames_behind(layer, x, slice(None), 30) == [30 + offset for offset in context]
+        x = layer(x).detach()
+    assert frames_behind(net, torch.randn(1, 1, 40, 60).double(), slice(None), 30) == list(range(23, 38))
+
+
+def test_tdnn_hears_nothing_outside_its_context():
+    torch.manual_seed(0)
+    net, x = TDNN().eval(), torch.randn(1, 1, 40, 60)
+    other = torch.randn(1, 1, 40, 60)
+    other[..., 23:38] = x[..., 23:38]
+    ours, others = net(x)[..., 30], net(other)[..., 30]
+    torch.testing.assert_close(ours, others)
+    other[..., 37] += 1
+    assert (net(other)[..., 30] - ours).abs().max() > 1e-3
+
+
+def test_a_layer_of_the_tdnn_by_hand():
+    torch.manual_seed(0)
+    layer, x = TDNN().layers[1].eval(), torch.randn(1, 256, 9)
+    weight, bias = layer[0].weight, layer[0].bias
+    expected = sum(weight[:, :, k] @ x[0, :, t] for k, t in enumerate((2, 4, 6))) + bias
+    torch.testing.assert_close(layer(x)[0, :, 4], torch.relu(expected) / (1 + 1e-5) ** 0.5, atol=1e-5, rtol=1e-4)
+    first = weight[:, :, 1] @ x[0, :, 0] + weight[:, :, 2] @ x[0, :, 2] + bias  # zeros stand before the utterance
+    torch.testing.assert_close(layer(x)[0, :, 0], torch.relu(first) / (1 + 1e-5) ** 0.5, atol=1e-5, rtol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------- ECAPA
+
+def test_res2_by_hand():
+    torch.manual_seed(0)
+    layer, x = Res2Layer(32, dilation=3).eval(), torch.randn(2, 32, 50)
+    expected = [x[:, :4]]
+    for i in range(1, 8):
+        part = x[:, 4 * i:4 * i + 4]
+        expected.append(layer.layers[i - 1](part + expected[-1] if i > 1 else part))
+    torch.testing.assert_close(layer(x), torch.cat(expected, dim=1))
+
+
+def test_later_parts_of_res2_see_more():
+    torch.manual_seed(0)
+    layer, x = Res2Layer(64, dilation=2).double().eval(), torch.randn(1, 64, 61, dtype=torch.float64)
+    assert frames_behind(layer, x, slice(0, 8), 30) == [30]  # y1 = x1
+    for i in range(1, 8):  # part 2 sees 2 frames to each side, part 3 sees 4, part 8 sees 14: every second one
+        assert frames_behind(layer, x, slice(8 * i, 8 * i + 8), 30) == list(range(30 - 2 * i, 31 + 2 * i, 2))
+
+
+def test_ecapa_by_hand():
+    torch.manual_seed(0)
+    net, x = ECAPA().eval(), torch.randn(2, 1, 40, 50)
+    for block, dilation in zip(net.blocks, (2, 3, 4)):
+        assert {layer[0].dilation for layer in block[1].layers} == {(dilation,)}
+    first = net.first(x[:, 0])
+    one = net.blocks[0](first)
+    two = net.blocks[1](first + one)
+    three = net.blocks[2](first + one + two)
+    together = torch.einsum('oc,bct->bot', net.last[0].weight[:, :, 0], torch.cat([one, two, three], dim=1))
+    expected = torch.relu(together + net.last[0].bias[:, None])
+    torch.testing.assert_close(net(x)[:, :, 0], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_block_of_ecapa_adds_its_input():
+    block, x = SERes2Block(32, 2).eval(), torch.randn(2, 32, 20)
+    torch.nn.init.constant_(block[3].excite[2].bias, -100.0)  # every channel is multiplied by 0
+    torch.testing.assert_close(block(x), x)
 
 
 # ------------------------------------------------------------------------------------------------- squeeze, excitation
