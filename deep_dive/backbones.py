@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import configure as c
+from deep_dive.conformer import Conformer
 from deep_dive.resnet_se import SEResNet34
 from deep_dive.tdnn import ECAPA, TDNN
 from support.checks import feature_size
@@ -107,5 +108,6 @@ def rows_of(backbone):
     return rows
 
 
-BACKBONES = {'vgg': VGG, 'lstm': LSTM, 'cnn_lstm': CNNLSTM, 'tdnn': TDNN, 'ecapa': ECAPA, 'resnet_se': SEResNet34}
+BACKBONES = {'vgg': VGG, 'lstm': LSTM, 'cnn_lstm': CNNLSTM, 'tdnn': TDNN, 'ecapa': ECAPA, 'resnet_se': SEResNet34,
+             'conformer': Conformer}
 POOLINGS = {'statistics': StatisticsPooling, 'attentive': AttentivePooling}

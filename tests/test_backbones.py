@@ -1,16 +1,18 @@
-"""TDNN, ECAPA, ResNet with squeeze and excitation: shapes and sizes by hand, ideas computed literally."""
+"""TDNN, ECAPA, ResNet with squeeze and excitation, Conformer: shapes and sizes by hand, ideas computed literally."""
 import pytest
 import torch
 
 import model as lab_model
 import resnet
+from deep_dive.conformer import Conformer, ConformerLayer, ConvolutionModule, SelfAttention
 from deep_dive.resnet_se import SEBasicBlock, SqueezeExcitation
 from deep_dive.tdnn import ECAPA, TDNN, Res2Layer, SERes2Block
 
 # The map of each backbone, and its columns for so many frames
 MAPS = {'tdnn': (512, 1, {1: 1, 2: 2, 40: 40, 41: 41, 100: 100, 1003: 1003}),
         'ecapa': (512, 1, {1: 1, 2: 2, 40: 40, 41: 41, 100: 100, 1003: 1003}),
-        'resnet_se': (128, 5, {1: 1, 2: 1, 40: 5, 41: 6, 100: 13, 1003: 126})}
+        'resnet_se': (128, 5, {1: 1, 2: 1, 40: 5, 41: 6, 100: 13, 1003: 126}),
+        'conformer': (96, 1, {1: 1, 2: 1, 40: 10, 41: 11, 100: 25, 1003: 251})}
 
 
 def n_parameters(module):
@@ -70,9 +72,17 @@ def resnet_se_parameters():
     return total
 
 
+def conformer_parameters():
+    feed_forward = 2 * 96 + linear_parameters(96, 384) + linear_parameters(384, 96)
+    attention = 2 * 96 + 3 * linear_parameters(96, 96) + linear_parameters(96, 96)
+    convolution = 2 * 96 + linear_parameters(96, 192) + 15 * 96 + 2 * 96 + linear_parameters(96, 96)
+    layer = 2 * feed_forward + attention + convolution + 2 * 96
+    return 9 * 32 + 32 + 9 * 32 * 32 + 32 + linear_parameters(32 * 10, 96) + 3 * layer
+
+
 SIZES = {'tdnn': frame_layer_parameters(40, 256, 5) + 2 * frame_layer_parameters(256, 256, 3)
          + frame_layer_parameters(256, 256, 1) + frame_layer_parameters(256, 512, 1),
-         'ecapa': ecapa_parameters(), 'resnet_se': resnet_se_parameters()}
+         'ecapa': ecapa_parameters(), 'resnet_se': resnet_se_parameters(), 'conformer': conformer_parameters()}
 
 
 def test_parameters_by_hand(backbone):
@@ -91,7 +101,8 @@ def test_a_gradient_reaches_every_parameter(backbone):
     out = net(torch.randn(4, 1, 40, 41))
     (out * torch.randn(out.shape)).sum().backward()
     for name, parameter in net.named_parameters():
-        assert parameter.grad.norm() > 1e-4, name
+        parts = parameter.grad.chunk(3) if 'qkv.weight' in name else [parameter.grad]
+        assert all(part.norm() > 1e-4 for part in parts), name
 
 
 @pytest.mark.parametrize('pooling', lab_model.POOLINGS)
@@ -218,3 +229,59 @@ def test_se_block_between_all_and_nothing():
     torch.testing.assert_close(block(x), plain(x))
     torch.nn.init.constant_(block.se.excite[2].bias, -100.0)  # by 0
     torch.testing.assert_close(block(x), torch.relu(x))
+
+
+# ------------------------------------------------------------------------------------------------- Conformer
+
+def test_attention_by_hand():
+    torch.manual_seed(0)
+    layer, x = SelfAttention(12, n_heads=3).double(), torch.randn(2, 7, 12, dtype=torch.float64)
+    h = (x - x.mean(dim=2, keepdim=True)) / (x.var(dim=2, keepdim=True, correction=0) + 1e-5).sqrt()
+    weight, bias, expected = layer.qkv.weight, layer.qkv.bias, torch.zeros(2, 7, 12, dtype=torch.float64)
+    for head in range(3):
+        rows = [slice(start + 4 * head, start + 4 * head + 4) for start in (0, 12, 24)]
+        for i in range(2):
+            q, k, v = (h[i] @ weight[part].T + bias[part] for part in rows)  # (7, 4)
+            for t in range(7):
+                weights = torch.exp(torch.stack([q[t] @ k[s] / 2 for s in range(7)]))  # 2 is the square root of 4
+                expected[i, t, rows[0]] = sum(weights[s] / weights.sum() * v[s] for s in range(7))
+    torch.testing.assert_close(layer(x), expected @ layer.out.weight.T + layer.out.bias)
+
+
+def test_weights_of_attention_sum_to_one():
+    """The weighted mean of equal values is that value, whatever the queries and keys."""
+    torch.manual_seed(0)
+    layer, x = SelfAttention(12, n_heads=3), torch.randn(2, 9, 12)
+    torch.nn.init.zeros_(layer.qkv.weight[24:])
+    value = layer.qkv.bias[24:]
+    expected = layer.out.weight @ value + layer.out.bias
+    torch.testing.assert_close(layer(x), expected.expand(2, 9, 12))
+
+
+def test_only_the_convolutions_know_the_order():
+    torch.manual_seed(0)
+    x, order = torch.randn(2, 30, 12), torch.randperm(30)
+    attention, convolution = SelfAttention(12, n_heads=3), ConvolutionModule(12, width=15).eval()
+    torch.testing.assert_close(attention(x[:, order]), attention(x)[:, order], atol=1e-5, rtol=1e-4)
+    assert (convolution(x[:, order]) - convolution(x)[:, order]).abs().max() > 0.01
+
+    def over_time(x):  # (1, 12, T)
+        return convolution(x.transpose(1, 2)).transpose(1, 2)
+    assert frames_behind(over_time, x[:1].transpose(1, 2), slice(None), 15) == list(range(8, 23))
+
+
+def test_a_conformer_layer_by_hand():
+    torch.manual_seed(0)
+    layer, x = ConformerLayer(12).eval(), torch.randn(2, 9, 12)
+    out = x + layer.before(x) / 2
+    out = out + layer.attention(out)
+    out = out + layer.convolution(out)
+    out = out + layer.after(out) / 2
+    out = (out - out.mean(dim=2, keepdim=True)) / (out.var(dim=2, keepdim=True, correction=0) + 1e-5).sqrt()
+    torch.testing.assert_close(layer(x), out, atol=1e-5, rtol=1e-4)
+
+
+def test_every_frame_of_a_conformer_hears_all():
+    torch.manual_seed(0)
+    net = Conformer().double().eval()
+    assert frames_behind(net, torch.randn(1, 1, 40, 100, dtype=torch.float64), 0, 12) == list(range(100))
