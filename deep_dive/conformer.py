@@ -70,7 +70,7 @@ class Conformer(nn.Module):
 
     Theirs has 16 layers or more, dropout, and attention that knows how far two frames are apart. Here the attention
     knows no positions: only the convolutions know the order of the frames. So a network that was trained with windows
-    of 1 s takes utterances of any length. It needs a small learning rate: Adam with 0.001.
+    of 1 s takes utterances of any length.
     """
     out_channels = 96
 
