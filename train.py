@@ -197,7 +197,7 @@ def main(
         seed=0,  # of everything random; try several: how much do the results differ?
         scheduler_type='plateau',  # or 'onecycle' (rises, then falls to 0), 'cosine' (falls from lr to 0)
         warm_up=0.3,  # onecycle: share of the training in which the learning rate rises
-        backbone='resnet18',  # or resnet34, 50, 101, 152; 'vgg'; with adam: 'lstm', 'cnn_lstm'
+        backbone='resnet18',  # or resnet34, 50, 101, 152, resnet_se, vgg, tdnn, ecapa, conformer; adam: lstm, cnn_lstm
         pooling='average',  # how the frames become one vector: or 'statistics', 'attentive'
         loss_type='softmax',  # or 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax'
         augment=[],  # or some of ['speed', 'level', 'room', 'microphone', 'noise', 'band', 'specaugment']

@@ -4,12 +4,15 @@
 backbone turns (batch, 1, n_dims, n_frames) into a map (batch, out_channels, rows, columns). A pooling turns the map
 into (batch, out_size).
 
-To add a backbone or a pooling, write one class here and one entry in BACKBONES or POOLINGS.
+To add a backbone or a pooling, write one class, here or in a file of its own, and one entry in BACKBONES or POOLINGS.
 """
 import torch
 from torch import nn
 
 import configure as c
+from deep_dive.conformer import Conformer
+from deep_dive.resnet_se import SEResNet34
+from deep_dive.tdnn import ECAPA, TDNN
 from support.checks import feature_size
 
 
@@ -105,5 +108,6 @@ def rows_of(backbone):
     return rows
 
 
-BACKBONES = {'vgg': VGG, 'lstm': LSTM, 'cnn_lstm': CNNLSTM}
+BACKBONES = {'vgg': VGG, 'lstm': LSTM, 'cnn_lstm': CNNLSTM, 'tdnn': TDNN, 'ecapa': ECAPA, 'resnet_se': SEResNet34,
+             'conformer': Conformer}
 POOLINGS = {'statistics': StatisticsPooling, 'attentive': AttentivePooling}

@@ -58,7 +58,7 @@ FURTHER = [  # right values that are not among VALUES
     *[(train, 'optimizer_type', value) for value in ('sgd', 'adam', 'adamw', 'adagrad')],
     *[(train, 'scheduler_type', value) for value in ('plateau', 'onecycle', 'cosine')],
     *[(train, 'backbone', value) for value in ('resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152', 'vgg',
-                                               'lstm', 'cnn_lstm')],
+                                               'lstm', 'cnn_lstm', 'tdnn', 'ecapa', 'resnet_se', 'conformer')],
     *[(train, 'pooling', value) for value in ('average', 'statistics', 'attentive')],
     *[(train, 'loss_type', value) for value in ('softmax', 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax')],
     (train, 'augment', ['speed', 'level', 'room', 'microphone', 'noise', 'band', 'specaugment']),
