@@ -12,7 +12,7 @@ import configure as c
 import resnet
 from SR_Dataset import ToTensorTestInput, read_MFB
 from deep_dive import backbones
-from deep_dive.heads import HEADS
+from deep_dive.heads import HEADS, N_CENTRES
 from support.checks import check_checkpoint, check_enrolment, check_model
 from support.devices import get_device
 from support.enrolments import ENROLL_FILE, read_enrolment, use_own_thresholds
@@ -55,7 +55,7 @@ class background_resnet(nn.Module):
             n_pooled = self.pooling.out_size
         self.fc0 = nn.Linear(n_pooled, embedding_size)
         self.bn0 = nn.BatchNorm1d(embedding_size)
-        self.last = nn.Linear(embedding_size, num_classes, bias=head != 'cosine')
+        self.last = nn.Linear(N_CENTRES.get(head, 1) * embedding_size, num_classes, bias=head not in N_CENTRES)
 
     def forward(self, x):  # (batch, 1, 40, n_frames)
         out = self.pretrained(x)  # (batch, 128, 5, n_frames / 8)
@@ -96,7 +96,7 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
     # Checkpoints of the original lab carry the ResNet's own classifier, which is not used
     state_dict = {name: value for name, value in checkpoint['state_dict'].items() if 'pretrained.fc.' not in name}
     try:
-        saved_classes, saved_size = state_dict['last.weight'].shape
+        saved_classes, saved_size = len(state_dict['last.weight']), len(state_dict['fc0.weight'])
         model = background_resnet(saved_size, saved_classes, **{
             name: checkpoint[name] for name in ('backbone', 'pooling', 'head') if name in checkpoint})
         model.load_state_dict(state_dict)

@@ -22,7 +22,7 @@ import configure as c
 from DB_wav_reader import read_feats_structure
 from SR_Dataset import DvectorDataset, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
 from SR_Dataset import collate_fn_feat_padded, read_MFB
-from deep_dive import augmentation, calibration, heads, mixing, schedules
+from deep_dive import augmentation, batches, calibration, heads, mixing, schedules
 from deep_dive.losses import LOSSES
 from model import BACKBONES, POOLINGS, background_resnet
 from support import devices, runs
@@ -35,9 +35,9 @@ from support.pictures import draw_training, save_picture, axis_top
 OPTIMIZERS = {'sgd': optim.SGD, 'adam': optim.Adam, 'adamw': optim.AdamW, 'adagrad': optim.Adagrad}
 
 
-def load_dataset(val_ratio, *, train_dir=c.TRAIN_FEAT_DIR, corpora=(), val_speakers=0, seed=0, cache_gb=4, augment=()):
-    """The utterances below train_dir and in corpora: (train_dataset, valid_dataset, n_classes)."""
-    train_DB, valid_DB = split_train_dev(train_dir, val_ratio, val_speakers=val_speakers, seed=seed)
+def load_dataset(val_ratio, *, train_dir=c.TRAIN_FEAT_DIR, corpora=(), val_speakers=0, cache_gb=4, augment=(), **split):
+    """The utterances below train_dir and in corpora: (train_dataset, valid_dataset, n_classes). split: seed, n_each."""
+    train_DB, valid_DB = split_train_dev(train_dir, val_ratio, val_speakers=val_speakers, **split)
     speaker_list = sorted(set(train_DB['speaker_id']) | set(valid_DB['speaker_id']))
     spk_to_idx = {spk: i for i, spk in enumerate(speaker_list)}
     train_gb = cache_gb * (1 - val_ratio / 100)
@@ -45,24 +45,23 @@ def load_dataset(val_ratio, *, train_dir=c.TRAIN_FEAT_DIR, corpora=(), val_speak
     train_dataset = DvectorDataset(train_DB, read_MFB, train_transforms, spk_to_idx, cache_gb=train_gb)
     valid_dataset = DvectorDataset(valid_DB, read_MFB, valid_transforms, spk_to_idx, cache_gb=cache_gb - train_gb)
     if corpora:
-        others = [load_dataset(val_ratio, train_dir=folder, seed=seed, cache_gb=cache_gb)[:2] for folder in corpora]
+        others = [load_dataset(val_ratio, train_dir=folder, cache_gb=cache_gb, **split)[:2] for folder in corpora]
         train_dataset, valid_dataset = mixing.mix([(train_dataset, valid_dataset), *others], [1, *corpora.values()])
     if augment:
         train_dataset = augmentation.AugmentedDataset(train_dataset, augment)
     return train_dataset, valid_dataset, train_dataset.n_classes
 
 
-def split_train_dev(train_feat_dir, valid_ratio, *, val_speakers=0, seed=0):
+def split_train_dev(train_feat_dir, valid_ratio, *, val_speakers=0, seed=0, n_each=1):
     """Split the utterances below train_feat_dir at random: (train_DB, valid_DB), valid_ratio percent in the second."""
     train_valid_DB = read_feats_structure(train_feat_dir)
     train_valid_DB = train_valid_DB[~calibration.held_out(train_valid_DB, val_speakers, seed)]
     total_len = len(train_valid_DB)
     valid_len = int(total_len * valid_ratio / 100)
     train_len = total_len - valid_len
-    check_split(train_feat_dir, set(train_valid_DB['speaker_id']), valid_ratio, train_len, valid_len)
-    shuffled_DB = train_valid_DB.sample(frac=1, random_state=seed)
-    train_DB = shuffled_DB.iloc[:train_len].reset_index(drop=True)
-    valid_DB = shuffled_DB.iloc[train_len:].reset_index(drop=True)
+    shuffled_DB = train_valid_DB.sample(frac=1, random_state=seed, ignore_index=True)
+    train_DB, valid_DB = shuffled_DB.iloc[:train_len], shuffled_DB.iloc[train_len:].reset_index(drop=True)
+    check_split(train_feat_dir, train_DB['speaker_id'], valid_DB['speaker_id'], valid_ratio, n_each)
 
     print('\nTraining set %d utts (%0.1f%%)' % (train_len, 100 * train_len / total_len))
     print('Validation set %d utts (%0.1f%%)' % (valid_len, 100 * valid_len / total_len))
@@ -199,7 +198,8 @@ def main(
         warm_up=0.3,  # onecycle: share of the training in which the learning rate rises
         backbone='resnet18',  # or resnet34, 50, 101, 152, resnet_se, vgg, tdnn, ecapa, conformer; adam: lstm, cnn_lstm
         pooling='average',  # how the frames become one vector: or 'statistics', 'attentive'
-        loss_type='softmax',  # or 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax'
+        loss_type='softmax',  # or 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax', 'subcenter'; see batch_speakers
+        batch_speakers=None,  # 8 for 'ge2e', 'prototypical', 'triplet': speakers in a batch, batch_size / 8 times each
         augment=[],  # or some of ['speed', 'level', 'room', 'microphone', 'noise', 'band', 'specaugment']
         init_from=None,  # begin with a trained network, such as 'model_saved/checkpoint_etri240.pth'
         freeze_backbone=False,  # with init_from; True: train the last layer only
@@ -216,6 +216,7 @@ def main(
     settings = check_settings(locals(), TRAIN_RULES, optimizer_type=OPTIMIZERS, scheduler_type=schedules.SCHEDULERS,
                               backbone=BACKBONES, pooling=POOLINGS, loss_type=['softmax', *LOSSES],
                               augment=augmentation.AUGMENTATIONS)
+    n_each = batches.check_batches(settings)  # training utterances that each speaker must have
     devices.join_processes(use_cuda)  # with torchrun
     device = get_device(use_cuda, say_so=True)
     torch.manual_seed(seed)
@@ -223,14 +224,13 @@ def main(
     # Load the dataset
     devices.first_process_first(provide_train_features, train_dir)
     data = {name: settings[name] for name in ('train_dir', 'corpora', 'val_speakers', 'seed', 'cache_gb', 'augment')}
-    train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, **data)
+    train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, **data, n_each=n_each)
     unheard = calibration.held_out_dataset(train_dir, val_speakers, seed) if val_speakers else valid_dataset
     print('\nNumber of classes (speakers):\n{}\n'.format(n_classes))
     options = {'num_workers': 0 if train_dataset.in_memory else num_workers, 'pin_memory': device.type == 'cuda'}
-    train_loader = DataLoader(dataset=train_dataset, batch_size=batch_size, shuffle=use_shuffle, **options,
+    train_loader = DataLoader(train_dataset, batch_size, **batches.order_of(train_dataset, settings), **options,
                               drop_last=len(train_dataset) % batch_size == 1)  # BatchNorm needs two utterances
-    valid_loader = DataLoader(dataset=valid_dataset, batch_size=valid_batch_size, shuffle=False, **options,
-                              collate_fn=collate_fn_feat_padded)
+    valid_loader = DataLoader(valid_dataset, valid_batch_size, collate_fn=collate_fn_feat_padded, **options)
     train_loader, valid_loader = devices.share_loaders(train_loader, valid_loader, seed + start)  # with torchrun
 
     # Define the loss function (criterion), the model and its first weights
@@ -247,7 +247,7 @@ def main(
     network = devices.network_to_train(model)
 
     # Define the optimizer and the scheduler
-    optimizer = create_optimizer(optimizer_type, model, lr, wd)
+    optimizer = create_optimizer(optimizer_type, nn.ModuleList([model, criterion]), lr, wd)  # some losses learn, too
     scheduler = optim.lr_scheduler.ReduceLROnPlateau(optimizer, 'min', patience=patience, min_lr=min_lr)
     if scheduler_type != 'plateau':
         scheduler = schedules.create_scheduler(scheduler_type, optimizer, lr=lr, warm_up=warm_up, n_steps=n_steps)

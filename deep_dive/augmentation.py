@@ -221,20 +221,22 @@ class AugmentedDataset(Dataset):
     """The utterances of a DvectorDataset. They are a little different each time.
 
     With 'speed', one of SPEEDS is drawn each time. The k-th speed adds k * n_speakers to the speaker's number.
+    deep_dive/batches.py asks for (index, k) instead, because all utterances of a group must have one speed.
     """
 
     def __init__(self, dataset, augment):
         self.dataset, self.transforms = dataset, training_transforms(augment)
         self.speeds = SPEEDS if 'speed' in augment else SPEEDS[:1]
-        self.labels, self.in_memory, self.feature = dataset.labels, dataset.in_memory, dataset.feature
+        self.labels, self.filenames = dataset.labels, dataset.filenames
+        self.in_memory, self.feature = dataset.in_memory, dataset.feature
         self.n_speakers, self.n_classes = dataset.n_speakers, len(self.speeds) * dataset.n_speakers
 
     def __len__(self):
         return len(self.dataset)
 
     def __getitem__(self, index):
+        index, k = index if isinstance(index, tuple) else (index, int(torch.randint(len(self.speeds), ())))
         feature = self.dataset.feature(index)  # (n_frames, n_dims)
-        k = int(torch.randint(len(self.speeds), ()))
         if k > 0:
             feature = change_speed(feature, self.speeds[k])
         for transform in self.transforms:

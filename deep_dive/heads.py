@@ -22,7 +22,16 @@ def cosine_head(model, spk_embedding):
     return normalised, cosines(normalised, model.last.weight)
 
 
-HEADS = {'normalised': normalised_head, 'cosine': cosine_head}
+def subcenter_head(model, spk_embedding):
+    """As cosine_head, but each class has three weight vectors, its sub-centres. The nearest one counts."""
+    normalised = model.bn0(spk_embedding)  # (batch, embedding_size)
+    centres = model.last.weight.reshape(-1, normalised.shape[1])  # (classes * 3, embedding_size)
+    of_classes = cosines(normalised, centres).unflatten(1, (len(model.last.weight), -1))  # (batch, classes, 3)
+    return normalised, of_classes.amax(dim=2)
+
+
+HEADS = {'normalised': normalised_head, 'cosine': cosine_head, 'subcenter': subcenter_head}
+N_CENTRES = {'cosine': 1, 'subcenter': 3}  # of heads that take cosines: weight vectors of a class, side by side in last
 
 
 def cosines(vectors, others):

@@ -1,9 +1,13 @@
 """Bring the d-vectors of one speaker together, with center loss, or with softmax and an angular margin.
 
+deep_dive/metric_losses.py holds those losses that compare the utterances of a batch with each other.
+
 `loss_type` in train.py names one of LOSSES. Each is called as loss(logits, targets, spk_embedding), of shapes
 (batch, n_classes), (batch,) and (batch, embedding_size). `head` names what the network gives to the loss (heads.py).
 'normalised' gives the embedding after BatchNorm. 'cosine' gives this embedding, too, and instead of the logits its
-cosine similarity to the weights of each class. In validation the margin is always full, so that epochs can be compared.
+cosine similarity to the weights of each class. 'subcenter' does the same with three weight vectors of each class. In
+validation the margin is always full, so that epochs can be compared. Parameters of a loss learn as those of the network
+do, but torchrun does not average their gradients.
 
 To add a loss, write one class here and one entry in LOSSES.
 """
@@ -13,6 +17,8 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
+
+from deep_dive.metric_losses import METRIC_LOSSES
 
 
 class CenterLoss(nn.Module):
@@ -105,4 +111,15 @@ class AAMSoftmaxLoss(nn.Module):
         return F.cross_entropy(self.scale * cosines.scatter(1, targets[:, None], with_margin), targets)
 
 
-LOSSES = {'center': CenterLoss, 'asoftmax': ASoftmaxLoss, 'amsoftmax': AMSoftmaxLoss, 'aamsoftmax': AAMSoftmaxLoss}
+class SubcenterLoss(AAMSoftmaxLoss):
+    """Give each class K = 3 sub-centres, of which the nearest counts (sub-center ArcFace, Deng et al. 2020, ECCV).
+
+    cos(theta_j) is the largest of cos(x, w_j,1), cos(x, w_j,2) and cos(x, w_j,3). The loss is that of ArcFace. One
+    centre forces all recordings of a speaker into one place. With three, noisy or wrongly labelled ones can gather
+    around a centre of their own, and disturb the others less. subcenter_head in heads.py takes the largest.
+    """
+    head = 'subcenter'
+
+
+LOSSES = {'center': CenterLoss, 'asoftmax': ASoftmaxLoss, 'amsoftmax': AMSoftmaxLoss, 'aamsoftmax': AAMSoftmaxLoss,
+          'subcenter': SubcenterLoss, **METRIC_LOSSES}

@@ -1,5 +1,6 @@
 """What makes a setting, a feature file or an enrolment unusable. Every function raises LabError, which says why."""
 import os
+from collections import Counter
 from pathlib import Path
 from types import NoneType
 
@@ -71,7 +72,7 @@ TRAIN_RULES = {
                 lambda value: isinstance(value, dict) and all(map(is_name, value)) and all(
                     is_whole(weight, 1) and weight <= 1000 for weight in value.values())),
     'num_workers': whole(0), 'n_backend': whole(1), 'val_speakers': NONE_OR_TWO, 'log_interval': whole(1),
-    'log_dir': NAME, 'train_dir': NAME, 'plot': BOOL}
+    'batch_speakers': or_none(whole(2)), 'log_dir': NAME, 'train_dir': NAME, 'plot': BOOL}
 TEST_RULES = {
     'use_cuda': BOOL, 'embedding_size': or_none(whole(1)), 'cp_num': EPOCH_OR_NAME, 'n_classes': or_none(whole(1)),
     'test_frames': or_none(whole(1)), 'log_dir': NAME, 'embedding_dir': NAME, 'test_dir': NAME, 'test_speaker': NAME,
@@ -233,13 +234,24 @@ def check_folders(DB):
                            'its files into the other.' % (folders[speaker], folder, speaker))
 
 
-def check_split(train_dir, speakers, val_ratio, train_len, valid_len):
-    """Raise LabError if there are too few speakers to train on, or too few utterances for training or validation."""
+def check_split(train_dir, train_speakers, valid_speakers, val_ratio, n_each=1):
+    """Raise LabError if there are too few speakers to train on, or too few utterances for training or validation.
+
+    train_speakers, valid_speakers: the speaker of each utterance. n_each: how many training utterances each speaker
+    must have.
+    """
+    train_len, valid_len = len(train_speakers), len(valid_speakers)
     if valid_len < 1 or train_len < 2:
         raise LabError('%s has %d utterances: val_ratio = %g leaves %d for training and %d for validation. Change it.'
                        % (train_dir, train_len + valid_len, val_ratio, train_len, valid_len))
+    speakers, counts = sorted({*train_speakers, *valid_speakers}), Counter(train_speakers)
     if len(speakers) < 2:
         raise LabError('%s has only one speaker. Training needs at least two.' % train_dir)
+    fewest = min(speakers, key=lambda speaker: counts[speaker])
+    if counts[fewest] < n_each > 1:
+        raise LabError('%s: %d of the utterances of %s are for training, and batch_speakers needs %d of each speaker.\n'
+                       'Lower val_ratio, add recordings, or set batch_speakers = None.'
+                       % (train_dir, counts[fewest], fewest, n_each))
 
 
 def check_loss(loss, epoch):

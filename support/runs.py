@@ -28,7 +28,7 @@ TRAINING_ONLY = ['optimizer', 'scheduler', 'random', 'criterion']  # what BEST_F
 SAME_DATA = ['corpus', 'utterances', 'classes']  # what a run that goes on must have in common with its beginning
 SAME_SETTINGS = ['backbone', 'pooling', 'loss_type', 'embedding_size', 'seed', 'val_ratio', 'corpora', 'val_speakers',
                  'augment', 'init_from', 'freeze_backbone', 'optimizer_type', 'lr', 'wd', 'batch_size',
-                 'scheduler_type', 'patience', 'min_lr', 'warm_up']
+                 'batch_speakers', 'scheduler_type', 'patience', 'min_lr', 'warm_up']
 
 
 # ------------------------------------------------------------------------------------------------- writing

@@ -23,6 +23,7 @@ from deep_dive.augmentation import AUGMENTATIONS, SPEEDS, AttenuatedInput, Augme
 from deep_dive.augmentation import change_speed, training_transforms
 from deep_dive.backbones import AttentivePooling, StatisticsPooling
 from deep_dive.losses import LOSSES, AAMSoftmaxLoss, AMSoftmaxLoss, ASoftmaxLoss, CenterLoss
+from deep_dive.metric_losses import METRIC_LOSSES
 from model import BACKBONES, POOLINGS
 from subset import link_subset
 from support.messages import LabError
@@ -133,7 +134,7 @@ def test_gradients(batch, loss_type):
     loss = LOSSES[loss_type](N_CLASSES, SIZE, 1).double().eval()
 
     def value(x, weights):
-        logits = F.normalize(x) @ F.normalize(weights).T if loss.head == 'cosine' else x @ weights.T
+        logits = F.normalize(x) @ F.normalize(weights).T if loss.head in heads.N_CENTRES else x @ weights.T
         return loss(logits, targets, x)
     assert torch.autograd.gradcheck(value, (x.requires_grad_(), weights.requires_grad_()))
 
@@ -169,8 +170,8 @@ def test_any_length(backbone, pooling, monkeypatch):
 
 @pytest.fixture
 def noise(lab, write_feat):
-    """A folder to train in: two utterances of noise of each of three speakers."""
-    for i, speaker in enumerate(2 * ['a', 'b', 'c']):
+    """A folder to train in: three utterances of noise of each of three speakers."""
+    for i, speaker in enumerate(3 * ['a', 'b', 'c']):
         write_feat('%s/%s/%d.p' % (c.TRAIN_FEAT_DIR, speaker, i), seed=i)
     return lab
 
@@ -179,12 +180,14 @@ def nth(n, values):
     return list(values)[n % len(values)]
 
 
-@pytest.mark.parametrize('n', range(len(BACKBONES)), ids=list(BACKBONES))
+@pytest.mark.parametrize('n', range(1 + len(LOSSES)), ids=['softmax', *LOSSES])
 def test_every_value_trains(noise, capsys, n):
-    """No setting has more values than there are networks, so each value has its turn."""
+    """No setting has more values than there are losses, so each value has its turn."""
     settings = {'backbone': nth(n, BACKBONES), 'pooling': nth(n, POOLINGS), 'loss_type': nth(n, ['softmax', *LOSSES]),
                 'optimizer_type': nth(n, train.OPTIMIZERS), 'scheduler_type': nth(n, schedules.SCHEDULERS),
                 'augment': nth(n, [[], *([name] for name in AUGMENTATIONS)])}
+    if settings['loss_type'] in METRIC_LOSSES:
+        settings.update(batch_size=4, batch_speakers=2)
     train.main(n_epochs=1, val_ratio=20, plot=False, lr=1e-3, **settings)
     assert 'Validation: Loss' in capsys.readouterr().out
     model = lab_model.load_model(False, 'model_saved', 'best', 128, None)
@@ -227,7 +230,8 @@ def test_two_epochs_and_one_more_equal_three(noise, values):
         assert whole[part] and all(torch.equal(whole[part][name], continued[part][name]) for name in whole[part])
 
 
-@pytest.mark.parametrize('setting, some', [('loss_type', 'softmax, center, asoftmax, amsoftmax, aamsoftmax'),
+@pytest.mark.parametrize('setting, some', [('loss_type', 'softmax, center, asoftmax, amsoftmax, aamsoftmax, '
+                                                        'subcenter, ge2e, prototypical, triplet'),
                                            ('backbone', 'resnet18, resnet34, .*, vgg, lstm, cnn_lstm'),
                                            ('pooling', 'average, statistics, attentive'),
                                            ('optimizer_type', 'sgd, adam, adamw, adagrad'),

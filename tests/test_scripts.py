@@ -774,8 +774,8 @@ def test_a_run_that_cannot_go_on_is_left_as_it_is(four, stopped_with, capsys):
             ({'log_dir': 'empty'}, 'empty/run.json does not exist: there is no run of train.py in empty.')):
         assert complaint in stopped_with(train.main, **{**NOISE, 'start': 3, 'n_epochs': 1, **settings})
     for name in ('backbone', 'pooling', 'loss_type', 'embedding_size', 'seed', 'val_ratio', 'augment', 'init_from',
-                 'freeze_backbone', 'optimizer_type', 'lr', 'wd', 'batch_size', 'scheduler_type', 'patience', 'min_lr',
-                 'warm_up'):
+                 'freeze_backbone', 'optimizer_type', 'lr', 'wd', 'batch_size', 'batch_speakers', 'scheduler_type',
+                 'patience', 'min_lr', 'warm_up'):
         run = json.loads(before['run.json'])
         run['settings'][name] = 'another'
         with pytest.raises(LabError, match='has %s = .*, main\\(\\) says another' % name):
