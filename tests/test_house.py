@@ -10,8 +10,9 @@ ORDER = ['configure', 'support.messages', 'support.safe_files', 'support.checks'
          'support.enrolments', 'support.devices', 'support.pictures', 'DB_wav_reader', 'SR_Dataset', 'resnet',
          'support.demo_voices', 'deep_dive.losses', 'deep_dive.backbones', 'deep_dive.augmentation', 'deep_dive.heads',
          'deep_dive.schedules', 'deep_dive.mixing', 'deep_dive.rooms', 'model', 'support.runs', 'deep_dive.scoring',
-         'deep_dive.backends', 'deep_dive.calibration', 'deep_dive.all_trials', 'train', 'enroll', 'identification',
-         'verification', 'deep_dive.gmm', 'deep_dive.who_when', 'support.gallery', 'support.voice_page']
+         'deep_dive.plda', 'deep_dive.normalisation', 'deep_dive.backends', 'deep_dive.calibration',
+         'deep_dive.all_trials', 'train', 'enroll', 'identification', 'verification', 'deep_dive.gmm',
+         'deep_dive.who_when', 'support.gallery', 'support.voice_page']
 SCRIPTS = ['train', 'enroll', 'identification', 'verification']
 
 
