@@ -18,7 +18,7 @@ from DB_wav_reader import read_feats_structure
 from SR_Dataset import ToTensorTestInput, read_MFB
 from deep_dive.backends import estimate_backend
 from model import load_model
-from support.checks import check_settings, whole
+from support.checks import BACKEND_TENSORS, check_settings, whole
 from support.messages import LabError, run_script
 from support.runs import save_checkpoint
 from support.safe_files import read_checkpoint
@@ -80,7 +80,7 @@ def main(
     estimated = estimate_backend(vectors, speakers)
     scale = vectors.norm(dim=1).mean() / ((vectors - estimated['mean']) @ estimated['wccn']).norm(dim=1).mean()
     kept = {name: value for name, value in content.items()
-            if name not in ('mean', 'lda', 'wccn', 'thresholds', 'optimizer', 'scheduler', 'criterion', 'random')}
+            if name not in (*BACKEND_TENSORS, 'thresholds', 'optimizer', 'scheduler', 'criterion', 'random')}
     save_checkpoint(new_checkpoint, {**kept, 'state_dict': fold(content['state_dict'], estimated['mean'],
                                                                 scale * estimated['wccn'])})
     print('%s: WCCN of %d utterances of %d speakers' % (new_checkpoint, len(speakers), len(set(speakers))))
