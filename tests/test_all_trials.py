@@ -331,7 +331,7 @@ def test_settings_that_cannot_be(enrolled, stopped_with):
             (identification.main, {'thres': 'eer'}, "thres = 'eer': it must be a number from -1 to 1, or 'model', or "),
             (identification.main, {'spk_list': SIX[:1]}, 'needs two enrolled speakers'),
             (identification.main, {'piece_seconds': 0}, 'piece_seconds = 0: it must be a number of seconds'),
-            (identification.main, {'backend': 'plda'}, 'unknown backend: plda. Choose one of cosine, centre, lda, wcc'),
+            (identification.main, {'backend': 'plsa'}, 'unknown backend: plsa. Choose one of cosine, centre, lda, wcc'),
             (verification.main, {'piece_seconds': [1, 2]}, 'piece_seconds = [1, 2]: it must be'),
             (verification.main, {'thres': '0.95'}, "thres = '0.95': it must be 'model', a number from -1 to 1, "),
             (verification.main, {'trials': 'pair'}, "trials = 'pair': there is no such trial list")):
