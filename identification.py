@@ -14,7 +14,7 @@ import configure as c
 from DB_wav_reader import speaker_of, split_enroll_and_test, test_files_of
 from deep_dive import calibration
 from deep_dive.all_trials import identify_all
-from deep_dive.backends import BACKENDS, create_backend
+from deep_dive.backends import BACKENDS, NORMALISATIONS, Scorer
 from model import get_embeddings, load_enroll_embeddings, load_model
 from support.checks import IDENTIFICATION_RULES, check_enrolled, check_settings
 from support.demo_voices import provide_test_features
@@ -27,22 +27,21 @@ WITH_RECORDING = {'files': ['test_file'], 'with_files': {
 
 
 def perform_identification(use_cuda, model, embeddings, test_filename, test_frames, spk_list, *, thres=None,
-                           project=None, is_known=True):
-    """Print who of spk_list speaks in test_filename, and the cosine similarity of each. Returns the best speaker.
+                           compare=F.cosine_similarity, is_known=True):
+    """Print who of spk_list speaks in test_filename, and the score of each. Returns the best speaker.
 
     embeddings: dict speaker -> (1, embedding_size). thres: if no score is above it, the answer is 'unknown'; None: the
-    nearest speaker is always the answer. project: changes d-vectors before they are compared (deep_dive/backends.py).
+    nearest speaker is always the answer. compare: the score of two d-vectors; for others see deep_dive/backends.py.
     is_known: False for a recording whose speaker nobody knows. Raises LabError for a speaker who is not enrolled.
     """
     check_enrolled(spk_list, embeddings)
     test_embedding = get_embeddings(use_cuda, test_filename, model, test_frames)  # (1, embedding_size)
 
     # Score every speaker
-    project = project or (lambda embedding: embedding)  # the slides compare d-vectors unchanged
     scores = {}
     for spk in spk_list:
         enroll_embedding = F.normalize(embeddings[spk])  # (1, embedding_size)
-        scores[spk] = F.cosine_similarity(project(test_embedding), project(enroll_embedding)).item()
+        scores[spk] = compare(test_embedding, enroll_embedding).item()
 
     # The highest score wins
     ranking = sorted(spk_list, key=scores.get, reverse=True)
@@ -78,11 +77,12 @@ def main(
         # Beyond the slides
         test_file=None,  # a recording, instead of test_speaker
         thres=None,  # if no score is above it, the answer is 'unknown'; try 0.9, 'model'. None: the nearest in any case
-        backend='cosine',  # or 'centre', 'lda', 'wccn': deep_dive/backends.py; another threshold fits then
+        backend='cosine',  # or 'centre', 'lda', 'wccn', 'plda': deep_dive/backends.py; another threshold fits then
+        normalise=None,  # or 's-norm', 'as-norm': compare scores with those of strangers: deep_dive/normalisation.py
         piece_seconds=None,  # with 'all': cut the test files into pieces; try 1, or a list [1, 2, 3, 5]
         plot=True,  # with 'all': draw the confusion matrix, or the curve over several lengths
 ):
-    check_settings(locals(), IDENTIFICATION_RULES, backend=BACKENDS)
+    check_settings(locals(), IDENTIFICATION_RULES, backend=BACKENDS, normalise=NORMALISATIONS)
 
     # Load the model from the checkpoint
     if cp_num is None:
@@ -102,19 +102,19 @@ def main(
     # Find the test files. They must have been recorded like the enrolment
     test_paths = [test_file] if test_file is not None else test_files_of(test_speaker, test_DB)
     check_recordings(embedding_dir, spk_list, test_paths, model.settings['level'])
-    thres = calibration.choose_thres(thres, model, backend, test_paths[0])
+    scorer = Scorer(backend, model, normalise)
+    thres = calibration.choose_thres(thres, model, scorer.name, test_paths[0])
 
     # Perform the test
-    project = create_backend(backend, model)
     if test_file is None and test_speaker == 'all':
-        identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, thres=thres, project=project,
+        identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, thres=thres, scorer=scorer,
                      piece_seconds=piece_seconds, picture_dir=embedding_dir if plot else None)
         return
     for test_path in test_paths:
         if len(test_paths) > 1:
             print('\n%s' % test_path)
         perform_identification(use_cuda, model, embeddings, test_path, test_frames, spk_list, thres=thres,
-                               project=project, is_known=test_file is None)
+                               compare=scorer, is_known=test_file is None)
 
 
 if __name__ == '__main__':

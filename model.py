@@ -13,7 +13,7 @@ import resnet
 from SR_Dataset import ToTensorTestInput, read_MFB
 from deep_dive import backbones
 from deep_dive.heads import HEADS, N_CENTRES
-from support.checks import check_checkpoint, check_enrolment, check_model
+from support.checks import BACKEND_TENSORS, check_checkpoint, check_enrolment, check_model
 from support.devices import get_device
 from support.enrolments import ENROLL_FILE, read_enrolment, use_own_thresholds
 from support.messages import LabError, in_one_line
@@ -100,7 +100,7 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
         model = background_resnet(saved_size, saved_classes, **{
             name: checkpoint[name] for name in ('backbone', 'pooling', 'head') if name in checkpoint})
         model.load_state_dict(state_dict)
-        model.backend = {name: checkpoint[name] for name in ('mean', 'lda', 'wccn') if name in checkpoint}
+        model.backend = {name: checkpoint[name] for name in BACKEND_TENSORS if name in checkpoint}
         check_model(model)
     except (LabError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise LabError('%s: no checkpoint of the network in model.py (%s)' % (filename, in_one_line(error))) from error

@@ -205,7 +205,7 @@ def main(
         freeze_backbone=False,  # with init_from; True: train the last layer only
         cache_gb=4.0,  # memory for the features of a corpus, in 10^9 bytes; those that need more are read from disk
         num_workers=2,  # processes that read features from disk
-        n_backend=2000,  # utterances from which thresholds, mean, LDA and WCCN of the best checkpoint are found
+        n_backend=2000,  # utterances from which thresholds and backends of the best checkpoint are found
         val_speakers=0,  # so many speakers of train_dir are kept out of the training: thresholds come from them
         train_dir=c.TRAIN_FEAT_DIR,  # where the training features are
         corpora={},  # further feature folders, and how often each of their utterances is drawn: {'feat_libri': 4}

@@ -14,7 +14,7 @@ import configure as c
 from DB_wav_reader import speaker_of, split_enroll_and_test, test_files_of
 from deep_dive import calibration
 from deep_dive.all_trials import verify_all
-from deep_dive.backends import BACKENDS, create_backend
+from deep_dive.backends import BACKENDS, NORMALISATIONS, Scorer
 from model import get_embeddings, load_enroll_embeddings, load_model
 from support.checks import VERIFICATION_RULES, check_enrolled, check_settings
 from support.demo_voices import provide_test_features
@@ -28,21 +28,19 @@ WITH_RECORDINGS = {'files': ['enroll_file', 'test_file'], 'with_files': {
 
 
 def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres, *,
-                         project=None, claimed=None):
-    """Print whether test_filename is accepted as enroll_speaker: whether their cosine similarity is above thres.
+                         compare=F.cosine_similarity, claimed=None):
+    """Print whether test_filename is accepted as enroll_speaker: whether their score is above thres.
 
-    embeddings: dict speaker -> (1, embedding_size). project: changes d-vectors before they are compared
-    (deep_dive/backends.py). claimed: the name that is printed for the test file; None: its speaker. Returns the score.
+    embeddings: dict speaker -> (1, embedding_size). compare: the score of two d-vectors; for others see
+    deep_dive/backends.py. claimed: the name that is printed for the test file; None: its speaker. Returns the score.
     Raises LabError for a speaker who is not enrolled.
     """
     check_enrolled([enroll_speaker], embeddings)
     enroll_embedding = F.normalize(embeddings[enroll_speaker])  # (1, embedding_size)
     test_embedding = get_embeddings(use_cuda, test_filename, model, test_frames)  # (1, embedding_size)
-    if project is not None:
-        enroll_embedding, test_embedding = project(enroll_embedding), project(test_embedding)
 
     # Compare the score with the threshold
-    score = F.cosine_similarity(test_embedding, enroll_embedding).item()
+    score = compare(test_embedding, enroll_embedding).item()
     result = 'Accept' if score > thres else 'Reject'
 
     # In the slides, the enrolled speaker is called true, and the speaker of the test file claimed
@@ -71,16 +69,17 @@ def main(
         # Beyond the slides
         enroll_file=None,  # compare two recordings, with nobody enrolled: this one
         test_file=None,  # and this one
-        backend='cosine',  # or 'centre', 'lda', 'wccn': deep_dive/backends.py; another threshold fits then
+        backend='cosine',  # or 'centre', 'lda', 'wccn', 'plda': deep_dive/backends.py; another threshold fits then
+        normalise=None,  # or 's-norm', 'as-norm': compare scores with those of strangers: deep_dive/normalisation.py
         trials='enrolled',  # with 'all': or 'pairs', every two utterances in test_dir; or the name of a trial list
         piece_seconds=None,  # with 'all': cut the test files into pieces of so many seconds; try 1
         plot=True,  # with 'all': draw the scores and the DET curve
 ):
-    check_settings(locals(), VERIFICATION_RULES, backend=BACKENDS)
+    check_settings(locals(), VERIFICATION_RULES, backend=BACKENDS, normalise=NORMALISATIONS)
 
     # Load the model from the checkpoint
     model = load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes)
-    project = create_backend(backend, model)
+    scorer = Scorer(backend, model, normalise)
     if enroll_file is not None:
         # Take two recordings, with nobody enrolled
         check_two_recordings(enroll_file, test_file, model.settings['level'])
@@ -90,7 +89,7 @@ def main(
         # Test everybody at once
         provide_test_features(test_dir)
         verify_all(use_cuda, model, trials, test_dir, embedding_dir, test_frames, thres, backend=backend,
-                   piece_seconds=piece_seconds, plot=plot)
+                   normalise=normalise, piece_seconds=piece_seconds, plot=plot)
         return
     else:
         # Load the enroll embeddings, and find the test files. They must have been recorded like the enrolment
@@ -105,10 +104,10 @@ def main(
     for test_path in test_paths:
         if len(test_paths) > 1:
             print('\n%s' % test_path)
-        threshold = calibration.choose_thres(thres, model, backend, test_path)
+        threshold = calibration.choose_thres(thres, model, scorer.name, test_path)
         score = perform_verification(use_cuda, model, embeddings, enroll_speaker, test_path, test_frames, threshold,
-                                     project=project, claimed=test_file)
-        calibration.print_what_it_means(score, threshold, model, backend, [enroll_file, test_path])
+                                     compare=scorer, claimed=test_file)
+        calibration.print_what_it_means(score, threshold, model, scorer.name, [enroll_file, test_path])
 
 
 if __name__ == '__main__':

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 import configure as c
 from DB_wav_reader import read_feats_and_wavs, speaker_of, split_enroll_and_test, test_files_of
 from SR_Dataset import read_MFB
-from deep_dive.backends import available_backends, create_backend
+from deep_dive.backends import Scorer, available_backends
 from deep_dive.calibration import choose_thres, log_likelihood_ratio, own_description
 from deep_dive.scoring import accuracy_interval, all_pairs, bootstrap_interval, choose_threshold, cllr, cosine_scores
-from deep_dive.scoring import equal_error_rate, error_rates, min_cllr, min_dcf, rates_at, read_trials, trial_scores
+from deep_dive.scoring import equal_error_rate, error_rates, min_cllr, min_dcf, rates_at, read_trials
 from model import embed_feature, get_embeddings, load_enroll_embeddings
 from support.checks import sex_of
 from support.enrolments import check_recordings
@@ -63,12 +63,13 @@ def print_precision_and_recall(true_spks, predicted_spks):
     return 100 * np.mean(true_spks == predicted_spks)
 
 
-def score_matrix(pieces, embeddings, spk_list, project=None):
-    """Cosine similarity of every piece (n, embedding_size) with every speaker of spk_list: (n, n_speakers) array."""
+def score_matrix(pieces, embeddings, spk_list, scorer=None):
+    """Score every piece (n, embedding_size) with every speaker of spk_list: (n, n_speakers) array.
+
+    scorer: a Scorer of deep_dive/backends.py. None: the score is the cosine similarity.
+    """
     gallery = F.normalize(torch.cat([embeddings[spk] for spk in spk_list]))  # (n_speakers, embedding_size)
-    if project is not None:
-        pieces, gallery = project(pieces), project(gallery)
-    return cosine_scores(pieces.numpy(), gallery.numpy())
+    return cosine_scores(pieces.numpy(), gallery.numpy()) if scorer is None else scorer(pieces, gallery)
 
 
 def answers(scores, spk_list, thres):
@@ -227,12 +228,13 @@ def intervals_of(scores, true_spks, spk_list, predicted_spks, is_own):
             bootstrap_interval(scores.ravel(), is_own.ravel(), first, second) if is_own.any() else (0, 0))
 
 
-def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *, thres, project, piece_seconds,
+def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *, thres, scorer, piece_seconds,
                  picture_dir):
     """Identify every test file, or every piece of it. Print precision and recall for each length of the pieces.
 
-    test_DB: DataFrame (filename, speaker_id). piece_seconds: seconds, None (not cut), or a list of them. picture_dir:
-    folder for confusion.png, or lengths.png if there are several lengths, or None. Raises LabError for one speaker.
+    test_DB: DataFrame (filename, speaker_id). scorer: as for score_matrix. piece_seconds: seconds, None (not cut), or a
+    list of them. picture_dir: folder for confusion.png, or lengths.png if there are several lengths, or None. Raises
+    LabError for one speaker.
     """
     if len(spk_list) < 2:
         raise LabError("test_speaker = 'all' needs two enrolled speakers or more: enrol another one.")
@@ -242,7 +244,7 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
         pieces, true_spks = embed_pieces(use_cuda, test_DB, model, test_frames, length)
         if thres is not None:  # 'unknown' is right for those who are not in the list
             true_spks = [spk if spk in spk_list else UNKNOWN for spk in true_spks]
-        scores = score_matrix(pieces, embeddings, spk_list, project)
+        scores = score_matrix(pieces, embeddings, spk_list, scorer)
         predicted_spks = answers(scores, spk_list, thres)
         print('\n=== Speaker identification: %s ===' % ('whole files' if length is None else 'pieces of %g s' % length))
         accuracies.append(print_precision_and_recall(true_spks, predicted_spks))
@@ -257,20 +259,21 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
     if picture_dir is not None and len(lengths) == 1:
         draw_confusion(true_spks, predicted_spks, os.path.join(picture_dir, 'confusion.png'))
         if lengths == [None]:
-            draw_matrix(scores, true_spks, spk_list, os.path.join(picture_dir, 'matrix.png'))
+            unit = {} if scorer is None else {'unit': scorer.unit}
+            draw_matrix(scores, true_spks, spk_list, os.path.join(picture_dir, 'matrix.png'), **unit)
     elif picture_dir is not None:
         points = [point for point in zip(lengths, accuracies, eers, intervals) if point[0] is not None]
         draw_lengths(*zip(*points), os.path.join(picture_dir, 'lengths.png'))
 
 
 def verify_all(use_cuda, model, trials, test_dir, embedding_dir, test_frames, thres, *, backend='cosine',
-               piece_seconds=None, plot=True):
+               normalise=None, piece_seconds=None, plot=True):
     """Verify all trials, see verify_trials. The pictures go into embedding_dir.
 
     trials: 'enrolled' (every test file below test_dir, or every piece of it, with everybody enrolled), 'pairs' (every
     two utterances below test_dir), or a trial list whose paths begin in test_dir.
     """
-    DB = read_feats_and_wavs(test_dir)
+    scorer, DB = Scorer(backend, model, normalise), read_feats_and_wavs(test_dir)
     if trials != 'enrolled' and piece_seconds is not None:
         raise LabError("piece_seconds = %s: only trials = 'enrolled' are cut into pieces." % (piece_seconds,))
     if trials == 'enrolled':
@@ -282,35 +285,37 @@ def verify_all(use_cuda, model, trials, test_dir, embedding_dir, test_frames, th
         all_trials = trials_of_pairs(use_cuda, model, DB, test_frames)
     else:
         all_trials = trials_of_list(use_cuda, model, trials, test_dir, test_frames)
-    thres = choose_thres(thres, model, backend, DB['filename'][0])
-    verify_trials(model, all_trials, thres, backend=backend, description=own_description(
-        model, backend, DB['filename'][0]), picture_dir=embedding_dir if plot else None)
+    thres = choose_thres(thres, model, scorer.name, DB['filename'][0])
+    verify_trials(model, all_trials, thres, backend=backend, normalise=normalise, description=own_description(
+        model, scorer.name, DB['filename'][0]), picture_dir=embedding_dir if plot else None)
 
 
-def verify_trials(model, all_trials, thres, *, backend='cosine', description=None, picture_dir=None):
+def verify_trials(model, all_trials, thres, *, backend='cosine', normalise=None, description=None, picture_dir=None):
     """Print the error rates of trials at the threshold and at others, Cllr, and the EER of every backend.
 
     all_trials: as from trials_with_enrolled. description: what the checkpoint knows of its own scores
     (deep_dive/calibration.py). picture_dir: folder for scores.png and det.png, or None.
     """
     vectors, speakers, first, second, is_target = all_trials
-    scores_of = {}
-    for name in available_backends(model):
-        project = create_backend(name, model)
-        projected = vectors if project is None else project(vectors)
-        scores_of[name] = trial_scores(projected.numpy(), first, second)
+    scorers = {name: Scorer(name, model, normalise) for name in available_backends(model)}
+    scores_of = {name: scorer.trials(vectors, first, second) for name, scorer in scorers.items()}
     threshold = print_error_rates(scores_of[backend], is_target, speakers, first, second, thres)
     print_cllr(scores_of[backend], is_target, description)
     for name, scores in scores_of.items():
-        print("EER, backend '%s' : %.2f %%" % (name, equal_error_rate(scores[is_target], scores[~is_target])))
+        print("EER, backend '%s'%s : %.2f %%" % (name, ', ' + normalise if normalise else '',
+                                                 equal_error_rate(scores[is_target], scores[~is_target])))
     if picture_dir is not None:
-        draw_trials(scores_of[backend][is_target], scores_of[backend][~is_target], threshold, picture_dir)
+        draw_trials(scores_of[backend][is_target], scores_of[backend][~is_target], threshold, picture_dir,
+                    scorers[backend].unit)
 
 
-def draw_trials(target, impostor, threshold, picture_dir):
-    """Draw the scores of both kinds of trial, (n,) and (m,). Draw the DET curve, too, if there is any error."""
+def draw_trials(target, impostor, threshold, picture_dir, unit='cosine similarity'):
+    """Draw the scores of both kinds of trial, (n,) and (m,). Draw the DET curve, too, if there is any error.
+
+    unit: what the scores are, in words.
+    """
     rates = rates_at(threshold, target, impostor)
-    draw_scores(target, impostor, threshold, rates, os.path.join(picture_dir, 'scores.png'))
+    draw_scores(target, impostor, threshold, rates, os.path.join(picture_dir, 'scores.png'), unit)
     _, misses, false_alarms = error_rates(target, impostor)
     eer, filename = equal_error_rate(target, impostor), os.path.join(picture_dir, 'det.png')
     if eer == 0:

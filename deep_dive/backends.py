@@ -1,4 +1,8 @@
-"""Change d-vectors before they are compared, by centring, LDA or WCCN. `backend` names which."""
+"""Compare d-vectors otherwise than by their cosine: `backend` and `normalise` name how.
+
+'centre', 'lda' and 'wccn' change d-vectors before their cosine is taken. 'plda' (deep_dive/plda.py) takes no cosine.
+Scores of each backend can be normalised (deep_dive/normalisation.py).
+"""
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -6,22 +10,28 @@ from scipy.linalg import eigh
 from torch.utils.data import BatchSampler
 
 from SR_Dataset import ToTensorInput, TruncatedInputfromMFB
+from deep_dive import plda
+from deep_dive.normalisation import COHORT_SIZE, NORMALISATIONS, cohort_statistics, normalise_scores
+from deep_dive.scoring import check_sizes, lengths_of, only_numbers, trial_products
 from model import SEGMENT_BATCH
+from support.checks import COSINES
 from support.devices import get_device
 from support.messages import LabError
 
-BACKENDS = ['cosine', 'centre', 'lda', 'wccn']
+BACKENDS = [*COSINES, 'plda']
 LDA_SIZE = 100  # dimensions that LDA keeps, but at most one fewer than there are speakers
 WCCN_SMOOTHING = 0.1  # share of the mean variance that is added to the within-speaker covariance
+PLDA_SMOOTHING = 0.01  # the same for PLDA, which does with less
 
 
 def estimate_backend(d_vectors, labels):
-    """Estimate what `backend` needs to know about the training set: dict of float32 tensors 'mean', 'lda', 'wccn'.
+    """Estimate what the settings need to know about the training set: a dict of float32 tensors, BACKEND_TENSORS.
 
     d_vectors: (n, embedding_size) tensor of unit length. labels: (n,) speakers. W is the covariance within speakers, B
     that of the speakers' means. LDA is the axes a with the largest a'Ba / a'Wa (Dehak et al. 2011), scaled so that
     a'Wa = 1. WCCN is the Cholesky factor of W^-1 (Hatch et al. 2006). W is smoothed as in that paper, so that few
-    recordings are enough. If LDA kept all axes, both would give the same cosines.
+    recordings are enough. If LDA kept all axes, both would give the same cosines. PLDA: see estimate_plda. Of
+    COHORT_SIZE speakers, the cohort keeps the mean d-vectors, scaled to length 1: (n_cohort, embedding_size).
     """
     vectors, labels = d_vectors.double().numpy(), np.asarray(labels)
     mean = vectors.mean(axis=0, keepdims=True)
@@ -35,30 +45,97 @@ def estimate_backend(d_vectors, labels):
     n_axes = min(LDA_SIZE, len(speakers) - 1)
     lda = eigh(between, within)[1][:, ::-1][:, :n_axes]  # eigh sorts the largest last
     wccn = np.linalg.cholesky(np.linalg.inv(within))
-    return {name: torch.from_numpy(np.ascontiguousarray(value, np.float32))
-            for name, value in (('mean', mean), ('lda', lda), ('wccn', wccn))}
+    plda_mean, plda_between, plda_within, _ = plda.estimate_plda(vectors, labels, smoothing=PLDA_SMOOTHING)
+    chosen = np.linspace(0, len(speakers) - 1, min(COHORT_SIZE, len(speakers))).astype(int)
+    cohort = means[chosen] / np.linalg.norm(means[chosen], axis=1, keepdims=True)
+    found = {'mean': mean, 'lda': lda, 'wccn': wccn, 'plda_mean': plda_mean, 'plda_between': plda_between,
+             'plda_within': plda_within, 'cohort': cohort}
+    return {name: torch.from_numpy(np.ascontiguousarray(value, np.float32)) for name, value in found.items()}
 
 
 def available_backends(model):
     """List of the backends for which the checkpoint of a model knows enough."""
-    matrices = [name for name in ('lda', 'wccn') if name in model.backend]
-    return ['cosine'] + (['centre'] if 'mean' in model.backend else []) + matrices
+    needed = {'cosine': [], 'centre': ['mean'], 'lda': ['mean', 'lda'], 'wccn': ['mean', 'wccn'],
+              'plda': ['plda_mean', 'plda_between', 'plda_within']}
+    return [backend for backend in BACKENDS if all(name in model.backend for name in needed[backend])]
 
 
-def create_backend(backend, model):
-    """The function that changes d-vectors, a tensor (n, embedding_size), before their cosine is taken.
+def available_normalisations(model):
+    """List of the normalisations for which the checkpoint of a model knows enough."""
+    return NORMALISATIONS if 'cohort' in model.backend else [None]
 
-    'cosine' changes nothing, so it is None. 'centre' subtracts the mean of the training set. 'lda' and 'wccn' also
-    multiply by a matrix, see estimate_backend. Raises LabError if the checkpoint does not hold what is needed.
+
+class Scorer:
+    """How two d-vectors are compared. Call it for a matrix of scores, or `trials` for single pairs.
+
+    backend: one of BACKENDS. 'cosine' changes nothing. 'centre' subtracts the mean of the training set. 'lda' and
+    'wccn' also multiply by a matrix, see estimate_backend. The score is then the cosine. That of 'plda' is a
+    log-likelihood ratio. An enrolled speaker counts as one recording, whose d-vector is the sum of those of all
+    enrolment files, for every backend. PLDA could score several recordings jointly, but then it takes them for
+    independent, which those of one day are not. normalise: one of NORMALISATIONS. Raises LabError if the checkpoint of
+    the model does not hold what is needed.
     """
-    if backend not in available_backends(model):
-        raise LabError("backend = '%s': %s knows enough for %s alone.\nSet cp_num = 'best' here and in enroll.py, and "
-                       "run enroll.py again."
-                       % (backend, model.checkpoint['file'], ' and '.join(available_backends(model))))
-    if backend == 'cosine':
-        return None
-    mean, matrix = model.backend['mean'], model.backend.get(backend)
-    return lambda d_vectors: d_vectors - mean if matrix is None else (d_vectors - mean) @ matrix
+
+    def __init__(self, backend, model, normalise=None):
+        again = "Set cp_num = 'best' here and in enroll.py, after a new training if it is old, and run enroll.py again."
+        if backend not in available_backends(model):
+            raise LabError("backend = '%s': %s knows enough for %s alone.\n%s" % (
+                backend, model.checkpoint['file'], ' and '.join(available_backends(model)), again))
+        if normalise not in available_normalisations(model):
+            raise LabError("normalise = '%s': %s holds no cohort.\n%s" % (normalise, model.checkpoint['file'], again))
+        self.backend, self.normalise = backend, normalise
+        self.name = backend if normalise is None else '%s %s' % (backend, normalise)  # that of its thresholds
+        self.known = {name: tensor.double().numpy() for name, tensor in model.backend.items()}
+        self.cohort = model.backend.get('cohort')  # (n_cohort, embedding_size)
+        self.unit = 'cosine similarity' if backend in COSINES else 'log-likelihood ratio'  # for the pictures
+        if normalise is not None:
+            self.unit += ', ' + normalise
+
+    def prepare(self, d_vectors):
+        """Write a tensor (n, size) as (points (n, k), own (n,)): see prepare of deep_dive/plda.py. Cosines have no own.
+
+        The score of two d-vectors is then the product of their points, plus what is their own.
+        """
+        vectors = d_vectors.double().numpy()
+        if self.backend == 'plda':
+            return plda.prepare(vectors, *(self.known['plda_' + name] for name in ('mean', 'between', 'within')))
+        if self.backend != 'cosine':
+            vectors = vectors - self.known['mean']
+        if self.backend in ('lda', 'wccn'):
+            vectors = vectors @ self.known[self.backend]
+        with np.errstate(invalid='ignore', divide='ignore'):
+            return vectors / lengths_of(vectors)[:, None], np.zeros(len(vectors))
+
+    def statistics(self, points, own):
+        """The mean and the deviation of the scores of prepared d-vectors with the cohort: (n,), (n,)."""
+        cohort_points, cohort_own = self.prepare(self.cohort)
+        return cohort_statistics(points @ cohort_points.T + own[:, None] + cohort_own, self.normalise)
+
+    def __call__(self, d_vectors, others):
+        """The score of each row of (n, size) with each of (m, size), tensors: (n, m) array."""
+        check_sizes(d_vectors, others)
+        (points, own), (other_points, other_own) = self.prepare(d_vectors), self.prepare(others)
+        scores = points @ other_points.T + own[:, None] + other_own
+        if self.normalise is not None:
+            mean, deviation = self.statistics(points, own)
+            scores = normalise_scores(scores, mean[:, None], deviation[:, None],
+                                      *self.statistics(other_points, other_own))
+        return only_numbers(scores)
+
+    def trials(self, vectors, first, second):
+        """The score of the rows first[i] and second[i] of a tensor (n, size) for each trial i: (n_trials,)."""
+        points, own = self.prepare(vectors)
+        scores = trial_products(points, first, second) + own[first] + own[second]
+        if self.normalise is not None:
+            mean, deviation = self.statistics(points, own)
+            scores = normalise_scores(scores, mean[first], deviation[first], mean[second], deviation[second])
+        return only_numbers(scores)
+
+
+def all_scorers(model):
+    """A Scorer for every backend and normalisation for which the checkpoint knows enough. That of 'cosine' is first."""
+    return [Scorer(backend, model, normalise) for backend in available_backends(model)
+            for normalise in available_normalisations(model)]
 
 
 def estimate_from(dataset, model, use_cuda, n_utterances):

@@ -11,8 +11,8 @@ from scipy.special import expit
 import configure as c
 from DB_wav_reader import read_feats_structure
 from SR_Dataset import DvectorDataset, ToTensorDevInput, read_MFB
-from deep_dive.backends import available_backends, create_backend, estimate_from
-from deep_dive.scoring import all_pairs, closest_rates, equal_error_rate, error_rates, trial_scores
+from deep_dive.backends import all_scorers, estimate_from
+from deep_dive.scoring import all_pairs, closest_rates, equal_error_rate, error_rates
 from model import embed_feature
 from support.messages import LabError
 from support.recordings import origin_of, seconds_of
@@ -98,7 +98,7 @@ def held_out_dataset(train_dir, val_speakers, seed):
 
 
 def describe_model(model, features, speakers, levels, use_cuda, groups=None):
-    """What the scores of every two utterances say about a model: dict level -> backend -> describe_scores.
+    """What the scores of every two utterances say about a model: dict level -> name of a Scorer -> describe_scores.
 
     features: list of (n_frames, n_dims); speakers: their speakers; levels: 'LEVEL_DBFS' of origin_of, because features
     that are levelled and others have other scores. A level with one kind of trial only is left out. groups: the corpus
@@ -107,7 +107,7 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None):
     'EER_1s', 'EER_2s' ...: the equal error rate in percent, of whole utterances and of pieces.
     """
     groups = groups or [''] * len(features)
-    described = {}
+    described, scorers = {}, all_scorers(model)
     for level in sorted(set(map(str, levels))):
         chosen = [i for i in range(len(features)) if str(levels[i]) == level]
         those = [features[i] for i in chosen], [(groups[i], speakers[i]) for i in chosen]
@@ -123,15 +123,14 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None):
                 continue
             weights = {'target_weights': equal_weights(group[first][is_target]),
                        'impostor_weights': equal_weights(group[first][~is_target])}
-            for backend in available_backends(model) if seconds is None else ['cosine']:
-                change = create_backend(backend, model)
-                scores = trial_scores((vectors if change is None else change(vectors)).numpy(), first, second)
+            for scorer in scorers if seconds is None else scorers[:1]:
+                scores = scorer.trials(vectors, first, second)
                 if seconds is None:
-                    of_backends[backend] = describe_scores(scores[is_target], scores[~is_target], **weights)
-                if backend == 'cosine' and 'cosine' in of_backends:
+                    of_backends[scorer.name] = describe_scores(scores[is_target], scores[~is_target], **weights)
+                if scorer.name == 'cosine' and 'cosine' in of_backends:
                     name = 'EER' if seconds is None else 'EER_%ds' % seconds
-                    of_backends[backend][name] = float(equal_error_rate(scores[is_target], scores[~is_target],
-                                                                        **weights))
+                    of_backends['cosine'][name] = float(equal_error_rate(scores[is_target], scores[~is_target],
+                                                                         **weights))
         if of_backends:
             described[level] = of_backends
     return described
@@ -164,9 +163,9 @@ def piece_vectors(model, features, speakers, seconds, use_cuda):
 
 
 def measure_best(model, train_dataset, dataset, use_cuda, n_backend):
-    """What checkpoint_best.pth says about its network: dict with 'mean', 'lda', 'wccn' and 'thresholds'.
+    """What checkpoint_best.pth says about its network: a dict with those of BACKEND_TENSORS, and 'thresholds'.
 
-    The first three come from n_backend training utterances, the thresholds from as many of `dataset`.
+    The tensors come from n_backend training utterances, the thresholds from as many of `dataset`.
     """
     model.backend = estimate_from(train_dataset, model, use_cuda, n_backend)
     numbers = range(min(n_backend, len(dataset)))
@@ -180,7 +179,10 @@ def measure_best(model, train_dataset, dataset, use_cuda, n_backend):
 # ------------------------------------------------------------------------------------------------- at the test
 
 def own_description(model, backend, filename):
-    """What describe_scores found for a backend, and for files of this level; {} if the checkpoint does not say."""
+    """What describe_scores found for files of this level; {} if the checkpoint does not say.
+
+    backend: here and below, the name of a Scorer: 'plda', or with a normalisation 'plda s-norm'.
+    """
     return description_at(model, backend, origin_of(filename, model.settings['level'])['LEVEL_DBFS'])
 
 

@@ -16,13 +16,18 @@ TRIALS_AT_ONCE = 100000  # so many need about 100 MB of memory
 
 def cosine_scores(embeddings, others):
     """Cosine similarity of each row of (n, size) with each of (m, size): (n, m). Raises LabError if sizes differ."""
-    if embeddings.shape[1] != others.shape[1]:
-        raise LabError('d-vectors of %d numbers cannot be compared with those of %d. Run python enroll.py again.'
-                       % (embeddings.shape[1], others.shape[1]))
+    check_sizes(embeddings, others)
     products = embeddings @ others.T
     with np.errstate(invalid='ignore', divide='ignore'):
         scores = products / np.outer(lengths_of(embeddings), lengths_of(others))
     return only_numbers(scores.astype(np.float64))
+
+
+def check_sizes(embeddings, others):
+    """Raise LabError if the rows of (n, size) and (m, size) have two sizes."""
+    if embeddings.shape[1] != others.shape[1]:
+        raise LabError('d-vectors of %d numbers cannot be compared with those of %d. Run python enroll.py again.'
+                       % (embeddings.shape[1], others.shape[1]))
 
 
 def only_numbers(scores):
@@ -42,9 +47,15 @@ def trial_scores(vectors, first, second):
     """Cosine similarity of the rows first[i] and second[i] of vectors (n, size) for each trial i: (n_trials,)."""
     with np.errstate(invalid='ignore', divide='ignore'):
         unit = vectors / lengths_of(vectors)[:, None]
+    return only_numbers(trial_products(unit, first, second))
+
+
+def trial_products(vectors, first, second):
+    """The dot product of the rows first[i] and second[i] of vectors (n, size) for each trial i: (n_trials,)."""
     starts = range(0, len(first), TRIALS_AT_ONCE)
-    parts = [np.sum(unit[first[i:i + TRIALS_AT_ONCE]] * unit[second[i:i + TRIALS_AT_ONCE]], axis=1) for i in starts]
-    return only_numbers(np.concatenate([[], *parts]).astype(np.float64))
+    parts = [np.sum(vectors[first[i:i + TRIALS_AT_ONCE]] * vectors[second[i:i + TRIALS_AT_ONCE]], axis=1)
+             for i in starts]
+    return np.concatenate([[], *parts]).astype(np.float64)
 
 
 def error_rates(target_scores, impostor_scores, *, target_weights=None, impostor_weights=None):
@@ -153,8 +164,9 @@ def bootstrap_interval(scores, is_target, first, second, *, n_rounds=500, seed=0
     speakers, number = np.unique(np.concatenate([first, second]), return_inverse=True)
     if len(speakers) < 2:
         return np.nan, np.nan
-    # Count trials of the same two speakers with the same score, to three decimals, as one with a weight
-    whole_scores = np.round(1000 * scores).astype(int)
+    # Count trials of the same two speakers with the same score, to three decimals, as one with a weight. Scores that
+    # are no cosines may lie further apart, so they are rounded more
+    whole_scores = np.round(1000 * scores / max(1, np.ptp(scores) / 2)).astype(int)
     places = np.stack([number[:len(first)], number[len(first):], whole_scores - whole_scores.min(), is_target])
     code, counts = np.unique(np.ravel_multi_index(places, places.max(axis=1) + 1), return_counts=True)
     first, second, whole_scores, is_target = np.unravel_index(code, places.max(axis=1) + 1)

@@ -19,6 +19,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -28,9 +29,9 @@ import configure as c
 import train
 from DB_wav_reader import find_feats, make_DB
 from deep_dive.all_trials import embed_pieces
-from deep_dive.backends import available_backends, create_backend
+from deep_dive.backends import Scorer, available_backends
 from deep_dive.losses import LOSSES
-from deep_dive.scoring import all_pairs, cosine_scores, equal_error_rate, min_dcf, trial_scores
+from deep_dive.scoring import all_pairs, equal_error_rate, min_dcf
 from model import background_resnet, load_model
 from support.checks import check_settings, feature_size, sex_of, whole
 from support.messages import LabError, run_script
@@ -86,24 +87,25 @@ def test_variant(log_dir, feat_dir, n_files):
     figures = {'parameters': sum(parameter.numel() for parameter in model.parameters()),
                'targets': int(is_target.sum()), 'impostors': int((~is_target).sum())}
     for backend in available_backends(model):
-        change = create_backend(backend, model)
-        projected = (vectors if change is None else change(vectors)).numpy()
-        scores = trial_scores(projected, first, second)
+        scorer = Scorer(backend, model)
+        scores = scorer.trials(vectors, first, second)
         figures[backend] = {
             'EER': equal_error_rate(scores[is_target], scores[~is_target]),
             'same-sex EER': equal_error_rate(scores[is_target & same_sex], scores[~is_target & same_sex]),
             'minDCF': min_dcf(scores[is_target], scores[~is_target]),
-            'identified': identified_from(5, projected, speakers)}
+            'identified': identified_from(5, vectors, speakers, scorer)}
     return figures
 
 
-def identified_from(n_enrol, vectors, speakers):
-    """Percentage identified. The first n_enrol utterances of each speaker are enrolled, and the others tested."""
-    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+def identified_from(n_enrol, vectors, speakers, scorer):
+    """Percentage identified. The first n_enrol utterances of each speaker are enrolled, and the others tested.
+
+    vectors: (n, embedding_size) tensor of unit length; speakers: (n,); scorer: a Scorer of deep_dive/backends.py.
+    """
     names = sorted(set(speakers))
-    gallery = np.stack([units[speakers == name][:n_enrol].sum(axis=0) for name in names])
+    gallery = F.normalize(torch.stack([vectors[speakers == name][:n_enrol].sum(dim=0) for name in names]))
     tested = np.concatenate([np.flatnonzero(speakers == name)[n_enrol:] for name in names])
-    answers = np.array(names)[cosine_scores(units[tested], gallery).argmax(axis=1)]
+    answers = np.array(names)[scorer(vectors[tested], gallery).argmax(axis=1)]
     return 100 * np.mean(answers == speakers[tested])
 
 

@@ -19,7 +19,7 @@ from DB_wav_reader import read_feats_structure
 from SR_Dataset import ToTensorTestInput, read_MFB
 from deep_dive.backends import estimate_backend
 from model import load_model
-from support.checks import check_settings, is_number, whole
+from support.checks import BACKEND_TENSORS, check_settings, is_number, whole
 from support.messages import LabError, run_script
 from support.runs import save_checkpoint
 from support.safe_files import read_checkpoint
@@ -84,7 +84,7 @@ def main(
     estimated = estimate_backend(vectors, speakers)
     scale = vectors.norm(dim=1).mean() / ((vectors - estimated['mean']) @ estimated['wccn']).norm(dim=1).mean()
     kept = {name: value for name, value in content.items()
-            if name not in ('mean', 'lda', 'wccn', 'thresholds', 'optimizer', 'scheduler', 'criterion', 'random')}
+            if name not in (*BACKEND_TENSORS, 'thresholds', 'optimizer', 'scheduler', 'criterion', 'random')}
     if level is not None:
         kept['level'] = level
     save_checkpoint(new_checkpoint, {**kept, 'state_dict': fold(content['state_dict'], estimated['mean'],

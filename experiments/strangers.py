@@ -19,9 +19,9 @@ import project
 from DB_wav_reader import read_feats_and_wavs
 from SR_Dataset import read_MFB
 from compare import identified_from
-from deep_dive.backends import BACKENDS, create_backend
+from deep_dive.backends import BACKENDS, Scorer
 from deep_dive.calibration import choose_thres, piece_vectors
-from deep_dive.scoring import all_pairs, equal_error_rate, rates_at, trial_scores
+from deep_dive.scoring import all_pairs, equal_error_rate, rates_at
 from model import load_model
 from support.checks import SCORE_OR_MODEL, check_settings, is_seconds, or_none
 from support.messages import LabError, run_script
@@ -33,16 +33,14 @@ def measure(model, folder, piece_seconds, backend, thres):
         DB = read_feats_and_wavs(folder)
         features = [read_MFB(filename, model.settings['level'])[0] for filename in DB['filename']]  # (n_frames, n_dims)
         vectors, speakers = piece_vectors(model, features, list(DB['speaker_id']), piece_seconds, True)
-    project_vectors = create_backend(backend, model)
-    vectors = (vectors if project_vectors is None else project_vectors(vectors)).numpy()
-    speakers = np.array(speakers)
+    scorer, speakers = Scorer(backend, model), np.array(speakers)
     first, second = all_pairs(len(speakers))
-    is_target, scores = speakers[first] == speakers[second], trial_scores(vectors, first, second)
+    is_target, scores = speakers[first] == speakers[second], scorer.trials(vectors, first, second)
     if is_target.all() or not is_target.any():
         raise LabError('%s: two speakers are needed, and two recordings of one of them.' % folder)
     target, impostor = scores[is_target], scores[~is_target]
     figures = {'folder': folder, 'speakers': len(set(speakers)), 'targets': len(target), 'impostors': len(impostor),
-               'EER': equal_error_rate(target, impostor), 'identified': identified_from(1, vectors, speakers),
+               'EER': equal_error_rate(target, impostor), 'identified': identified_from(1, vectors, speakers, scorer),
                'own, median': np.median(target), 'others, median': np.median(impostor)}
     if thres is not None:
         threshold = choose_thres(thres, model, backend, DB['filename'][0])
@@ -56,7 +54,7 @@ def main(
         folders=[],  # the recordings of each folder are compared with each other
         cp_num='voices',  # which checkpoint
         log_dir='model_saved',  # where the checkpoints are saved
-        backend='cosine',  # or 'centre', 'lda', 'wccn'
+        backend='cosine',  # or 'centre', 'lda', 'wccn', 'plda'
         piece_seconds=None,  # take the first seconds of each recording, of 500 at most; None: all recordings, whole
         thres=None,  # count the errors at this threshold; try 'model'
 ):

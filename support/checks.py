@@ -96,6 +96,8 @@ def check_settings(settings, rules, **choices):
     rules: dict name -> (what it must be, in words; whether a value is that); choices: name=the values it may have, of
     which 'augment' may have several.
     """
+    # Cosines lie between -1 and 1, other scores anywhere
+    any_score = settings.get('backend') == 'plda' or settings.get('normalise') is not None
     for name, value in settings.items():
         if isinstance(value, str) and value.startswith(('[', '(', '{')):
             raise LabError("%s = %.60r cannot be read. Put quotes around a list: --%s=\"['a', 'b']\""
@@ -108,9 +110,12 @@ def check_settings(settings, rules, **choices):
         elif name in choices:
             if value not in list(choices[name]):
                 raise LabError('unknown %s: %s. Choose one of %s.'
-                               % (name, in_one_line(value), ', '.join(choices[name])))
+                               % (name, in_one_line(value), ', '.join(map(str, choices[name]))))
+        elif name == 'thres' and any_score and is_number(value, -LARGEST_NUMBER, LARGEST_NUMBER):
+            pass
         elif not rules[name][1](value):
-            raise LabError('%s = %r: it must be %s.' % (name, value, rules[name][0]))
+            rule = rules[name][0].replace(' from -1 to 1', '') if any_score else rules[name][0]
+            raise LabError('%s = %r: it must be %s.' % (name, value, rule))
     if settings.get('freeze_backbone') and settings['init_from'] is None:
         raise LabError('freeze_backbone = True needs init_from: there is nothing to keep in a network that has not '
                        'learned.')
@@ -268,6 +273,11 @@ def check_length(n_frames, filename):
                        % (filename, n_frames, max(0, n_frames - n_trimmed), c.TRIM_SECONDS, c.MIN_FRAMES))
 
 
+# What a checkpoint may know about its training set, for the backends of deep_dive/backends.py
+BACKEND_TENSORS = ['mean', 'lda', 'wccn', 'plda_mean', 'plda_between', 'plda_within', 'cohort']
+COSINES = ['cosine', 'centre', 'lda', 'wccn']  # the backends whose scores are cosines
+
+
 def check_checkpoint(checkpoint, filename):
     """Raise LabError if a checkpoint, a dict, was trained on other features than configure.py asks for."""
     settings = checkpoint.get('features', {})
@@ -287,13 +297,15 @@ def are_thresholds(thresholds):
 
     'own' and 'others', if they are there, are lists of 101 scores.
     """
-    def are_numbers(numbers):
-        return isinstance(numbers, list) and len(numbers) == 101 and all(is_number(score, -2, 2) for score in numbers)
+    def are_scores(numbers, backend):
+        most = 2 if backend in COSINES else LARGEST_NUMBER
+        return isinstance(numbers, list) and len(numbers) == 101 and all(
+            is_number(score, -most, most) for score in numbers)
 
     return isinstance(thresholds, dict) and len(thresholds) < 100 and all(
         is_name(level) and isinstance(of_backends, dict) and len(of_backends) < 100 and all(
             is_name(backend) and isinstance(numbers, dict) and {'eer', 'slope', 'offset'} <= numbers.keys() and all(
-                is_name(name) and (are_numbers(number) if name in ('own', 'others') else
+                is_name(name) and (are_scores(number, backend) if name in ('own', 'others') else
                                    is_number(number, -LARGEST_NUMBER ** 2, LARGEST_NUMBER ** 2))
                 for name, number in numbers.items())
             for backend, numbers in of_backends.items())
@@ -305,11 +317,14 @@ def check_model(model):
     size = model.fc0.out_features
     for name, tensor in model.backend.items():
         rows, columns = tensor.shape
-        if (rows, columns) != {'mean': (1, size), 'lda': (size, columns), 'wccn': (size, size)}[name]:
+        shapes = {'mean': (1, size), 'plda_mean': (1, size), 'lda': (size, columns), 'cohort': (max(rows, 2), size)}
+        if (rows, columns) != shapes.get(name, (size, size)):
             raise ValueError("'%s' is (%d, %d), the embedding is of %d" % (name, rows, columns, size))
     for name, tensor in [*model.state_dict().items(), *model.backend.items()]:
         if not tensor.isfinite().all():
             raise ValueError("'%s' holds NaN or infinity" % name)
+    if 'plda_within' in model.backend:
+        np.linalg.cholesky(model.backend['plda_within'].numpy())  # a ValueError, unless all variances are above 0
 
 
 # ------------------------------------------------------------------------------------------------- speakers

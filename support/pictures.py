@@ -187,16 +187,16 @@ def draw_confusion(true_spks, predicted_spks, filename):
     save_picture(fig, filename)
 
 
-def draw_matrix(scores, true_spks, spk_list, filename):
-    """Draw the cosine similarity of every test file (rows) with every enrolled speaker (columns).
+def draw_matrix(scores, true_spks, spk_list, filename, unit='cosine similarity'):
+    """Draw the score of every test file (rows) with every enrolled speaker (columns).
 
     scores: (n, n_speakers); true_spks: the speaker of each test file. The highest score of a row has a frame. Of more
-    than MOST_ROWS files, the first ones are drawn.
+    than MOST_ROWS files, the first ones are drawn. unit: what the scores are, in words.
     """
     scores, true_spks = scores[:MOST_ROWS], true_spks[:MOST_ROWS]
     fig, ax = plt.subplots(figsize=(9, max(4, 1 + 0.65 * len(scores))), layout='constrained')
     image = ax.imshow(scores, cmap='cividis', aspect='auto')
-    fig.colorbar(image, ax=ax, label='cosine similarity')
+    fig.colorbar(image, ax=ax, label=unit)
     middle = (scores.min() + scores.max()) / 2
     for i, j in np.ndindex(*scores.shape) if scores.shape[1] <= 20 else []:  # more would not be readable
         ax.text(j, i, '%.2f' % scores[i, j], ha='center', va='center', fontsize=10,
@@ -230,10 +230,10 @@ def draw_lengths(lengths, accuracies, eers, intervals, filename):
     save_picture(fig, filename)
 
 
-def draw_scores(target, impostor, threshold, rates, filename):
+def draw_scores(target, impostor, threshold, rates, filename, unit='cosine similarity'):
     """Histograms of the scores of both kinds of trial, (n,) and (m,), and the threshold.
 
-    rates: (miss, false alarm) at the threshold, as shares.
+    rates: (miss, false alarm) at the threshold, as shares. unit: what the scores are, in words.
     """
     scores = np.concatenate([target, impostor])
     fig, ax = plt.subplots()
@@ -243,7 +243,7 @@ def draw_scores(target, impostor, threshold, rates, filename):
     for part, label in ((impostor, 'different speakers'), (target, 'same speaker')):
         ax.hist(part, bins, density=True, alpha=0.7, label='%s (%d trials)' % (label, len(part)))
     ax.axvline(threshold, linestyle='--', color=BLACK, label='threshold %.3f' % threshold)
-    ax.set(xlabel='score (cosine similarity)', ylabel='density',
+    ax.set(xlabel='score (%s)' % unit, ylabel='density',
            title='At %.3f, %.1f %% of the same-speaker trials are rejected,\n%.1f %% of the others accepted'
            % (threshold, 100 * rates[0], 100 * rates[1]))
     ax.legend()

@@ -76,21 +76,20 @@ def test_backends_by_hand(write_vector, capsys):
     embeddings = {'a': torch.tensor([[1.0, 0.0]]), 'b': torch.tensor([[0.0, 2.0]])}
     path, model = write_vector('feat/b/test.p', 3, 4), FirstFrame()
     with pytest.raises(LabError, match="backend = 'centre': none knows enough for cosine alone.\n.*cp_num = 'best'"):
-        backends.create_backend('centre', model)
+        backends.Scorer('centre', model)
     model.backend = {'mean': torch.tensor([[0.6, 0.0]]), 'wccn': torch.tensor([[0.0, 1.0], [2.0, 0.0]])}
     assert backends.available_backends(model) == ['cosine', 'centre', 'wccn']
     with pytest.raises(LabError, match="backend = 'lda': none knows enough for cosine and centre and wccn alone"):
-        backends.create_backend('lda', model)
-    assert backends.create_backend('cosine', model) is None
+        backends.Scorer('lda', model)
     expected = {'cosine': (0.8, 0.6), 'centre': (1 / np.hypot(0.6, 1), 0), 'wccn': (2 / np.hypot(2, 0.6), 0)}
     for backend, (b, a) in expected.items():
-        project = backends.create_backend(backend, model)
-        score = verification.perform_verification(False, model, embeddings, 'b', path, 100, 0.5, project=project)
+        scorer = backends.Scorer(backend, model)
+        score = verification.perform_verification(False, model, embeddings, 'b', path, 100, 0.5, compare=scorer)
         assert score == pytest.approx(b)
-        identification.perform_identification(False, model, embeddings, path, 100, ['a', 'b'], project=project)
+        identification.perform_identification(False, model, embeddings, path, 100, ['a', 'b'], compare=scorer)
         assert 'b : %.4f\na : %.4f\n' % (b, a) in capsys.readouterr().out
         pieces = torch.tensor([[0.6, 0.8]])
-        np.testing.assert_allclose(all_trials.score_matrix(pieces, embeddings, ['a', 'b'], project), [[a, b]],
+        np.testing.assert_allclose(all_trials.score_matrix(pieces, embeddings, ['a', 'b'], scorer), [[a, b]],
                                    atol=1e-6)
 
 
@@ -169,7 +168,7 @@ def a_b_and_c(write_vector):
 
 def test_identification_of_all_by_hand(a_b_and_c, capsys, figures):
     def identify(**settings):
-        settings = {'thres': None, 'project': None, 'piece_seconds': None, 'picture_dir': '.', **settings}
+        settings = {'thres': None, 'scorer': None, 'piece_seconds': None, 'picture_dir': '.', **settings}
         all_trials.identify_all(False, FirstFrame(), A_AND_B, a_b_and_c, 100, ['a', 'b'], **settings)
         return capsys.readouterr().out
 
@@ -207,7 +206,7 @@ def test_identification_of_all_by_hand(a_b_and_c, capsys, figures):
     assert picture_size('lengths.png') == (800, 600)
     identify(piece_seconds=[0.5, 1], picture_dir=None)
     assert len(figures) == 5
-    settings = {'project': None, 'piece_seconds': None, 'picture_dir': None}
+    settings = {'scorer': None, 'piece_seconds': None, 'picture_dir': None}
     all_trials.identify_all(False, FirstFrame(), A_AND_B, a_b_and_c[2:], 100, ['a', 'b'], thres=0.75, **settings)
     assert 'Accuracy : 100.00 % of 1 pieces\nNo EER: no piece is by a speaker in spk_list\n' in capsys.readouterr().out
     with pytest.raises(LabError, match="test_speaker = 'all' needs two enrolled speakers or more"):
@@ -332,7 +331,7 @@ def test_settings_that_cannot_be(enrolled, stopped_with):
             (identification.main, {'thres': 'eer'}, "thres = 'eer': it must be a number from -1 to 1, or 'model', or "),
             (identification.main, {'spk_list': SIX[:1]}, 'needs two enrolled speakers'),
             (identification.main, {'piece_seconds': 0}, 'piece_seconds = 0: it must be a number of seconds'),
-            (identification.main, {'backend': 'plda'}, 'unknown backend: plda. Choose one of cosine, centre, lda, wcc'),
+            (identification.main, {'backend': 'plsa'}, 'unknown backend: plsa. Choose one of cosine, centre, lda, wcc'),
             (verification.main, {'piece_seconds': [1, 2]}, 'piece_seconds = [1, 2]: it must be'),
             (verification.main, {'thres': '0.95'}, "thres = '0.95': it must be 'model', a number from -1 to 1, "),
             (verification.main, {'trials': 'pair'}, "trials = 'pair': there is no such trial list")):

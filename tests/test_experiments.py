@@ -323,7 +323,7 @@ def test_variants_are_compared(lab, write_feat, monkeypatch, started, stopped_wi
     *_, heading, _, row, picture = capsys.readouterr().out.splitlines()
     figures = json.loads(Path('results/scale_0.json').read_text())
     assert figures['targets'] == 4 * 15 and figures['impostors'] == 6 * 36 and figures['step'] == 1.5
-    assert set(figures) >= {'cosine', 'centre', 'lda', 'wccn'} and heading.startswith('| settings | seeds |')
+    assert set(figures) >= {'cosine', 'centre', 'lda', 'wccn', 'plda'} and heading.startswith('| settings | seeds |')
     assert row.startswith('| `USE_SCALE = True` | 1 | 0.7') and '| 1.5 | %.1f |' % figures['cosine']['EER'] in row
     assert picture == 'Picture: results/compare.png' and not c.USE_SCALE
     run = json.loads(Path('results/scale_0/run.json').read_text())

@@ -11,9 +11,9 @@ ORDER = ['configure', 'support.messages', 'support.safe_files', 'support.checks'
          'support.demo_voices', 'deep_dive.metric_losses', 'deep_dive.losses', 'deep_dive.resnet_se', 'deep_dive.tdnn',
          'deep_dive.conformer', 'deep_dive.backbones', 'deep_dive.augmentation', 'deep_dive.heads',
          'deep_dive.schedules', 'deep_dive.batches', 'deep_dive.mixing', 'deep_dive.rooms', 'model', 'support.runs',
-         'deep_dive.scoring', 'deep_dive.backends', 'deep_dive.calibration', 'deep_dive.all_trials', 'train', 'enroll',
-         'identification', 'verification', 'deep_dive.gmm', 'deep_dive.who_when', 'support.gallery',
-         'support.voice_page']
+         'deep_dive.scoring', 'deep_dive.plda', 'deep_dive.normalisation', 'deep_dive.backends',
+         'deep_dive.calibration', 'deep_dive.all_trials', 'train', 'enroll', 'identification', 'verification',
+         'deep_dive.gmm', 'deep_dive.who_when', 'support.gallery', 'support.voice_page']
 SCRIPTS = ['train', 'enroll', 'identification', 'verification']
 
 

@@ -21,7 +21,7 @@ import train
 import verification
 from conftest import PROJECT, SIX, SIX_EPOCHS, FirstFrame
 from deep_dive import backends, schedules
-from support import runs
+from support import checks, runs
 from support.messages import LabError
 
 
@@ -82,17 +82,17 @@ def test_a_score_must_be_above_the_threshold_to_be_accepted(write_vector, capsys
                                                  thres=1.0) == 'unknown'
 
 
-def test_d_vectors_are_changed_before_they_are_compared(write_vector, capsys):
+def test_d_vectors_may_be_compared_otherwise(write_vector, capsys):
     """With (0.6, 0) subtracted, the test file points to (0, 0.8), speaker a to (0.4, 0) and speaker b to (-0.6, 1)."""
     path = write_vector('feat/a/test.p', 3, 4)
     embeddings = {'a': torch.tensor([[3.0, 0]]), 'b': torch.tensor([[0, 7.0]])}
 
-    def project(d_vectors):
-        return d_vectors - torch.tensor([[0.6, 0]])
-    identification.perform_identification(False, FirstFrame(), embeddings, path, 100, ['a', 'b'], project=project)
+    def compare(d_vectors, others):
+        return torch.cosine_similarity(d_vectors - torch.tensor([[0.6, 0]]), others - torch.tensor([[0.6, 0]]))
+    identification.perform_identification(False, FirstFrame(), embeddings, path, 100, ['a', 'b'], compare=compare)
     assert capsys.readouterr().out.endswith('\nb : 0.8575\na : 0.0000\n')  # 1 / sqrt(1.36)
     assert verification.perform_verification(False, FirstFrame(), embeddings, 'b', path, 100, 0.8,
-                                             project=project) == pytest.approx(1.36 ** -0.5)
+                                             compare=compare) == pytest.approx(1.36 ** -0.5)
 
 
 def test_speakers_who_are_not_enrolled_are_named(write_vector):
@@ -403,11 +403,12 @@ def test_settings_of_all_trials_reach_them(enrolled_by_hand, lab, monkeypatch):
     verification.main(test_speaker='all', trials='pairs', backend='cosine')
     (_, _, embeddings, DB, *rest), settings = calls[0]
     assert list(embeddings) == ['a', 'b'] and len(DB) == 5 and rest == [50, ['b']]
-    assert settings == {'thres': 0.5, 'project': None, 'piece_seconds': [1], 'picture_dir': 'enroll_embeddings'}
+    assert settings.pop('scorer').name == 'cosine'
+    assert settings == {'thres': 0.5, 'piece_seconds': [1], 'picture_dir': 'enroll_embeddings'}
     assert calls[1][0][2:] == ('enrolled', c.TEST_FEAT_DIR, 'enroll_embeddings', 100, 'eer')
-    assert calls[1][1] == {'backend': 'cosine', 'piece_seconds': 1, 'plot': False}
+    assert calls[1][1] == {'backend': 'cosine', 'normalise': None, 'piece_seconds': 1, 'plot': False}
     assert calls[2][0][2:] == ('pairs', c.TEST_FEAT_DIR, 'enroll_embeddings', 100, 0.95)
-    assert calls[2][1] == {'backend': 'cosine', 'piece_seconds': None, 'plot': True}
+    assert calls[2][1] == {'backend': 'cosine', 'normalise': None, 'piece_seconds': None, 'plot': True}
 
 
 # ------------------------------------------------------------------------------------------- a lab of six voices
@@ -458,7 +459,7 @@ def test_six_voices_what_training_writes(six_voices):
     number = 1 + losses.index(min(losses))
 
     best = torch.load(six_voices / 'model_saved/checkpoint_best.pth')
-    assert set(best) == set(checkpoint) - set(runs.TRAINING_ONLY) | {'mean', 'lda', 'wccn', 'thresholds'}
+    assert set(best) == set(checkpoint) - set(runs.TRAINING_ONLY) | {*checks.BACKEND_TENSORS, 'thresholds'}
     assert best['epoch'] == number + 1 and best['n_speakers'] == 6
     assert is_same(best['state_dict'], torch.load(six_voices / 'model_saved' / names[number - 1])['state_dict'])
     # d-vectors vary less within speakers than altogether, by 1 - |mean|^2, because they have unit length
@@ -625,7 +626,7 @@ def test_the_mean_of_the_best_checkpoint_is_of_the_best_epoch(four, capsys):
     model = lab_model.load_model(False, 'model_saved', 3, 128, 2)
     torch.set_rng_state(torch.load('model_saved/checkpoint_4.pth')['random']['cpu'])
     expected, best = backends.estimate_from(dataset, model, False, 2000), torch.load('model_saved/checkpoint_best.pth')
-    for name in ('mean', 'lda', 'wccn'):
+    for name in checks.BACKEND_TENSORS:
         torch.testing.assert_close(best[name], expected[name], rtol=1e-4, atol=1e-4)
 
 

@@ -46,10 +46,11 @@ SETTINGS = {
     enroll: OF_LOADING,
     identification: {
         **OF_LOADING, 'cp_num': [0, *COUNT, *NAME, None], 'spk_list': [None, ['yes']], 'test_speaker': NAME,
-        'test_file': [None, *NAME], 'thres': [None, *SCORES], 'backend': [], 'piece_seconds': [None, [1], *POSITIVE]},
+        'test_file': [None, *NAME], 'thres': [None, *SCORES], 'backend': [], 'normalise': [None],
+        'piece_seconds': [None, [1], *POSITIVE]},
     verification: {
-        **OF_LOADING, 'enroll_speaker': NAME, 'test_speaker': NAME, 'thres': SCORES, 'backend': [], 'trials': NAME,
-        'enroll_file': [None], 'test_file': [None], 'piece_seconds': [None, *POSITIVE]},
+        **OF_LOADING, 'enroll_speaker': NAME, 'test_speaker': NAME, 'thres': SCORES, 'backend': [], 'normalise': [None],
+        'trials': NAME, 'enroll_file': [None], 'test_file': [None], 'piece_seconds': [None, *POSITIVE]},
     DB_wav_reader: {'train_wav_dir': NAME, 'train_feat_dir': NAME, 'test_wav_dir': NAME, 'test_feat_dir': NAME},
     gmm: {
         'train_dir': NAME, 'n_utterances': COUNT, 'n_components': COUNT, 'n_iterations': COUNT, 'seed': [0, *COUNT],
@@ -67,7 +68,8 @@ FURTHER = [  # right values that are not among VALUES
     (train, 'augment', ['speed', 'level', 'room', 'microphone', 'noise', 'band', 'specaugment']),
     (train, 'seed', 10 ** 9),
     *[(script, 'backend', value) for script in (identification, verification)
-      for value in ('cosine', 'centre', 'lda', 'wccn')],
+      for value in ('cosine', 'centre', 'lda', 'wccn', 'plda')],
+    *[(script, 'normalise', value) for script in (identification, verification) for value in ('s-norm', 'as-norm')],
     (identification, 'piece_seconds', [1, 2.5, None]), (enroll, 'cp_num', 'best'), (gmm, 'thres', 'eer'),
     (identification, 'thres', 'model'), (verification, 'thres', 'model')]
 MISSING = {train: 'feat_logfbank_nfilt40/train does not exist', gmm: 'feat_logfbank_nfilt40/train does not exist',
