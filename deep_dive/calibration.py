@@ -201,9 +201,18 @@ def choose_thres(thres, model, backend, filename):
         return thres
     description = own_description(model, backend, filename)
     if not description:
-        raise LabError("thres = 'model': %s has no threshold of its own.\nSet a number, or cp_num = 'best' here and in "
-                       "enroll.py." % model.checkpoint['file'])
+        advice = "cp_num = 'best' here and in enroll.py"
+        if model.checkpoint['file'].endswith('_best.pth'):
+            advice = 'train on more recordings: some speaker must have two validation utterances'
+        raise LabError("thres = 'model': %s has no threshold of its own.\nSet a number, such as 0.9, or %s."
+                       % (model.checkpoint['file'], advice))
     return description['eer']
+
+
+def percent(ratio):
+    """A log-likelihood ratio as a probability in words, if both answers are equally likely beforehand."""
+    probability = 100 * expit(ratio)
+    return 'less than 1 %' if probability < 1 else 'more than 99 %' if probability > 99 else '%.0f %%' % probability
 
 
 def print_what_it_means(score, thres, model, backend, filenames):
@@ -218,11 +227,10 @@ def print_what_it_means(score, thres, model, backend, filenames):
     if abs(own - thres) > 5e-5:
         print("The model's own threshold is %0.4f : %s" % (own, 'Accept' if score > own else 'Reject'))
     ratio = log_likelihood_ratio(score, description)
-    print('Same speaker: %.0f %% (log-likelihood ratio %.1f, if both are equally likely beforehand)'
-          % (100 * expit(ratio), ratio))
+    print('Same speaker: %s (log-likelihood ratio %.1f, if both are equally likely beforehand)' % (percent(ratio), ratio))
     seconds = min(seconds_of(filename) for filename in filenames if filename is not None)
     measured = [length for length in SHORT if 'EER_%ds' % length in description]
-    if measured and seconds < max(measured):
-        length = max([length for length in measured if length <= seconds], default=measured[0])
+    length = max([length for length in measured if length <= seconds], default=min(measured, default=None))
+    if measured and seconds < max(measured) and description['EER_%ds' % length] > description['EER'] + 0.5:
         print('It is short: of answers on %d s of speech, %.0f %% are wrong, on whole recordings %.0f %%.'
               % (length, description['EER_%ds' % length], description['EER']))

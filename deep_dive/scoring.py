@@ -90,7 +90,7 @@ def equal_error_rate(target_scores, impostor_scores, **weights):
     If no threshold makes both equal, it is the mean of the two where they are closest.
     """
     _, miss, false_alarm = closest_rates(target_scores, impostor_scores, **weights)
-    return 100 * (miss + false_alarm) / 2
+    return max(0.0, 100 * (miss + false_alarm) / 2)  # rounding of weighted sums may leave -1e-14
 
 
 def min_dcf(target_scores, impostor_scores, *, p_target=0.01, cost_miss=1, cost_false_alarm=1):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.io import wavfile
+from scipy.special import logit
 
 import enroll
 import identification
@@ -20,6 +21,7 @@ import verification
 from DB_wav_reader import log_filterbank, read_audio
 from conftest import PROJECT, FirstFrame
 from deep_dive import who_when
+from deep_dive.calibration import percent
 from model import load_enroll_embeddings, load_model
 from support import gallery, voice_page
 from support.messages import LabError
@@ -116,7 +118,7 @@ def test_the_page_and_the_scripts_agree(server, wavs, names, capsys, monkeypatch
     verification.main(**settings, test_speaker='x.wav', enroll_speaker=names[1], thres='model')
     out = capsys.readouterr().out
     assert 'Score : %.4f' % of_page['claimed']['score'] in out
-    assert 'Same speaker: %.0f %%' % (100 * of_page['claimed']['probability']) in out
+    assert 'Same speaker: %s' % percent(logit(of_page['claimed']['probability'])) in out
     assert ('Accept' if of_page['claimed']['accepted'] else 'Reject') in out
 
 
@@ -288,7 +290,7 @@ def test_a_recording_of_another_bandwidth_gets_one_note(people, wavs, names):
 def test_the_floor_is_that_of_the_whole_feature(people, wavs, names, monkeypatch):
     """As diagnose of support/recordings.py counts it: with the silence at both ends, of which read_MFB drops some."""
     wav = wavs[names[0], 'test']
-    audio = prepare_speech(read_audio(io_file(wav, 'whole.wav')), 'whole.wav')
+    audio = prepare_speech(read_audio(io_file(wav, 'whole.wav')), 'whole.wav', people.model.settings['level'])
     log_energies = log_filterbank(audio)
     share = np.mean(log_energies == log_energies.min(axis=0))
     monkeypatch.setattr(gallery, 'MAX_FLOOR', share + 1e-6)
