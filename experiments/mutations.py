@@ -29,7 +29,7 @@ BROKEN = [  # (file, part of a line, what becomes of it, tests)
     ('SR_Dataset.py', 'if label != speaker:', 'if label is None:', 'test_dataset.py'),
     ('resnet.py', 'block, 128, layers[3], stride=2', 'block, 128, layers[3], stride=1', 'test_network.py'),
     ('model.py', 'activation + spk_embedding.sum(', 'activation + spk_embedding.mean(', 'test_network.py'),
-    ('train.py', 'valid_DB = shuffled_DB.iloc[train_len:]', 'valid_DB = shuffled_DB.iloc[:valid_len]',
+    ('train.py', 'shuffled_DB.iloc[train_len:].reset_index', 'shuffled_DB.iloc[:valid_len].reset_index',
      'test_dataset.py'),
     ('train.py', 'optimizer.zero_grad()', 'pass', 'test_scripts.py'),
     ('train.py', '= avg_valid_losses.index(min(avg_valid_losses)) + 1', '= len(avg_valid_losses)', 'test_scripts.py'),
