@@ -41,6 +41,7 @@ def numbers_aside(line):
     """A printed line without what differs from machine to machine: numbers, sexes, verdicts, spaces."""
     line = re.sub(r'\d+[FM]\d+', 'SPEAKER', line)
     line = re.sub(r'Accept|Reject|True$|False$', 'VERDICT', line)
+    line = re.sub(r'(more|less) than (?=\d+ %)', '', line)
     return re.sub(r'\s+', ' ', re.sub(r'-?\d[\d.]*(e-\d+)?|\bnan\b', '0', line)).strip()
 
 
