@@ -88,6 +88,7 @@ def main(
     if cp_num is None:
         log_dir, cp_num = checkpoint_of(embedding_dir)
     model = load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes)
+    scorer = Scorer(backend, model, normalise)
 
     # Get the dataframe for the test DB. One recording needs none
     if test_file is None:
@@ -102,7 +103,6 @@ def main(
     # Find the test files. They must have been recorded like the enrolment
     test_paths = [test_file] if test_file is not None else test_files_of(test_speaker, test_DB)
     check_recordings(embedding_dir, spk_list, test_paths, model.settings['level'])
-    scorer = Scorer(backend, model, normalise)
     thres = calibration.choose_thres(thres, model, scorer.name, test_paths[0])
 
     # Perform the test

@@ -50,6 +50,10 @@ def estimate_backend(d_vectors, labels):
     cohort = means[chosen] / np.linalg.norm(means[chosen], axis=1, keepdims=True)
     found = {'mean': mean, 'lda': lda, 'wccn': wccn, 'plda_mean': plda_mean, 'plda_between': plda_between,
              'plda_within': plda_within, 'cohort': cohort}
+    if len(speakers) < 2:  # nothing to compare with
+        del found['lda'], found['cohort']
+    if len(speakers) < 2 or max(counts) < 2:  # PLDA needs to see how recordings of one speaker differ
+        del found['plda_mean'], found['plda_between'], found['plda_within']
     return {name: torch.from_numpy(np.ascontiguousarray(value, np.float32)) for name, value in found.items()}
 
 
@@ -77,7 +81,7 @@ class Scorer:
     """
 
     def __init__(self, backend, model, normalise=None):
-        again = "Set cp_num = 'best' here and in enroll.py, after a new training if it is old, and run enroll.py again."
+        again = "Set cp_num = 'best' here and in enroll.py. If that was trained with an older version, train again first."
         if backend not in available_backends(model):
             raise LabError("backend = '%s': %s knows enough for %s alone.\n%s" % (
                 backend, model.checkpoint['file'], ' and '.join(available_backends(model)), again))

@@ -22,7 +22,7 @@ def check_batches(settings):
     if n_speakers is None:
         if loss_type in METRIC_LOSSES:
             raise LabError("loss_type = '%s' compares the utterances of a batch, so each speaker needs several.\n"
-                           'Set batch_speakers: 8 makes batches of 8 speakers, with batch_size / 8 utterances of each.'
+                           'Set batch_size = 32 and batch_speakers = 8, for batches of 8 speakers with 4 utterances of each.'
                            % loss_type)
         return 1
     if batch_size % n_speakers or batch_size == n_speakers:
@@ -40,14 +40,17 @@ def order_of(dataset, settings):
     if settings['batch_speakers'] is None:
         return {'shuffle': settings['use_shuffle']}
     n_speakers = settings['batch_speakers']
-    return {'sampler': SpeakerSampler(dataset, n_speakers, settings['batch_size'] // n_speakers, seed=settings['seed'],
-                                      epoch=settings['start'])}
+    sampler = SpeakerSampler(dataset, n_speakers, settings['batch_size'] // n_speakers, seed=settings['seed'],
+                             epoch=settings['start'])
+    print('Batches of %d speakers: an epoch draws %d utterances; the corpus has %d'
+          % (n_speakers, len(sampler), len(dataset)))
+    return {'sampler': sampler}
 
 
 class SpeakerSampler(Sampler):
     """The order of an epoch. Each n_speakers * n_each utterances in turn are n_each of each of n_speakers speakers.
 
-    In an epoch, no utterance is drawn twice. What does not fill a group or a batch is left out until the next epoch,
+    Normally no utterance is drawn twice in an epoch. What does not fill a group or a batch is left out until the next epoch,
     which draws other groups. Only a speaker with fewer than n_each utterances repeats some of them, with other windows.
     Each epoch has random numbers of its own, so a run that goes on draws what it would have drawn.
 

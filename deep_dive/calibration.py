@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 import configure as c
-from DB_wav_reader import read_feats_structure
+from DB_wav_reader import read_feats_structure, speaker_of
 from SR_Dataset import DvectorDataset, ToTensorDevInput, read_MFB
 from deep_dive.backends import all_scorers, estimate_from
 from deep_dive.scoring import all_pairs, closest_rates, equal_error_rate, error_rates
@@ -97,17 +97,19 @@ def held_out_dataset(train_dir, val_speakers, seed):
     return DvectorDataset(DB, read_MFB, [ToTensorDevInput()], numbers)
 
 
-def describe_model(model, features, speakers, levels, use_cuda, groups=None):
+def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, are_strangers=True):
     """What the scores of every two utterances say about a model: dict level -> name of a Scorer -> describe_scores.
 
     features: list of (n_frames, n_dims); speakers: their speakers; levels: 'LEVEL_DBFS' of origin_of, because features
     that are levelled and others have other scores. A level with one kind of trial only is left out. groups: the corpus
     of each utterance, if there are several. Each corpus counts equally. Recordings of two are not compared, because
     they differ in more than the voice, and their scores would be too low. For 'cosine', there are also 'EER' and
-    'EER_1s', 'EER_2s' ...: the equal error rate in percent, of whole utterances and of pieces.
+    'EER_1s', 'EER_2s' ...: the equal error rate in percent, of whole utterances and of pieces. are_strangers: the
+    network was not trained on these speakers. If it was, they are in the cohort themselves. Their normalised scores
+    would be too low, so they are left out.
     """
     groups = groups or [''] * len(features)
-    described, scorers = {}, all_scorers(model)
+    described, scorers = {}, [scorer for scorer in all_scorers(model) if are_strangers or scorer.normalise is None]
     for level in sorted(set(map(str, levels))):
         chosen = [i for i in range(len(features)) if str(levels[i]) == level]
         those = [features[i] for i in chosen], [(groups[i], speakers[i]) for i in chosen]
@@ -171,8 +173,10 @@ def measure_best(model, train_dataset, dataset, use_cuda, n_backend):
     numbers = range(min(n_backend, len(dataset)))
     levels = [origin_of(dataset.filenames[i])['LEVEL_DBFS'] for i in numbers]
     groups = [dataset.groups[i] for i in numbers] if hasattr(dataset, 'groups') else None  # of deep_dive/mixing.py
+    trained = {speaker_of(filename) for filename in train_dataset.filenames}
     thresholds = describe_model(model, [dataset.feature(i) for i in numbers], [dataset.labels[i] for i in numbers],
-                                levels, use_cuda, groups)
+                                levels, use_cuda, groups, are_strangers=not any(
+                                    speaker_of(dataset.filenames[i]) in trained for i in numbers))
     return {**model.backend, 'thresholds': thresholds}
 
 
@@ -202,7 +206,9 @@ def choose_thres(thres, model, backend, filename):
     description = own_description(model, backend, filename)
     if not description:
         advice = "cp_num = 'best' here and in enroll.py"
-        if model.checkpoint['file'].endswith('_best.pth'):
+        if ' ' in backend:  # of normalised scores
+            advice = "thres = 'eer' with test_speaker = 'all', or train with val_speakers = 20"
+        elif model.checkpoint['file'].endswith('_best.pth'):
             advice = 'train on more recordings: some speaker must have two validation utterances'
         raise LabError("thres = 'model': %s has no threshold of its own.\nSet a number, such as 0.9, or %s."
                        % (model.checkpoint['file'], advice))

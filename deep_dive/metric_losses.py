@@ -1,7 +1,7 @@
 """Compare the utterances of a batch with each other: ge2e, prototypical, triplet. They need `batch_speakers`.
 
 A batch is P speakers x K utterances (deep_dive/batches.py). The metric loss moves d-vectors of one speaker together and
-those of two speakers apart. It knows only the speakers of the batch. So it learns what the test needs: to compare.
+those of two speakers apart. It compares utterances, as the test does.
 
 In training, the loss is the metric loss + cross-entropy of the logits. In validation, it is the cross-entropy alone.
 Why add cross-entropy? It teaches the last layer, so that the accuracy means something. It compares with all training
@@ -35,7 +35,7 @@ class MetricLoss(nn.Module):
 class ScaledCosines(nn.Module):
     """w cos + b with a learned scale w > 0 and a learned offset b, which begin at 10 and -5 as in Wan et al. 2018.
 
-    softplus(x) = log(1 + e^x) keeps w above 0, and is nearly x at 10. Both papers have b, but it cannot change a
+    softplus(x) = log(1 + e^x) keeps w above 0, and is nearly x at 10. Wan et al. and Chung et al. both have b, but it cannot change a
     softmax over the speakers: it is added to all their scores.
     """
 
@@ -92,7 +92,8 @@ class TripletLoss(MetricLoss):
     """Take an anchor a, another utterance p of its speaker and one n of another speaker (FaceNet, Schroff et al. 2015).
 
     p shall be nearer to a than n is, by the margin m: max(0, cos(a, n) - cos(a, p) + m). The loss is the mean over all
-    pairs (a, p) of the batch. Most n are so far away that they teach nothing. The most similar n of all may let all
+    pairs (a, p) of the batch. The paper takes squared distances. These are 2 - 2 cos, so its margin of 0.2 would be 0.1
+    here. Most n are so far away that they teach nothing. The most similar n of all may let all
     embeddings fall together, says the paper. So n is semi-hard: of those less similar to a than p is, the most similar.
     If there is none, n is the least similar of all.
     """

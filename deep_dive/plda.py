@@ -9,8 +9,8 @@ drawn for each recording. B is the covariance between speakers, W that within sp
 algorithm.
 
 Lengths of d-vectors do not follow a normal distribution, so each is scaled to length 1 (Garcia-Romero & Espy-Wilson
-2011, Interspeech). The d-vectors of model.py have that length. m takes care of the centring. Nothing here needs the
-network.
+2011, Interspeech). The d-vectors of model.py have that length. The paper centres and whitens first. Here m is
+subtracted afterwards. Nothing here needs the network.
 """
 import numpy as np
 from scipy.linalg import eigh
@@ -38,9 +38,9 @@ def estimate_plda(vectors, speakers, *, n_steps=N_STEPS, smoothing=0.0):
         M-step:  m += mean of E[y] over speakers,   B = covariance of E[y] over speakers + mean of Var[y],
                  W = mean of (u - E[y])(u - E[y])' + Var[y] over recordings
 
-    and m, B and W are turned back into the directions of x. The objectives are the log-likelihoods of the vectors
-    before each step. They never fall. smoothing: as if so large a share of further recordings varied alike in all
-    directions, because few recordings cannot say how much they vary in each. These add to the objectives, as a prior.
+    and m, B and W are turned back into the directions of x. smoothing: as if so large a share of further recordings
+    varied alike in all directions, because few recordings cannot say how much they vary in each. This is a prior. The
+    objectives are the log-likelihood of the vectors plus that of the prior, before each step. They never fall.
     """
     names, number, counts = np.unique(speakers, return_inverse=True, return_counts=True)
     n, size = vectors.shape

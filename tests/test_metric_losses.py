@@ -290,7 +290,7 @@ PAIRS = {'batch_size': 4, 'batch_speakers': 2}
 
 @pytest.mark.parametrize('settings, complaint', [
     *[({'loss_type': name}, "loss_type = '%s' compares the utterances of a batch, so each speaker needs several.\n"
-                            'Set batch_speakers: 8 makes' % name) for name in METRIC_LOSSES],
+                            'Set batch_size = 32 and batch_speakers = 8' % name) for name in METRIC_LOSSES],
     ({'batch_speakers': 7}, 'batch_speakers = 7, batch_size = 64: each speaker must have the same number of utter'),
     ({'batch_speakers': 64}, 'batch_speakers = 64, batch_size = 64: each speaker must have the same number of utterances, 2 or more'),
     ({'batch_speakers': 100}, 'batch_speakers = 100, batch_size = 64: each speaker must have the same number'),
