@@ -42,11 +42,13 @@ COMMON = {'n_epochs': 1, 'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False
 ADAM = {'optimizer_type': 'adam', 'lr': 1e-3, 'wd': 0.0}  # a network without BatchNorm does not learn at lr = 0.1
 VARIANTS = {
     'softmax': {},  # nothing else is changed: ResNet-18, average pooling, log filterbank
-    **{loss: {'loss_type': loss} for loss in ('center', 'asoftmax', 'amsoftmax', 'aamsoftmax')},
+    **{loss: {'loss_type': loss} for loss in ('center', 'asoftmax', 'amsoftmax', 'aamsoftmax', 'subcenter')},
+    **{loss: {'loss_type': loss, 'batch_speakers': 16} for loss in ('ge2e', 'prototypical', 'triplet')},
     'statistics': {'pooling': 'statistics'},
     'attentive': {'pooling': 'attentive'},
     'adam': ADAM,
-    **{name: {'backbone': name} for name in ('resnet34', 'resnet50', 'resnet101', 'resnet152', 'vgg')},
+    **{name: {'backbone': name} for name in ('resnet34', 'resnet50', 'resnet101', 'resnet152', 'vgg',
+                                             'tdnn', 'ecapa', 'resnet_se', 'conformer')},
     **{name: {'backbone': name, **ADAM} for name in ('lstm', 'cnn_lstm')},
     **{name: {'augment': [name]} for name in ('speed', 'level', 'noise', 'specaugment')},
     'aam + statistics': {'loss_type': 'aamsoftmax', 'pooling': 'statistics'},
@@ -61,6 +63,8 @@ VARIANTS = {
 IN_WORDS = {
     'softmax': "the lab's network: ResNet-18, softmax", 'center': 'center loss', 'asoftmax': 'angular softmax',
     'amsoftmax': 'additive margin (AM)', 'aamsoftmax': 'additive angular margin (AAM)',
+    'subcenter': 'sub-center AAM', 'ge2e': 'GE2E', 'prototypical': 'angular prototypical', 'triplet': 'triplets',
+    'tdnn': 'TDNN', 'ecapa': 'ECAPA-TDNN', 'resnet_se': 'ResNet-34, squeeze and excitation', 'conformer': 'Conformer',
     'statistics': 'pooling of mean and deviation', 'attentive': 'pooling with attention', 'adam': 'optimizer Adam',
     'vgg': 'VGG', 'lstm': 'LSTM (Adam)', 'cnn_lstm': 'CNN and LSTM (Adam)', 'speed': 'augment: speed',
     'level': 'augment: level', 'noise': 'augment: noise', 'specaugment': 'augment: SpecAugment',
