@@ -81,7 +81,8 @@ class Scorer:
     """
 
     def __init__(self, backend, model, normalise=None):
-        again = "Set cp_num = 'best' here and in enroll.py. If that was trained with an older version, train again first."
+        again = ("Set cp_num = 'best' here and in enroll.py. If that was trained with an older version, train again "
+                 'first.')
         if backend not in available_backends(model):
             raise LabError("backend = '%s': %s knows enough for %s alone.\n%s" % (
                 backend, model.checkpoint['file'], ' and '.join(available_backends(model)), again))

@@ -22,7 +22,8 @@ def check_batches(settings):
     if n_speakers is None:
         if loss_type in METRIC_LOSSES:
             raise LabError("loss_type = '%s' compares the utterances of a batch, so each speaker needs several.\n"
-                           'Set batch_size = 32 and batch_speakers = 8, for batches of 8 speakers with 4 utterances of each.'
+                           'Set batch_size = 32 and batch_speakers = 8, for batches of 8 speakers with 4 utterances '
+                           'of each.'
                            % loss_type)
         return 1
     if batch_size % n_speakers or batch_size == n_speakers:
@@ -50,9 +51,9 @@ def order_of(dataset, settings):
 class SpeakerSampler(Sampler):
     """The order of an epoch. Each n_speakers * n_each utterances in turn are n_each of each of n_speakers speakers.
 
-    Normally no utterance is drawn twice in an epoch. What does not fill a group or a batch is left out until the next epoch,
-    which draws other groups. Only a speaker with fewer than n_each utterances repeats some of them, with other windows.
-    Each epoch has random numbers of its own, so a run that goes on draws what it would have drawn.
+    Normally no utterance is drawn twice in an epoch. What does not fill a group or a batch is left out until the next
+    epoch, which draws other groups. Only a speaker with fewer than n_each utterances repeats some of them, with other
+    windows. Each epoch has random numbers of its own, so a run that goes on draws what it would have drawn.
 
     A MixedDataset may hold an utterance several times. It is drawn as often, each time in another group. With the
     augmentation 'speed', another speed is another speaker. So one speed is drawn for a whole group, and the dataset is

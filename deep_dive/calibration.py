@@ -233,10 +233,13 @@ def print_what_it_means(score, thres, model, backend, filenames):
     if abs(own - thres) > 5e-5:
         print("The model's own threshold is %0.4f : %s" % (own, 'Accept' if score > own else 'Reject'))
     ratio = log_likelihood_ratio(score, description)
-    print('Same speaker: %s (log-likelihood ratio %.1f, if both are equally likely beforehand)' % (percent(ratio), ratio))
+    print('Same speaker: %s (log-likelihood ratio %.1f, if both are equally likely beforehand)'
+          % (percent(ratio), ratio))
     seconds = min(seconds_of(filename) for filename in filenames if filename is not None)
     measured = [length for length in SHORT if 'EER_%ds' % length in description]
-    length = max([length for length in measured if length <= seconds], default=min(measured, default=None))
-    if measured and seconds < max(measured) and description['EER_%ds' % length] > description['EER'] + 0.5:
+    if not measured or seconds >= max(measured):
+        return
+    length = max([length for length in measured if length <= seconds], default=measured[0])
+    if description['EER_%ds' % length] > description['EER'] + 0.5:
         print('It is short: of answers on %d s of speech, %.0f %% are wrong, on whole recordings %.0f %%.'
               % (length, description['EER_%ds' % length], description['EER']))

@@ -32,31 +32,27 @@ class MetricLoss(nn.Module):
         return cross_entropy + self.metric(spk_embedding, targets) if self.training else cross_entropy
 
 
-class ScaledCosines(nn.Module):
-    """w cos + b with a learned scale w > 0 and a learned offset b, which begin at 10 and -5 as in Wan et al. 2018.
+class ScaledLoss(MetricLoss):
+    """A metric loss of w cos + b. Scale w > 0 and offset b are learned, from 10 and -5 on as in Wan et al. 2018.
 
-    softplus(x) = log(1 + e^x) keeps w above 0, and is nearly x at 10. Wan et al. and Chung et al. both have b, but it cannot change a
-    softmax over the speakers: it is added to all their scores.
+    softplus(x) = log(1 + e^x) keeps w above 0, and is nearly x at 10. Wan et al. and Chung et al. both have b, but it
+    cannot change a softmax over the speakers: it is added to all their scores.
     """
-
-    def __init__(self):
+    def __init__(self, n_classes, embedding_size, n_steps):
         super().__init__()
         self.scale, self.offset = nn.Parameter(torch.tensor(10.0)), nn.Parameter(torch.tensor(-5.0))
 
-    def forward(self, cosines):
+    def scaled(self, cosines):
         return F.softplus(self.scale) * cosines + self.offset
 
 
-class GE2ELoss(MetricLoss):
+class GE2ELoss(ScaledLoss):
     """Compare each utterance with the mean of each speaker (generalised end-to-end, Wan et al. 2018, ICASSP).
 
     e_ji: the embedding of utterance i of speaker j, of unit length. The centroid c_k is the mean of the K embeddings of
     speaker k. For k = j, e_ji itself is left out, because it would make the comparison too easy. S_ji,k is
     w cos(e_ji, c_k) + b. The loss is the mean of -S_ji,j + log sum_k exp(S_ji,k), the cross-entropy among P speakers.
     """
-    def __init__(self, n_classes, embedding_size, n_steps):
-        super().__init__()
-        self.scaled = ScaledCosines()
 
     def metric(self, spk_embedding, targets):
         e = by_speaker(F.normalize(spk_embedding), targets)  # (P, K, size)
@@ -70,16 +66,13 @@ class GE2ELoss(MetricLoss):
         return F.cross_entropy(scores.flatten(0, 1), who)
 
 
-class PrototypicalLoss(MetricLoss):
+class PrototypicalLoss(ScaledLoss):
     """Enrol with K - 1 utterances, and test with the last (angular prototypical, Chung et al. 2020, Interspeech).
 
     x_j,i: embedding i of speaker j. The prototype c_k is the mean of x_k,1 ... x_k,K-1, and the query is x_j,K. S_j,k
     is w cos(x_j,K, c_k) + b. The loss is the mean of -S_j,j + log sum_k exp(S_j,k) over the P speakers. The paper is
     "In defence of metric learning for speaker recognition".
     """
-    def __init__(self, n_classes, embedding_size, n_steps):
-        super().__init__()
-        self.scaled = ScaledCosines()
 
     def metric(self, spk_embedding, targets):
         x = by_speaker(spk_embedding, targets)  # (P, K, size)
@@ -93,9 +86,9 @@ class TripletLoss(MetricLoss):
 
     p shall be nearer to a than n is, by the margin m: max(0, cos(a, n) - cos(a, p) + m). The loss is the mean over all
     pairs (a, p) of the batch. The paper takes squared distances. These are 2 - 2 cos, so its margin of 0.2 would be 0.1
-    here. Most n are so far away that they teach nothing. The most similar n of all may let all
-    embeddings fall together, says the paper. So n is semi-hard: of those less similar to a than p is, the most similar.
-    If there is none, n is the least similar of all.
+    here. Most n are so far away that they teach nothing. The most similar n of all may let all embeddings fall
+    together, says the paper. So n is semi-hard: of those less similar to a than p is, the most similar. If there is
+    none, n is the least similar of all.
     """
     def __init__(self, n_classes, embedding_size, n_steps, *, margin=0.2):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Time-delay neural networks: convolutions over the frames alone. The 40 rows of the feature map are the input channels.
+"""Time-delay neural networks: convolutions over the frames alone. The 40 rows of a feature map are the input channels.
 
 Frames beyond the ends of an utterance count as zeros, so a layer gives as many frames as it gets, even for one frame.
 """

@@ -45,8 +45,8 @@ def main(
     DB, named = pd.concat(DBs, ignore_index=True), ' and '.join(folders)
     n_files = pd.Series(list(zip(groups, DB['speaker_id']))).value_counts()
     if (n_files > 1).sum() < MIN_SPEAKERS:
-        raise LabError('Speakers with two recordings or more in %s: %d. %d are needed, each with enroll.wav and test.wav.'
-                       % (named, (n_files > 1).sum(), MIN_SPEAKERS))
+        raise LabError('Speakers with two recordings or more in %s: %d. %d are needed, each with enroll.wav and '
+                       'test.wav.' % (named, (n_files > 1).sum(), MIN_SPEAKERS))
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     features = [read_MFB(filename, model.settings['level'])[0] for filename in DB['filename']]
     levels = [origin_of(filename, model.settings['level'])['LEVEL_DBFS'] for filename in DB['filename']]

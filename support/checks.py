@@ -44,6 +44,12 @@ def or_none(rule):
     return rule[0] + ', or None', lambda value: value is None or rule[1](value)
 
 
+def of_any_score(rule):
+    """The rule of a threshold for scores that are no cosines, and so lie anywhere."""
+    return rule[0].replace(' from -1 to 1', ''), lambda value: (
+        is_number(value, -LARGEST_NUMBER, LARGEST_NUMBER) or rule[1](value))
+
+
 POSITIVE = 'a number above 0', lambda value: is_number(value, 0, LARGEST_NUMBER) and value > 0
 SHARE = 'a number above 0 and below 1', lambda value: is_number(value) and 0 < value < 1
 BOOL = 'True or False', lambda value: isinstance(value, bool)
@@ -96,8 +102,8 @@ def check_settings(settings, rules, **choices):
     rules: dict name -> (what it must be, in words; whether a value is that); choices: name=the values it may have, of
     which 'augment' may have several.
     """
-    # Cosines lie between -1 and 1, other scores anywhere
-    any_score = settings.get('backend') == 'plda' or settings.get('normalise') is not None
+    if settings.get('backend') == 'plda' or settings.get('normalise') is not None:
+        rules = {**rules, 'thres': of_any_score(rules['thres'])}
     for name, value in settings.items():
         if isinstance(value, str) and value.startswith(('[', '(', '{')):
             raise LabError("%s = %.60r cannot be read. Put quotes around a list: --%s=\"['a', 'b']\""
@@ -111,11 +117,8 @@ def check_settings(settings, rules, **choices):
             if value not in list(choices[name]):
                 raise LabError('unknown %s: %s. Choose one of %s.'
                                % (name, in_one_line(value), ', '.join(map(str, choices[name]))))
-        elif name == 'thres' and any_score and is_number(value, -LARGEST_NUMBER, LARGEST_NUMBER):
-            pass
         elif not rules[name][1](value):
-            rule = rules[name][0].replace(' from -1 to 1', '') if any_score else rules[name][0]
-            raise LabError('%s = %r: it must be %s.' % (name, value, rule))
+            raise LabError('%s = %r: it must be %s.' % (name, value, rules[name][0]))
     if settings.get('freeze_backbone') and settings['init_from'] is None:
         raise LabError('freeze_backbone = True needs init_from: there is nothing to keep in a network that has not '
                        'learned.')

@@ -72,8 +72,9 @@ class Browser:
 
     def wait(self, condition):
         """Wait until a JavaScript condition holds."""
-        assert self.ask('''new Promise(done => { const end = Date.now() + %d, look = () => { (%s) ? done(true) :
-            Date.now() > end ? done(false) : setTimeout(look, 20); }; look(); })''' % (1000 * WAIT, condition)), condition
+        holds = self.ask('''new Promise(done => { const end = Date.now() + %d, look = () => { (%s) ? done(true) :
+            Date.now() > end ? done(false) : setTimeout(look, 20); }; look(); })''' % (1000 * WAIT, condition))
+        assert holds, condition
 
     def open(self, address):
         self.call('Page.navigate', url=address)

@@ -120,7 +120,7 @@ def test_gradients_in_training(batch, loss_type):
     assert torch.autograd.gradcheck(lambda logits, x: loss(logits, TARGETS, x),
                                     (logits.requires_grad_(), x.requires_grad_()))
     assert torch.autograd.gradcheck(lambda scale: torch.func.functional_call(
-        loss, {'scaled.scale': scale}, (logits, TARGETS, x)), (torch.tensor(10.0, dtype=torch.float64,
+        loss, {'scale': scale}, (logits, TARGETS, x)), (torch.tensor(10.0, dtype=torch.float64,
                                                                             requires_grad=True),)
     ) if loss_type != 'triplet' else not list(loss.parameters())
 
@@ -129,11 +129,11 @@ def test_gradients_in_training(batch, loss_type):
 def test_the_scale_learns_and_stays_above_nothing(batch, kind):
     logits, x = batch
     loss = kind(N_CLASSES, SIZE, 1).double().train()
-    loss.scaled.scale.data.fill_(-3.0)
+    loss.scale.data.fill_(-3.0)
     value = loss(logits, TARGETS, x)
     value.backward()
-    assert loss.scaled.scale.grad != 0  # it can come back from anywhere
-    assert loss.scaled.offset.grad.abs() < 1e-12  # b is in all scores of a softmax
+    assert loss.scale.grad != 0  # it can come back from anywhere
+    assert loss.offset.grad.abs() < 1e-12  # b is in all scores of a softmax
     scale = loss.scaled(1) - loss.scaled(0)
     assert scale.item() == pytest.approx(math.log(1 + math.exp(-3)))
 
@@ -292,7 +292,8 @@ PAIRS = {'batch_size': 4, 'batch_speakers': 2}
     *[({'loss_type': name}, "loss_type = '%s' compares the utterances of a batch, so each speaker needs several.\n"
                             'Set batch_size = 32 and batch_speakers = 8' % name) for name in METRIC_LOSSES],
     ({'batch_speakers': 7}, 'batch_speakers = 7, batch_size = 64: each speaker must have the same number of utter'),
-    ({'batch_speakers': 64}, 'batch_speakers = 64, batch_size = 64: each speaker must have the same number of utterances, 2 or more'),
+    ({'batch_speakers': 64},
+     'batch_speakers = 64, batch_size = 64: each speaker must have the same number of utterances, 2 or more'),
     ({'batch_speakers': 100}, 'batch_speakers = 100, batch_size = 64: each speaker must have the same number'),
     ({'batch_speakers': 8, 'use_shuffle': False}, 'draws new groups in every epoch. Set use_shuffle = True.'),
     ({'batch_speakers': 1}, 'batch_speakers = 1: it must be a whole number, 2 or more, or None.')])
@@ -333,8 +334,8 @@ def test_two_epochs_and_one_more_equal_three(noise, settings):
     whole, continued = (torch.load('%s/checkpoint_3.pth' % folder) for folder in ('three', 'parts'))
     for part in ('state_dict', 'criterion'):
         assert all(torch.equal(whole[part][name], continued[part][name]) for name in whole[part])
-    if 'scaled.scale' in whole['criterion']:
-        assert whole['criterion']['scaled.scale'] != 10  # it has learned
+    if 'scale' in whole['criterion']:
+        assert whole['criterion']['scale'] != 10  # it has learned
     n_classes = 12 if 'augment' in settings else 4
     model = lab_model.load_model(False, 'three', 'best', 128, n_classes)
     d_vector = lab_model.embed_feature(False, np.random.default_rng(0).normal(size=(150, 40)), model, None)
