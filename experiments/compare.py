@@ -1,12 +1,12 @@
-"""Train the deep dive's variants for the same few steps, and test each on people never heard.
-
-This is the table in docs/deep-dive.md.
+"""Train the deep dive's variants, and test each on people never heard. These are the tables in docs/deep-dive.md.
 
     python experiments/compare.py <folder that hold_out.py made> <folder for results> [number of seeds] [variant ...]
+    python experiments/compare.py ../held_out ../converged 3 softmax ecapa --n_epochs=10
 
 Each variant is train.py with the settings that VARIANTS gives; those in capitals are of configure.py. Without names,
-all variants are trained for one epoch, except those that have been trained already. Prints the table and draws
-compare.png into the folder for the results. A variant takes three to twenty minutes on one core.
+all variants are trained. A variant that has been trained and tested is skipped, and one that was interrupted goes on
+after its last epoch, so the command may be stopped and given again. Prints the table and draws compare.png into the
+folder for the results. An epoch takes two minutes on one core with bfloat16, and four without, times the column "step".
 """
 import contextlib
 import io
@@ -29,16 +29,17 @@ import configure as c
 import train
 from DB_wav_reader import find_feats, make_DB
 from deep_dive.all_trials import embed_pieces
-from deep_dive.backends import Scorer, available_backends
+from deep_dive.backends import Scorer
 from deep_dive.losses import LOSSES
 from deep_dive.scoring import all_pairs, equal_error_rate, min_dcf
 from model import background_resnet, load_model
-from support.checks import check_settings, feature_size, sex_of, whole
+from support import runs
+from support.checks import check_settings, feature_settings, feature_size, sex_of, whole
 from support.messages import LabError, run_script
 from support.pictures import BLACK, save_picture
 
 # Settings of train.py that all variants have in common
-COMMON = {'n_epochs': 1, 'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False}
+COMMON = {'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False}
 ADAM = {'optimizer_type': 'adam', 'lr': 1e-3, 'wd': 0.0}  # a network without BatchNorm does not learn at lr = 0.1
 VARIANTS = {
     'softmax': {},  # nothing else is changed: ResNet-18, average pooling, log filterbank
@@ -59,6 +60,10 @@ VARIANTS = {
     'energies': {'USE_LOGSCALE': False},
 }
 
+# How two d-vectors are compared: backend and normalise of Scorer
+SCORERS = {'raw': ['cosine'], 'centred': ['centre'], 'WCCN': ['wccn'], 'PLDA': ['plda'],
+           'as-norm': ['cosine', 'as-norm']}
+
 # What the picture says, where the name of a variant is not enough
 IN_WORDS = {
     'softmax': "the lab's network: ResNet-18, softmax", 'center': 'center loss', 'asoftmax': 'angular softmax',
@@ -74,26 +79,47 @@ IN_WORDS = {
     **{'resnet%s' % depth: 'ResNet-%s' % depth for depth in (34, 50, 101, 152)}}
 
 
-def train_variant(settings, train_dir, log_dir, seed):
-    """Run train.py with these settings. What it prints goes to LOG_DIR.log."""
-    with open('%s.log' % log_dir, 'w') as log, contextlib.redirect_stdout(log):
-        train.main(**{**COMMON, **settings, 'seed': seed, 'train_dir': train_dir, 'log_dir': str(log_dir)})
+def train_to_the_end(settings, log_dir):
+    """Run train.py with these settings, or go on after the last epoch there. What it prints goes to LOG_DIR.log."""
+    last, n_done = settings['n_epochs'], 0
+    if (log_dir / runs.RUN_FILE).exists():
+        n_done = len(runs.read_run(log_dir)['epochs'])
+    if n_done == last and 'mean' in load_model(False, str(log_dir), 'best', None, None).backend:
+        return
+    start = min(n_done + 1, last)  # the last epoch again, if only the end of the training is missing
+    with open('%s.log' % log_dir, 'a') as log, contextlib.redirect_stdout(log):
+        train.main(**{**settings, 'start': start, 'n_epochs': last - start + 1, 'log_dir': str(log_dir)})
 
 
 def test_variant(log_dir, feat_dir, n_files):
-    """The figures of a trained model on the first n_files utterances of each speaker below feat_dir, as a dict."""
-    filenames = [name for folder in sorted(Path(feat_dir).glob('*')) for name in find_feats(folder)[:n_files]]
+    """The figures of a trained model on the first n_files utterances of each speaker below feat_dir, as a dict.
+
+    Three times: of 'all' speakers, of those on the 'even' lines of their list (counted from 1), and on the 'odd' ones.
+    """
+    folders = sorted(folder for folder in Path(feat_dir).glob('[!.]*') if folder.is_dir())
+    filenames = [name for folder in folders for name in find_feats(folder)[:n_files]]
     model = load_model(False, str(log_dir), 'best', None, None)
-    vectors, speakers = embed_pieces(False, make_DB(filenames, feat_dir, ''), model, 100, None)
-    speakers, sexes = np.array(speakers), np.array([sex_of(spk) for spk in speakers])
+    vectors, names = embed_pieces(False, make_DB(filenames, feat_dir, ''), model, 100, None)
+    line = {folder.name: number for number, folder in enumerate(folders, 1)}
+    even = np.array([line[name] % 2 == 0 for name in names])
+    halves = {'all': np.full(len(names), True), 'even': even, 'odd': ~even}
+    return {'parameters': sum(parameter.numel() for parameter in model.parameters()),
+            **{half: figures_of(vectors[kept], np.array(names)[kept], model) for half, kept in halves.items()}}
+
+
+def figures_of(vectors, speakers, model):
+    """The figures of all pairs of d-vectors (n, embedding_size), with each way of scoring that SCORERS names.
+
+    speakers: (n,) names. The model knows what the backends need.
+    """
+    sexes = np.array([sex_of(spk) for spk in speakers])
     first, second = all_pairs(len(speakers))
     is_target, same_sex = speakers[first] == speakers[second], sexes[first] == sexes[second]
-    figures = {'parameters': sum(parameter.numel() for parameter in model.parameters()),
-               'targets': int(is_target.sum()), 'impostors': int((~is_target).sum())}
-    for backend in available_backends(model):
-        scorer = Scorer(backend, model)
+    figures = {'targets': int(is_target.sum()), 'impostors': int((~is_target).sum())}
+    for name, how in SCORERS.items():
+        scorer = Scorer(how[0], model, *how[1:])
         scores = scorer.trials(vectors, first, second)
-        figures[backend] = {
+        figures[name] = {
             'EER': equal_error_rate(scores[is_target], scores[~is_target]),
             'same-sex EER': equal_error_rate(scores[is_target & same_sex], scores[~is_target & same_sex]),
             'minDCF': min_dcf(scores[is_target], scores[~is_target]),
@@ -116,13 +142,13 @@ def identified_from(n_enrol, vectors, speakers, scorer):
 def step_ratio(settings, n_pairs=5):
     """How long a training step of a variant takes, in steps of ResNet-18 with softmax: the median of pairs in turn."""
     loops = []
-    for these, n_rows in (({}, 40), (settings, feature_size())):
+    for these, n_rows, n_frames in (({}, 40, 100), (settings, feature_size(), c.NUM_WIN_SIZE)):
         loss_type = these.get('loss_type', 'softmax')
         criterion = nn.CrossEntropyLoss() if loss_type == 'softmax' else LOSSES[loss_type](200, 128, 300)
         model = background_resnet(128, 200, these.get('backbone', 'resnet18'), pooling=these.get('pooling', 'average'),
                                   head=getattr(criterion, 'head', 'slides'))
         optimizer = train.create_optimizer('sgd', model, 1e-3, 0.0)
-        loader = DataLoader([(torch.randn(1, n_rows, c.NUM_WIN_SIZE), i) for i in range(128)], batch_size=64)
+        loader = DataLoader([(torch.randn(1, n_rows, n_frames), i) for i in range(128)], batch_size=64)
         model = model.to(memory_format=torch.channels_last)
         loops.append((loader, model, criterion, optimizer))
     ratios = []
@@ -139,62 +165,96 @@ def step_ratio(settings, n_pairs=5):
 
 def results_of(out_dir):
     """Dict variant -> list with the figures of each seed. Variants that have not been trained are left out."""
-    runs = {name: [json.loads(path.read_text()) for path in sorted(out_dir.glob('%s_[0-9].json' % name))]
-            for name in VARIANTS}
-    return {name: figures for name, figures in runs.items() if figures}
+    results = {name: [json.loads(path.read_text()) for path in sorted(out_dir.glob('%s_[0-9].json' % name))]
+               for name in VARIANTS}
+    return {name: figures for name, figures in results.items() if figures}
 
 
-def draw_results(results, filename):
-    """Draw the equal error rate of each variant, raw and centred, with a line from its best to its worst seed."""
-    fig, ax = plt.subplots(figsize=(10, 0.4 * len(results) + 1.5))
-    for backend, label, marker, offset in (('cosine', 'd-vectors as they are', 'o', 0.12),
-                                           ('centre', 'minus the mean of the training set', 's', -0.12)):
-        rates = [[run[backend]['EER'] for run in runs] for runs in results.values()]
-        rows = len(results) - np.arange(len(results)) + offset  # the first variant on top
+def mean_of(figures, *keys):
+    """The mean over the seeds of one figure: the first key, then the next one within it."""
+    for key in keys:
+        figures = [entry[key] for entry in figures]
+    return statistics.mean(figures)
+
+
+def draw_results(results, half, filename):
+    """Draw the equal error rates of each variant, with a line from its best to its worst seed; and against the time.
+
+    half: 'all', 'even' or 'odd', see test_variant.
+    """
+    fig, (ax, front_ax) = plt.subplots(1, 2, figsize=(15, 0.4 * len(results) + 2.5), layout='constrained')
+    rows = len(results) - np.arange(len(results))  # the first variant on top
+    for name, label, marker, offset in (('raw', 'd-vectors as they are', 'o', 0.2),
+                                        ('centred', 'minus the mean of the training set', 's', 0),
+                                        ('PLDA', 'PLDA', '^', -0.2)):
+        rates = [[run[half][name]['EER'] for run in seeds] for seeds in results.values()]
         means = np.array([statistics.mean(values) for values in rates])
         spread = [means - [min(values) for values in rates], [max(values) for values in rates] - means]
-        ax.errorbar(means, rows, xerr=spread, fmt=marker, label=label, capsize=3)
-    if 'softmax' in results:
-        ax.axvline(statistics.mean(run['cosine']['EER'] for run in results['softmax']), linestyle=':', color=BLACK,
-                   label="the lab's network")
-    ax.set(yticks=len(results) - np.arange(len(results)), yticklabels=[IN_WORDS.get(name, name) for name in results],
+        ax.errorbar(means, rows + offset, xerr=spread, fmt=marker, label=label, capsize=3)
+    ax.set(yticks=rows, yticklabels=[IN_WORDS.get(name, name) for name in results],
            xlabel='equal error rate (%): smaller is better',
-           title='One epoch each, tested on 40 people never heard')
-    ax.legend(loc='lower right')
+           title='Tested on %d people never heard' % (40 if half == 'all' else 20))
+    ax.grid(axis='y')
+    ax.legend()
+
+    points = [(mean_of(seeds, 'time'), mean_of(seeds, half, 'PLDA', 'EER')) for seeds in results.values()]
+    front = pareto_front(points)
+    front_ax.plot(*zip(*points), 'o', label='a variant')
+    front_ax.step(*zip(*front), where='post', linestyle='--', label='nothing is quicker and better')
+    for name, point in zip(results, points):
+        front_ax.annotate(IN_WORDS.get(name, name), point, textcoords='offset points', xytext=(6, 3), fontsize=8,
+                          weight='bold' if point in front else 'normal')
+    front_ax.set(xlabel="time of the training, in epochs of the lab's network", ylabel='equal error rate with PLDA (%)',
+                 xscale='log', title='What the time is worth')
+    front_ax.margins(x=0.25)
+    front_ax.legend()
     save_picture(fig, filename)
 
 
-def print_table(results):
+def pareto_front(points):
+    """Those of the points (time, error) that no other point beats in both, from the quickest on."""
+    front = []
+    for time_needed, error in sorted(points):
+        if not front or error < front[-1][1]:
+            front.append((time_needed, error))
+    return front
+
+
+def print_table(results, half):
     """Print a row for each variant: the mean over its seeds, and in brackets the smallest and the largest."""
-    print('| settings | seeds | parameters | step | EER raw | centred | WCCN | same sex: raw, centred | minDCF '
-          '| found |')
-    print('|---|---|---|---|---|---|---|---|---|---|')
-    for name, runs in results.items():
+    columns = [(name, 'EER') for name in SCORERS] + [
+        ('raw', 'same-sex EER'), ('PLDA', 'same-sex EER'), ('raw', 'minDCF'), ('raw', 'identified')]
+    print('| settings | seeds | parameters | step | time | EER raw | centred | WCCN | PLDA | as-norm '
+          '| same sex: raw, PLDA | minDCF | found |')
+    print('|---|---|---|---|---|---|---|---|---|---|---|---|---|')
+    for name, seeds in results.items():
         row = []
-        for backend, key in (('cosine', 'EER'), ('centre', 'EER'), ('wccn', 'EER'), ('cosine', 'same-sex EER'),
-                             ('centre', 'same-sex EER'), ('cosine', 'minDCF'), ('cosine', 'identified')):
-            values = [run[backend][key] for run in runs]
+        for scoring, key in columns:
+            values = [run[half][scoring][key] for run in seeds]
             row.append('%.*f' % (2 if key == 'minDCF' else 1, statistics.mean(values)))
             if len(values) > 1 and key == 'EER':
                 row[-1] += ' (%.1f to %.1f)' % (min(values), max(values))
-        row[3:5] = [', '.join(row[3:5])]
+        row[5:7] = [', '.join(row[5:7])]
         settings = ', '.join('`%s = %r`' % setting for setting in VARIANTS[name].items()) or 'as it stands'
-        print('| %s | %d | %.2f M | %.1f | %s |' % (settings, len(runs), runs[0]['parameters'] / 1e6,
-                                                  statistics.median(run['step'] for run in runs), ' | '.join(row)))
+        print('| %s | %d | %.2f M | %.1f | %.1f | %s |' % (
+            settings, len(seeds), seeds[0]['parameters'] / 1e6, statistics.median(run['step'] for run in seeds),
+            mean_of(seeds, 'time'), ' | '.join(row)))
 
 
 def main(
         # Settings
         data_dir='',  # the folder that hold_out.py made
-        out_dir='',  # where the results go
+        out_dir='',  # where the results go; another folder for another number of epochs
         n_seeds=1,  # how many trainings of each variant
         variants=[],  # names of VARIANTS; []: all of them
+        n_epochs=1,  # how many epochs, where a variant does not say how many; try 10
         n_files=25,  # test utterances of each of the 40 speakers: 12,000 target and 487,500 impostor trials
+        speakers='all',  # the 40; or 'even': the 20 to choose settings on; or 'odd': the other 20, to report on
 ):
     if not data_dir or not out_dir:
         raise LabError('Give two folders: the one that hold_out.py made, and one for the results.')
-    numbers = {'n_seeds': n_seeds, 'n_files': n_files}
-    check_settings(numbers, dict.fromkeys(numbers, whole(1)))
+    numbers = {'n_seeds': n_seeds, 'n_files': n_files, 'n_epochs': n_epochs}
+    check_settings({**numbers, 'speakers': speakers}, dict.fromkeys(numbers, whole(1)), speakers=['all', 'even', 'odd'])
     for name in variants:
         if name not in VARIANTS:
             raise LabError('unknown variant: %s. Choose some of %s.' % (name, ', '.join(VARIANTS)))
@@ -207,19 +267,21 @@ def main(
             log_dir, result = out_dir / ('%s_%d' % (name, seed)), out_dir / ('%s_%d.json' % (name, seed))
             if result.exists():
                 continue
-            features = {key: value for key, value in VARIANTS[name].items() if hasattr(c, key)}
-            settings = {key: value for key, value in VARIANTS[name].items() if key not in features}
-            feat_dir = '%s_%s' % (data_dir, name) if features else data_dir
+            in_configure = {key: value for key, value in VARIANTS[name].items() if hasattr(c, key)}
+            feat_dir = '%s_%s' % (data_dir, name) if in_configure.keys() & feature_settings().keys() else data_dir
+            settings = {'n_epochs': n_epochs, 'seed': seed, 'train_dir': os.path.join(feat_dir, 'train'), **COMMON,
+                        **{key: value for key, value in VARIANTS[name].items() if key not in in_configure}}
             try:
-                for key, value in features.items():
+                for key, value in in_configure.items():
                     setattr(c, key, value)
-                train_variant(settings, os.path.join(feat_dir, 'train'), log_dir, seed)
+                train_to_the_end(settings, log_dir)
                 figures = test_variant(log_dir, os.path.join(feat_dir, 'unseen'), n_files)
-                result.write_text(json.dumps({**figures, 'step': step_ratio(settings)}, indent=1))
+                step = step_ratio(settings)
+                result.write_text(json.dumps({**figures, 'step': step, 'time': step * settings['n_epochs']}, indent=1))
             finally:
                 vars(c).update(defaults)
-    print_table(results_of(out_dir))
-    draw_results(results_of(out_dir), out_dir / 'compare.png')
+    print_table(results_of(out_dir), speakers)
+    draw_results(results_of(out_dir), speakers, out_dir / 'compare.png')
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -14,10 +15,12 @@ import compare
 import configure as c
 import demo_quality
 import hold_out
+import ideas
 import losses
 import mutations
 import other_features
 import project
+import recipe
 import subset
 import transfer
 from DB_wav_reader import find_feats
@@ -310,7 +313,7 @@ def test_the_checkpoint_says_the_mean(monkeypatch, capsys):
 
 
 def test_variants_are_compared(lab, write_feat, monkeypatch, started, stopped_with, capsys):
-    for speaker in ('001F', '002F', '003M', '004M'):
+    for speaker in ('001F', '002M', '003F', '004M'):
         for i in range(6):
             write_feat('held_out/train/%s/%d.p' % (speaker, i), seed=i)
     with monkeypatch.context() as patched:
@@ -319,26 +322,101 @@ def test_variants_are_compared(lab, write_feat, monkeypatch, started, stopped_wi
             write_feat('held_out_scale/' + name.partition('/')[2])
             write_feat(('held_out_scale/' + name.partition('/')[2]).replace('train', 'unseen'))
     monkeypatch.setattr(compare, 'step_ratio', lambda settings: 1.5)  # it is measured
-    compare.main(data_dir='held_out', out_dir='results', variants=['scale'], n_files=6)
+    compare.main(data_dir='held_out', out_dir='results', variants=['scale'], n_files=6, n_epochs=2)
     *_, heading, _, row, picture = capsys.readouterr().out.splitlines()
     figures = json.loads(Path('results/scale_0.json').read_text())
-    assert figures['targets'] == 4 * 15 and figures['impostors'] == 6 * 36 and figures['step'] == 1.5
-    assert set(figures) >= {'cosine', 'centre', 'lda', 'wccn', 'plda'} and heading.startswith('| settings | seeds |')
-    assert row.startswith('| `USE_SCALE = True` | 1 | 0.7') and '| 1.5 | %.1f |' % figures['cosine']['EER'] in row
+    # Four speakers with six utterances each; on the even lines of the list are 002M and 004M
+    assert [(figures[half]['targets'], figures[half]['impostors']) for half in ('all', 'even', 'odd')] == [
+        (4 * 15, 6 * 36), (2 * 15, 36), (2 * 15, 36)]
+    assert figures['step'] == 1.5 and figures['time'] == 3 and heading.startswith('| settings | seeds |')
+    assert set(figures['odd']) == {'targets', 'impostors', 'raw', 'centred', 'WCCN', 'PLDA', 'as-norm'}
+    assert row.startswith('| `USE_SCALE = True` | 1 | 0.7')
+    assert '| 1.5 | 3.0 | %.1f |' % figures['all']['raw']['EER'] in row
     assert picture == 'Picture: results/compare.png' and not c.USE_SCALE
     run = json.loads(Path('results/scale_0/run.json').read_text())
     assert run['corpus'] == 'held_out_scale/train' and run['settings']['scheduler_type'] == 'onecycle'
-    times = Path('results/scale_0/checkpoint_1.pth').stat().st_mtime_ns
+    times = Path('results/scale_0/checkpoint_2.pth').stat().st_mtime_ns
 
-    monkeypatch.setattr(sys, 'argv', ['compare', 'held_out', 'results', '1', 'scale'])
+    monkeypatch.setattr(sys, 'argv', ['compare', 'held_out', 'results', '1', 'scale', '--n_epochs=2'])
     project.name_arguments(compare.main)
     compare.main(**messages.read_command_line(compare.main, sys.argv[1:]))  # nothing is trained again
     assert capsys.readouterr().out.splitlines() == [heading, _, row, picture]
-    assert Path('results/scale_0/checkpoint_1.pth').stat().st_mtime_ns == times
+    Path('results/scale_0.json').unlink()
+    compare.main(data_dir='held_out', out_dir='results', variants=['scale'], n_files=6, n_epochs=2)
+    assert row in capsys.readouterr().out  # trained, not tested
+    assert Path('results/scale_0/checkpoint_2.pth').stat().st_mtime_ns == times
+    compare.print_table(compare.results_of(Path('results')), 'even')
+    assert '| 1.5 | 3.0 | %.1f |' % figures['even']['raw']['EER'] in capsys.readouterr().out
     for settings, message in (({}, 'Give two folders'), ({'n_seeds': 0}, 'n_seeds = 0'),
+                              ({'speakers': 'some'}, 'unknown speakers: some. Choose one of all, even, odd.'),
                               ({'variants': ['wav2vec']}, 'unknown variant: wav2vec. Choose some of softmax, center')):
         folders = {'data_dir': 'held_out', 'out_dir': 'new'} if settings else {}
         assert message in stopped_with(compare.main, **folders, **settings)
+
+
+def test_an_interrupted_variant_goes_on(lab, write_feat, monkeypatch):
+    for i in range(12):
+        write_feat('train/%s/%d.p' % ('ab'[i % 2], i), seed=i)
+    settings = {**compare.COMMON, 'n_epochs': 3, 'train_dir': 'train', 'seed': 0}
+    compare.train_to_the_end(settings, Path('whole'))
+
+    def stop(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(compare.train.calibration, 'measure_best', stop)  # the power fails at the end of the training
+        with pytest.raises(KeyboardInterrupt):
+            compare.train_to_the_end(settings, Path('cut'))
+    with monkeypatch.context() as patched:
+        patched.setattr(compare.train, 'validate', stop)  # and again within an epoch
+        with pytest.raises(LabError, match='Stopped by Ctrl-C in epoch 3'):
+            compare.train_to_the_end(settings, Path('cut'))
+    compare.train_to_the_end(settings, Path('cut'))
+    whole, cut = (torch.load('%s/checkpoint_best.pth' % folder) for folder in ('whole', 'cut'))
+    assert all(torch.equal(whole['state_dict'][name], tensor) for name, tensor in cut['state_dict'].items())
+    assert 'mean' in cut
+
+
+def test_the_front_is_what_nothing_beats():
+    assert compare.pareto_front([(3, 4), (1, 9), (2, 9), (4, 5), (5, 3), (3, 6)]) == [(1, 9), (3, 4), (5, 3)]
+
+
+def test_a_recipe_from_a_card(lab, write_feat, monkeypatch, stopped_with, capsys):
+    for speaker in range(5):
+        for i in range(10):
+            write_feat('feats/s%d/%d.p' % (speaker, i), seed=10 * speaker + i)
+    monkeypatch.setattr(recipe, 'N_SPEAKERS', 2)
+    for settings in (recipe.PRETRAINING, recipe.RECIPE):
+        for name, value in (('n_epochs', 2), ('backbone', 'resnet18'), ('batch_size', 8)):
+            monkeypatch.setitem(settings, name, value)
+    recipe.main(feat_dir='feats', out_dir='card')
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == 'card/speakers/train: 3 speakers, card/speakers/unseen: 2 speakers'
+    rows = [line for line in out if 'validation accuracy after each epoch' in line]
+    assert [row.partition('  ')[0] for row in rows] == ['from scratch', 'pretrained']
+    assert [line for line in out if line.startswith('Picture')] == [
+        'Picture: card/recipe.png', 'Picture: card/predictions.png']
+    times = [path.stat().st_mtime_ns for path in sorted(Path('card').rglob('checkpoint_*.pth'))]
+    before, after = (torch.load('card/%s/checkpoint_best.pth' % name)['state_dict']['fc0.weight']
+                     for name in ('pretraining', 'pretrained'))
+    assert 0 < (before - after).abs().mean() < 0.01 and len(find_feats('card/fifty')) == 20
+    recipe.main(feat_dir='feats', out_dir='card')  # nothing is trained again
+    assert [path.stat().st_mtime_ns for path in sorted(Path('card').rglob('checkpoint_*.pth'))] == times
+    assert 'Give two folders' in stopped_with(recipe.main)
+
+
+def test_ideas_are_drawn(lab, stopped_with, capsys):
+    ideas.main(out_dir='pictures')
+    names = ['networks', 'losses', 'scores']
+    assert capsys.readouterr().out.splitlines() == ['Picture: pictures/%s.png' % name for name in names]
+    fig, ax = plt.subplots()
+    ideas.draw_tdnn(ax)
+    assert list(ax.lines[-1].get_xdata()) == list(range(-7, 8))  # 7 + 1 + 7 frames
+    ideas.draw_res2(ax)
+    reached = ax.images[0].get_array()  # dilation 2: part i sees 2 (i - 1) frames to each side
+    assert [int(row.sum()) for row in reached] == [1, 2, 3, 4, 5, 6, 7, 8] and not reached[7, :6].any() and reached[7, 6]
+    plt.close(fig)
+    assert 'Name the folder' in stopped_with(ideas.main)
 
 
 def test_new_speakers_are_learnt(lab, write_feat, monkeypatch, stopped_with, capsys):

@@ -1,0 +1,110 @@
+"""A recipe from a model card, done twice: a ResNet-50 that begins with nothing, and one that was trained before.
+
+    python experiments/recipe.py <folder of the 240 training speakers> <new folder>
+
+Keeps 50 speakers. Trains a ResNet-50 on the others (PRETRAINING). Then trains with the settings of the card (RECIPE) on
+50 files of each of the 50: once from scratch, and once from the trained network (init_from of train.py). Prints the
+validation accuracy of each epoch, and draws recipe.png (the training) and predictions.png (what the network says of
+validation utterances) into the new folder. What is done is not done again, so the command may be stopped and given
+again. Takes an hour on one core with bfloat16, and two without.
+"""
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+
+import project
+
+import hold_out
+from compare import train_to_the_end
+from model import load_model
+from subset import link_subset
+from support import runs
+from support.messages import LabError, run_script
+from support.pictures import BLUE, ORANGE, save_picture
+from train import load_dataset
+
+N_SPEAKERS, N_FILES = 50, 50
+PRETRAINING = {'backbone': 'resnet50', 'n_epochs': 5, 'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False}
+RECIPE = {'backbone': 'resnet50', 'n_epochs': 5, 'optimizer_type': 'adamw', 'lr': 1e-3, 'wd': 0.0,
+          'scheduler_type': 'cosine', 'batch_size': 32, 'plot': False}
+
+
+def draw_trainings(histories, filename):
+    """Draw loss and accuracy of each training, side by side. histories: dict name -> `epochs` of its run.json."""
+    fig, (losses, accuracy) = plt.subplots(1, 2, figsize=(12, 5))
+    for (name, epochs), colour in zip(histories.items(), (BLUE, ORANGE)):
+        numbers = range(1, len(epochs) + 1)
+        losses.plot(numbers, [epoch['train_loss'] for epoch in epochs], 'o--', color=colour, label=name + ', training')
+        losses.plot(numbers, [epoch['valid_loss'] for epoch in epochs], 'o-', color=colour, label=name + ', validation')
+        accuracies = [epoch['valid_acc'] for epoch in epochs]
+        accuracy.plot(numbers, accuracies, 'o-', color=colour, label='%s: %.1f %%' % (name, accuracies[-1]))
+    losses.set(xlabel='epoch', ylabel='loss', ylim=(0, None), xticks=numbers)
+    accuracy.set(xlabel='epoch', ylabel='validation accuracy (%)', ylim=(0, 100), xticks=numbers)
+    losses.legend()
+    accuracy.legend(loc='lower right')
+    save_picture(fig, filename)
+
+
+def draw_predictions(model, dataset, names, filename, n_shown=6):
+    """Draw utterances of a validation dataset with the true speaker, the predicted one, and its probability.
+
+    The first half are the first utterances, the other half the first ones that the model gets wrong. names: of all
+    classes, in their order.
+    """
+    shown = []
+    with torch.inference_mode():
+        for i in range(len(dataset)):
+            feature, target = dataset[i]  # (1, n_dims, n_frames)
+            probabilities = model(feature[None])[1].float().softmax(dim=1)[0]  # (n_classes,)
+            predicted = int(probabilities.argmax())
+            if len(shown) < n_shown // 2 or predicted != target:
+                shown.append((feature[0], names[target], names[predicted], 100 * float(probabilities[predicted])))
+            if len(shown) == n_shown:
+                break
+    fig, axes = plt.subplots(2, n_shown // 2, figsize=(14, 6), layout='constrained')
+    for ax, (feature, true, predicted, percent) in zip(axes.flat, shown):
+        ax.imshow(feature.numpy(), origin='lower', aspect='auto', cmap='viridis')
+        ax.set(title='true: %s\npredicted: %s (%.0f %%)' % (true, predicted, percent), xlabel='frame', ylabel='filter')
+        ax.title.set_color('black' if true == predicted else ORANGE)
+        ax.grid(False)
+    for ax in list(axes.flat)[len(shown):]:
+        ax.axis('off')
+    save_picture(fig, filename)
+
+
+def main(
+        # Settings
+        feat_dir='',  # the features of the training speakers: a folder for each
+        out_dir='',  # where folders of links, trainings and pictures go
+):
+    if not feat_dir or not out_dir:
+        raise LabError('Give two folders: the one of the training speakers, and one for the results.')
+    out_dir = Path(out_dir)
+    if not (out_dir / 'speakers').exists():
+        hold_out.main(feat_dir=feat_dir, out_dir=str(out_dir / 'speakers'), n_unseen=N_SPEAKERS)
+    fifty = out_dir / 'fifty'
+    if not fifty.exists():
+        link_subset(out_dir / 'speakers' / 'unseen', fifty, N_SPEAKERS, slice(N_FILES))
+
+    # Train on the other speakers. Then train on the 50 twice
+    train_to_the_end({**PRETRAINING, 'train_dir': str(out_dir / 'speakers' / 'train')}, out_dir / 'pretraining')
+    histories = {}
+    for name, settings in (('from scratch', {}),
+                           ('pretrained', {'init_from': str(out_dir / 'pretraining' / runs.BEST_FILE)})):
+        log_dir = out_dir / name.replace(' ', '_')
+        train_to_the_end({**RECIPE, **settings, 'train_dir': str(fifty)}, log_dir)
+        histories[name] = runs.read_run(log_dir)['epochs']
+        print('%-12s  validation accuracy after each epoch: %s %%'
+              % (name, ', '.join('%.1f' % epoch['valid_acc'] for epoch in histories[name])))
+    draw_trainings(histories, out_dir / 'recipe.png')
+
+    valid_dataset = load_dataset(10, train_dir=str(fifty))[1]
+    model = load_model(False, str(log_dir), 'best', None, None)
+    names = sorted(folder.name for folder in fifty.glob('*'))
+    draw_predictions(model, valid_dataset, names, out_dir / 'predictions.png')
+
+
+if __name__ == '__main__':
+    project.name_arguments(main)
+    run_script(main)
