@@ -414,7 +414,8 @@ def test_ideas_are_drawn(lab, stopped_with, capsys):
     assert list(ax.lines[-1].get_xdata()) == list(range(-7, 8))  # 7 + 1 + 7 frames
     ideas.draw_res2(ax)
     reached = ax.images[0].get_array()  # dilation 2: part i sees 2 (i - 1) frames to each side
-    assert [int(row.sum()) for row in reached] == [1, 2, 3, 4, 5, 6, 7, 8] and not reached[7, :6].any() and reached[7, 6]
+    assert [int(row.sum()) for row in reached] == [1, 3, 5, 7, 9, 11, 13, 15]
+    assert reached[7, 6] and not reached[7, :6].any()  # part 8: from frame 20 - 14 on
     plt.close(fig)
     assert 'Name the folder' in stopped_with(ideas.main)
 
