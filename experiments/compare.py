@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.ticker import LogLocator, NullLocator
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -34,13 +35,14 @@ from deep_dive.losses import LOSSES
 from deep_dive.scoring import all_pairs, equal_error_rate, min_dcf
 from model import background_resnet, load_model
 from support import runs
-from support.checks import check_settings, feature_settings, feature_size, sex_of, whole
+from support.checks import check_settings, feature_settings, feature_size, or_none, sex_of, whole
 from support.messages import LabError, run_script
 from support.pictures import BLACK, save_picture
 
 # Settings of train.py that all variants have in common
 COMMON = {'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False}
 ADAM = {'optimizer_type': 'adam', 'lr': 1e-3, 'wd': 0.0}  # a network without BatchNorm does not learn at lr = 0.1
+CONFORMER_AAM = {'backbone': 'conformer', 'pooling': 'attentive', 'loss_type': 'aamsoftmax', 'augment': ['speed']}
 VARIANTS = {
     'softmax': {},  # nothing else is changed: ResNet-18, average pooling, log filterbank
     **{loss: {'loss_type': loss} for loss in ('center', 'asoftmax', 'amsoftmax', 'aamsoftmax', 'subcenter')},
@@ -54,6 +56,13 @@ VARIANTS = {
     **{name: {'augment': [name]} for name in ('speed', 'level', 'noise', 'specaugment')},
     'aam + statistics': {'loss_type': 'aamsoftmax', 'pooling': 'statistics'},
     'aam + statistics + speed': {'loss_type': 'aamsoftmax', 'pooling': 'statistics', 'augment': ['speed']},
+    'conformer, 2 s': {'backbone': 'conformer', 'NUM_WIN_SIZE': 200},
+    'conformer + ge2e': {'backbone': 'conformer', 'pooling': 'attentive', 'loss_type': 'ge2e', 'batch_speakers': 16,
+                         'augment': ['speed']},
+    'conformer + aam': CONFORMER_AAM,
+    'conformer + aam, 2 s': {**CONFORMER_AAM, 'NUM_WIN_SIZE': 200},
+    'conformer + aam, 3 s': {**CONFORMER_AAM, 'NUM_WIN_SIZE': 300},
+    'conformer + aam, 2 s, 20 epochs': {**CONFORMER_AAM, 'NUM_WIN_SIZE': 200, 'n_epochs': 20},
     'mfcc': {'USE_MFCC': True},  # features of experiments/other_features.py, in <folder of hold_out.py>_<name>
     'delta': {'USE_DELTA': True},
     'scale': {'USE_SCALE': True},
@@ -74,6 +83,11 @@ IN_WORDS = {
     'vgg': 'VGG', 'lstm': 'LSTM (Adam)', 'cnn_lstm': 'CNN and LSTM (Adam)', 'speed': 'augment: speed',
     'level': 'augment: level', 'noise': 'augment: noise', 'specaugment': 'augment: SpecAugment',
     'aam + statistics': 'AAM, mean and deviation', 'aam + statistics + speed': 'AAM, mean and deviation, speed',
+    'conformer, 2 s': 'Conformer, windows of 2 s', 'conformer + ge2e': 'Conformer, GE2E, attention, speed',
+    'conformer + aam': 'Conformer, AAM, attention, speed',
+    'conformer + aam, 2 s': 'Conformer, AAM, attention, speed, 2 s',
+    'conformer + aam, 3 s': 'Conformer, AAM, attention, speed, 3 s',
+    'conformer + aam, 2 s, 20 epochs': 'Conformer, AAM, attention, speed, 2 s, 20 epochs',
     'mfcc': 'features: MFCC', 'delta': 'features: with differences', 'scale': 'features: scaled',
     'energies': 'features: no logarithm',
     **{'resnet%s' % depth: 'ResNet-%s' % depth for depth in (34, 50, 101, 152)}}
@@ -91,7 +105,7 @@ def train_to_the_end(settings, log_dir):
         train.main(**{**settings, 'start': start, 'n_epochs': last - start + 1, 'log_dir': str(log_dir)})
 
 
-def test_variant(log_dir, feat_dir, n_files):
+def test_variant(log_dir, feat_dir, n_files, test_frames):
     """The figures of a trained model on the first n_files utterances of each speaker below feat_dir, as a dict.
 
     Three times: of 'all' speakers, of those on the 'even' lines of their list (counted from 1), and on the 'odd' ones.
@@ -99,7 +113,7 @@ def test_variant(log_dir, feat_dir, n_files):
     folders = sorted(folder for folder in Path(feat_dir).glob('[!.]*') if folder.is_dir())
     filenames = [name for folder in folders for name in find_feats(folder)[:n_files]]
     model = load_model(False, str(log_dir), 'best', None, None)
-    vectors, names = embed_pieces(False, make_DB(filenames, feat_dir, ''), model, 100, None)
+    vectors, names = embed_pieces(False, make_DB(filenames, feat_dir, ''), model, test_frames, None)
     line = {folder.name: number for number, folder in enumerate(folders, 1)}
     even = np.array([line[name] % 2 == 0 for name in names])
     halves = {'all': np.full(len(names), True), 'even': even, 'odd': ~even}
@@ -182,7 +196,7 @@ def draw_results(results, half, filename):
 
     half: 'all', 'even' or 'odd', see test_variant.
     """
-    fig, (ax, front_ax) = plt.subplots(1, 2, figsize=(15, 0.4 * len(results) + 2.5), layout='constrained')
+    fig, (ax, front_ax) = plt.subplots(1, 2, figsize=(14, 0.35 * len(results) + 3), layout='constrained')
     rows = len(results) - np.arange(len(results))  # the first variant on top
     for name, label, marker, offset in (('raw', 'd-vectors as they are', 'o', 0.2),
                                         ('centred', 'minus the mean of the training set', 's', 0),
@@ -191,23 +205,22 @@ def draw_results(results, half, filename):
         means = np.array([statistics.mean(values) for values in rates])
         spread = [means - [min(values) for values in rates], [max(values) for values in rates] - means]
         ax.errorbar(means, rows + offset, xerr=spread, fmt=marker, label=label, capsize=3)
-    ax.set(yticks=rows, yticklabels=[IN_WORDS.get(name, name) for name in results],
-           xlabel='equal error rate (%): smaller is better',
-           title='Tested on %d people never heard' % (40 if half == 'all' else 20))
-    ax.grid(axis='y')
-    ax.legend()
+    ax.set(yticks=rows, ylim=(0.4, len(results) + 0.6), xlabel='equal error rate (%): smaller is better',
+           yticklabels=['%s  %d' % (IN_WORDS.get(name, name), i) for i, name in enumerate(results, 1)],
+           title='%d people never heard' % (40 if half == 'all' else 20))
 
     points = [(mean_of(seeds, 'time'), mean_of(seeds, half, 'PLDA', 'EER')) for seeds in results.values()]
     front = pareto_front(points)
-    front_ax.plot(*zip(*points), 'o', label='a variant')
-    front_ax.step(*zip(*front), where='post', linestyle='--', label='nothing is quicker and better')
-    for name, point in zip(results, points):
-        front_ax.annotate(IN_WORDS.get(name, name), point, textcoords='offset points', xytext=(6, 3), fontsize=8,
-                          weight='bold' if point in front else 'normal')
+    front_ax.plot(*zip(*points), 'o')
+    front_ax.step(*zip(*front), 'o--', where='post', label='Pareto front: nothing is both quicker and better')
+    for number, point in enumerate(points, 1):
+        front_ax.annotate(number, point, textcoords='offset points', xytext=(5, 4))
     front_ax.set(xlabel="time of the training, in epochs of the lab's network", ylabel='equal error rate with PLDA (%)',
                  xscale='log', title='What the time is worth')
-    front_ax.margins(x=0.25)
-    front_ax.legend()
+    front_ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    front_ax.xaxis.set_major_formatter('{x:g}')
+    front_ax.xaxis.set_minor_locator(NullLocator())
+    fig.legend(loc='outside lower center', ncols=4, fontsize=10)
     save_picture(fig, filename)
 
 
@@ -249,12 +262,15 @@ def main(
         variants=[],  # names of VARIANTS; []: all of them
         n_epochs=1,  # how many epochs, where a variant does not say how many; try 10
         n_files=25,  # test utterances of each of the 40 speakers: 12,000 target and 487,500 impostor trials
+        test_frames=None,  # length of a test segment in frames; None: whole utterances, each in one pass
         speakers='all',  # the 40; or 'even': the 20 to choose settings on; or 'odd': the other 20, to report on
 ):
     if not data_dir or not out_dir:
         raise LabError('Give two folders: the one that hold_out.py made, and one for the results.')
-    numbers = {'n_seeds': n_seeds, 'n_files': n_files, 'n_epochs': n_epochs}
-    check_settings({**numbers, 'speakers': speakers}, dict.fromkeys(numbers, whole(1)), speakers=['all', 'even', 'odd'])
+    numbers = {'n_seeds': n_seeds, 'n_epochs': n_epochs, 'n_files': n_files}
+    check_settings({**numbers, 'test_frames': test_frames, 'speakers': speakers},
+                   {**dict.fromkeys(numbers, whole(1)), 'test_frames': or_none(whole(1))},
+                   speakers=['all', 'even', 'odd'])
     for name in variants:
         if name not in VARIANTS:
             raise LabError('unknown variant: %s. Choose some of %s.' % (name, ', '.join(VARIANTS)))
@@ -275,7 +291,7 @@ def main(
                 for key, value in in_configure.items():
                     setattr(c, key, value)
                 train_to_the_end(settings, log_dir)
-                figures = test_variant(log_dir, os.path.join(feat_dir, 'unseen'), n_files)
+                figures = test_variant(log_dir, os.path.join(feat_dir, 'unseen'), n_files, test_frames)
                 step = step_ratio(settings)
                 result.write_text(json.dumps({**figures, 'step': step, 'time': step * settings['n_epochs']}, indent=1))
             finally:
