@@ -29,4 +29,4 @@ USE_SCALE = False  # divide each row by its standard deviation over the utteranc
 # What the network sees (SR_Dataset.py)
 TRIM_SECONDS = 0.5  # seconds dropped at both ends of every utterance, because they are silent
 MIN_FRAMES = 40  # frames (0.4 s): an utterance must be longer than this after trimming
-NUM_WIN_SIZE = 100  # frames of one training sample: 1 second
+NUM_WIN_SIZE = 100  # frames of one training sample: 1 second; try 200, and test_frames = None

@@ -54,15 +54,17 @@ VARIANTS = {
                                              'tdnn', 'ecapa', 'resnet_se', 'conformer')},
     **{name: {'backbone': name, **ADAM} for name in ('lstm', 'cnn_lstm')},
     **{name: {'augment': [name]} for name in ('speed', 'level', 'noise', 'specaugment')},
-    'aam + statistics': {'loss_type': 'aamsoftmax', 'pooling': 'statistics'},
-    'aam + statistics + speed': {'loss_type': 'aamsoftmax', 'pooling': 'statistics', 'augment': ['speed']},
-    'conformer, 2 s': {'backbone': 'conformer', 'NUM_WIN_SIZE': 200},
-    'conformer + ge2e': {'backbone': 'conformer', 'pooling': 'attentive', 'loss_type': 'ge2e', 'batch_speakers': 16,
+    'aam_statistics': {'loss_type': 'aamsoftmax', 'pooling': 'statistics'},
+    'aam_statistics_speed': {'loss_type': 'aamsoftmax', 'pooling': 'statistics', 'augment': ['speed']},
+    'softmax_2s': {'NUM_WIN_SIZE': 200},
+    'conformer_2s': {'backbone': 'conformer', 'NUM_WIN_SIZE': 200},
+    'ecapa_aam_2s': {**CONFORMER_AAM, 'backbone': 'ecapa', 'NUM_WIN_SIZE': 200},
+    'conformer_ge2e': {'backbone': 'conformer', 'pooling': 'attentive', 'loss_type': 'ge2e', 'batch_speakers': 16,
                          'augment': ['speed']},
-    'conformer + aam': CONFORMER_AAM,
-    'conformer + aam, 2 s': {**CONFORMER_AAM, 'NUM_WIN_SIZE': 200},
-    'conformer + aam, 3 s': {**CONFORMER_AAM, 'NUM_WIN_SIZE': 300},
-    'conformer + aam, 2 s, 20 epochs': {**CONFORMER_AAM, 'NUM_WIN_SIZE': 200, 'n_epochs': 20},
+    'conformer_aam': CONFORMER_AAM,
+    'conformer_aam_2s': {**CONFORMER_AAM, 'NUM_WIN_SIZE': 200},
+    'conformer_aam_3s': {**CONFORMER_AAM, 'NUM_WIN_SIZE': 300},
+    'conformer_aam_2s_20': {**CONFORMER_AAM, 'NUM_WIN_SIZE': 200, 'n_epochs': 20},
     'mfcc': {'USE_MFCC': True},  # features of experiments/other_features.py, in <folder of hold_out.py>_<name>
     'delta': {'USE_DELTA': True},
     'scale': {'USE_SCALE': True},
@@ -82,12 +84,13 @@ IN_WORDS = {
     'statistics': 'pooling of mean and deviation', 'attentive': 'pooling with attention', 'adam': 'optimizer Adam',
     'vgg': 'VGG', 'lstm': 'LSTM (Adam)', 'cnn_lstm': 'CNN and LSTM (Adam)', 'speed': 'augment: speed',
     'level': 'augment: level', 'noise': 'augment: noise', 'specaugment': 'augment: SpecAugment',
-    'aam + statistics': 'AAM, mean and deviation', 'aam + statistics + speed': 'AAM, mean and deviation, speed',
-    'conformer, 2 s': 'Conformer, windows of 2 s', 'conformer + ge2e': 'Conformer, GE2E, attention, speed',
-    'conformer + aam': 'Conformer, AAM, attention, speed',
-    'conformer + aam, 2 s': 'Conformer, AAM, attention, speed, 2 s',
-    'conformer + aam, 3 s': 'Conformer, AAM, attention, speed, 3 s',
-    'conformer + aam, 2 s, 20 epochs': 'Conformer, AAM, attention, speed, 2 s, 20 epochs',
+    'aam_statistics': 'AAM, mean and deviation', 'aam_statistics_speed': 'AAM, mean and deviation, speed',
+    'softmax_2s': "the lab's network, windows of 2 s", 'ecapa_aam_2s': 'ECAPA-TDNN, AAM, attention, speed, 2 s',
+    'conformer_2s': 'Conformer, windows of 2 s', 'conformer_ge2e': 'Conformer, GE2E, attention, speed',
+    'conformer_aam': 'Conformer, AAM, attention, speed',
+    'conformer_aam_2s': 'Conformer, AAM, attention, speed, 2 s',
+    'conformer_aam_3s': 'Conformer, AAM, attention, speed, 3 s',
+    'conformer_aam_2s_20': 'Conformer, AAM, attention, speed, 2 s, 20 epochs',
     'mfcc': 'features: MFCC', 'delta': 'features: with differences', 'scale': 'features: scaled',
     'energies': 'features: no logarithm',
     **{'resnet%s' % depth: 'ResNet-%s' % depth for depth in (34, 50, 101, 152)}}
@@ -237,9 +240,9 @@ def print_table(results, half):
     """Print a row for each variant: the mean over its seeds, and in brackets the smallest and the largest."""
     columns = [(name, 'EER') for name in SCORERS] + [
         ('raw', 'same-sex EER'), ('PLDA', 'same-sex EER'), ('raw', 'minDCF'), ('raw', 'identified')]
-    print('| settings | seeds | parameters | step | time | EER raw | centred | WCCN | PLDA | as-norm '
+    print('| name | settings | seeds | parameters | step | time | EER raw | centred | WCCN | PLDA | as-norm '
           '| same sex: raw, PLDA | minDCF | found |')
-    print('|---|---|---|---|---|---|---|---|---|---|---|---|---|')
+    print('|---|---|---|---|---|---|---|---|---|---|---|---|---|---|')
     for name, seeds in results.items():
         row = []
         for scoring, key in columns:
@@ -249,8 +252,8 @@ def print_table(results, half):
                 row[-1] += ' (%.1f to %.1f)' % (min(values), max(values))
         row[5:7] = [', '.join(row[5:7])]
         settings = ', '.join('`%s = %r`' % setting for setting in VARIANTS[name].items()) or 'as it stands'
-        print('| %s | %d | %.2f M | %.1f | %.1f | %s |' % (
-            settings, len(seeds), seeds[0]['parameters'] / 1e6, statistics.median(run['step'] for run in seeds),
+        print('| `%s` | %s | %d | %.2f M | %.1f | %.1f | %s |' % (
+            name, settings, len(seeds), seeds[0]['parameters'] / 1e6, statistics.median(run['step'] for run in seeds),
             mean_of(seeds, 'time'), ' | '.join(row)))
 
 

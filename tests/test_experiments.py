@@ -328,9 +328,9 @@ def test_variants_are_compared(lab, write_feat, monkeypatch, started, stopped_wi
     # Four speakers with six utterances each; on the even lines of the list are 002M and 004M
     assert [(figures[half]['targets'], figures[half]['impostors']) for half in ('all', 'even', 'odd')] == [
         (4 * 15, 6 * 36), (2 * 15, 36), (2 * 15, 36)]
-    assert figures['step'] == 1.5 and figures['time'] == 3 and heading.startswith('| settings | seeds |')
+    assert figures['step'] == 1.5 and figures['time'] == 3 and heading.startswith('| name | settings | seeds |')
     assert set(figures['odd']) == {'targets', 'impostors', 'raw', 'centred', 'WCCN', 'PLDA', 'as-norm'}
-    assert row.startswith('| `USE_SCALE = True` | 1 | 0.7')
+    assert row.startswith('| `scale` | `USE_SCALE = True` | 1 | 0.7')
     assert '| 1.5 | 3.0 | %.1f |' % figures['all']['raw']['EER'] in row
     assert picture == 'Picture: results/compare.png' and not c.USE_SCALE
     run = json.loads(Path('results/scale_0/run.json').read_text())
