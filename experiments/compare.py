@@ -37,7 +37,7 @@ from model import background_resnet, load_model
 from support import runs
 from support.checks import check_settings, feature_settings, feature_size, or_none, sex_of, whole
 from support.messages import LabError, run_script
-from support.pictures import BLACK, save_picture
+from support.pictures import save_picture
 
 # Settings of train.py that all variants have in common
 COMMON = {'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False}
