@@ -11,7 +11,6 @@ folder for the results. An epoch takes two minutes on one core with bfloat16, an
 import contextlib
 import io
 import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -37,14 +36,14 @@ from model import background_resnet, load_model
 from support import runs
 from support.checks import check_settings, feature_settings, feature_size, or_none, sex_of, whole
 from support.messages import LabError, run_script
-from support.pictures import save_picture
+from support.pictures import BLACK, GREEN, save_picture
 
 # Settings of train.py that all variants have in common
 COMMON = {'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False}
 ADAM = {'optimizer_type': 'adam', 'lr': 1e-3, 'wd': 0.0}  # a network without BatchNorm does not learn at lr = 0.1
 CONFORMER_AAM = {'backbone': 'conformer', 'pooling': 'attentive', 'loss_type': 'aamsoftmax', 'augment': ['speed']}
 VARIANTS = {
-    'softmax': {},  # nothing else is changed: ResNet-18, average pooling, log filterbank
+    'softmax': {},  # the lab's network: ResNet-18, average pooling, log filterbank
     **{loss: {'loss_type': loss} for loss in ('center', 'asoftmax', 'amsoftmax', 'aamsoftmax', 'subcenter')},
     **{loss: {'loss_type': loss, 'batch_speakers': 16} for loss in ('ge2e', 'prototypical', 'triplet')},
     'statistics': {'pooling': 'statistics'},
@@ -74,26 +73,6 @@ VARIANTS = {
 # How two d-vectors are compared: backend and normalise of Scorer
 SCORERS = {'raw': ['cosine'], 'centred': ['centre'], 'WCCN': ['wccn'], 'PLDA': ['plda'],
            'as-norm': ['cosine', 'as-norm']}
-
-# What the picture says, where the name of a variant is not enough
-IN_WORDS = {
-    'softmax': "the lab's network: ResNet-18, softmax", 'center': 'center loss', 'asoftmax': 'angular softmax',
-    'amsoftmax': 'additive margin (AM)', 'aamsoftmax': 'additive angular margin (AAM)',
-    'subcenter': 'sub-center AAM', 'ge2e': 'GE2E', 'prototypical': 'angular prototypical', 'triplet': 'triplets',
-    'tdnn': 'TDNN', 'ecapa': 'ECAPA-TDNN', 'resnet_se': 'ResNet-34, squeeze and excitation', 'conformer': 'Conformer',
-    'statistics': 'pooling of mean and deviation', 'attentive': 'pooling with attention', 'adam': 'optimizer Adam',
-    'vgg': 'VGG', 'lstm': 'LSTM (Adam)', 'cnn_lstm': 'CNN and LSTM (Adam)', 'speed': 'augment: speed',
-    'level': 'augment: level', 'noise': 'augment: noise', 'specaugment': 'augment: SpecAugment',
-    'aam_statistics': 'AAM, mean and deviation', 'aam_statistics_speed': 'AAM, mean and deviation, speed',
-    'softmax_2s': "the lab's network, windows of 2 s", 'ecapa_aam_2s': 'ECAPA-TDNN, AAM, attention, speed, 2 s',
-    'conformer_2s': 'Conformer, windows of 2 s', 'conformer_ge2e': 'Conformer, GE2E, attention, speed',
-    'conformer_aam': 'Conformer, AAM, attention, speed',
-    'conformer_aam_2s': 'Conformer, AAM, attention, speed, 2 s',
-    'conformer_aam_3s': 'Conformer, AAM, attention, speed, 3 s',
-    'conformer_aam_2s_20': 'Conformer, AAM, attention, speed, 2 s, 20 epochs',
-    'mfcc': 'features: MFCC', 'delta': 'features: with differences', 'scale': 'features: scaled',
-    'energies': 'features: no logarithm',
-    **{'resnet%s' % depth: 'ResNet-%s' % depth for depth in (34, 50, 101, 152)}}
 
 
 def train_to_the_end(settings, log_dir):
@@ -132,7 +111,7 @@ def figures_of(vectors, speakers, model):
     sexes = np.array([sex_of(spk) for spk in speakers])
     first, second = all_pairs(len(speakers))
     is_target, same_sex = speakers[first] == speakers[second], sexes[first] == sexes[second]
-    figures = {'targets': int(is_target.sum()), 'impostors': int((~is_target).sum())}
+    figures = {'speakers': len(set(speakers)), 'targets': int(is_target.sum()), 'impostors': int((~is_target).sum())}
     for name, how in SCORERS.items():
         scorer = Scorer(how[0], model, *how[1:])
         scores = scorer.trials(vectors, first, second)
@@ -156,7 +135,7 @@ def identified_from(n_enrol, vectors, speakers, scorer):
     return 100 * np.mean(answers == speakers[tested])
 
 
-def step_ratio(settings, n_pairs=5):
+def step_ratio(settings, n_pairs=9):
     """How long a training step of a variant takes, in steps of ResNet-18 with softmax: the median of pairs in turn."""
     loops = []
     for these, n_rows, n_frames in (({}, 40, 100), (settings, feature_size(), c.NUM_WIN_SIZE)):
@@ -165,24 +144,26 @@ def step_ratio(settings, n_pairs=5):
         model = background_resnet(128, 200, these.get('backbone', 'resnet18'), pooling=these.get('pooling', 'average'),
                                   head=getattr(criterion, 'head', 'slides'))
         optimizer = train.create_optimizer('sgd', model, 1e-3, 0.0)
-        loader = DataLoader([(torch.randn(1, n_rows, n_frames), i) for i in range(128)], batch_size=64)
+        samples = [(torch.randn(1, n_rows, n_frames), i // 4) for i in range(128)]  # four of each speaker in a batch
         model = model.to(memory_format=torch.channels_last)
-        loops.append((loader, model, criterion, optimizer))
+        loops.append((DataLoader(samples, batch_size=64), model, criterion, optimizer))
     ratios = []
-    for _ in range(1 + n_pairs):  # the first pair warms up
-        seconds = []
-        for loader, model, criterion, optimizer in loops:
+    for pair in range(1 + n_pairs):  # the first pair warms up
+        seconds = {}
+        for i in (0, 1) if pair % 2 else (1, 0):
+            loader, model, criterion, optimizer = loops[i]
             begin = time.perf_counter()
             with contextlib.redirect_stdout(io.StringIO()):
                 train.train(loader, model, criterion, optimizer, False, 1, 200)
-            seconds.append(time.perf_counter() - begin)
+            seconds[i] = time.perf_counter() - begin
         ratios.append(seconds[1] / seconds[0])
     return statistics.median(ratios[1:])
 
 
 def results_of(out_dir):
     """Dict variant -> list with the figures of each seed. Variants that have not been trained are left out."""
-    results = {name: [json.loads(path.read_text()) for path in sorted(out_dir.glob('%s_[0-9].json' % name))]
+    paths = sorted(out_dir.glob('*_*.json'))
+    results = {name: [json.loads(path.read_text()) for path in paths if path.stem.rpartition('_')[0] == name]
                for name in VARIANTS}
     return {name: figures for name, figures in results.items() if figures}
 
@@ -208,18 +189,19 @@ def draw_results(results, half, filename):
         means = np.array([statistics.mean(values) for values in rates])
         spread = [means - [min(values) for values in rates], [max(values) for values in rates] - means]
         ax.errorbar(means, rows + offset, xerr=spread, fmt=marker, label=label, capsize=3)
-    ax.set(yticks=rows, ylim=(0.4, len(results) + 0.6), xlabel='equal error rate (%): smaller is better',
-           yticklabels=['%s  %d' % (IN_WORDS.get(name, name), i) for i, name in enumerate(results, 1)],
-           title='%d people never heard' % (40 if half == 'all' else 20))
+    n_people = next(iter(results.values()))[0][half]['speakers']
+    ax.set(yticks=rows, yticklabels=['%s  %d' % (name, number) for number, name in enumerate(results, 1)],
+           ylim=(0.4, len(results) + 0.6), xlabel='equal error rate (%): smaller is better',
+           title='%d people never heard' % n_people)
 
     points = [(mean_of(seeds, 'time'), mean_of(seeds, half, 'PLDA', 'EER')) for seeds in results.values()]
-    front = pareto_front(points)
-    front_ax.plot(*zip(*points), 'o')
-    front_ax.step(*zip(*front), 'o--', where='post', label='Pareto front: nothing is both quicker and better')
+    front_ax.plot(*zip(*points), '^', color=GREEN)
+    front_ax.step(*zip(*pareto_front(points)), where='post', linestyle='--', color=BLACK,
+                  label='Pareto front: nothing is both as quick and as good')
     for number, point in enumerate(points, 1):
         front_ax.annotate(number, point, textcoords='offset points', xytext=(5, 4))
-    front_ax.set(xlabel="time of the training, in epochs of the lab's network", ylabel='equal error rate with PLDA (%)',
-                 xscale='log', title='What the time is worth')
+    front_ax.set(xlabel="time of the training, in epochs of the lab's network (logarithmic)", xscale='log',
+                 ylabel='equal error rate with PLDA (%)', title='What the time is worth')
     front_ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     front_ax.xaxis.set_major_formatter('{x:g}')
     front_ax.xaxis.set_minor_locator(NullLocator())
@@ -228,7 +210,7 @@ def draw_results(results, half, filename):
 
 
 def pareto_front(points):
-    """Those of the points (time, error) that no other point beats in both, from the quickest on."""
+    """Those of the points (time, error) for which no other is at least as good in both, from the quickest on."""
     front = []
     for time_needed, error in sorted(points):
         if not front or error < front[-1][1]:
@@ -278,25 +260,32 @@ def main(
         if name not in VARIANTS:
             raise LabError('unknown variant: %s. Choose some of %s.' % (name, ', '.join(VARIANTS)))
 
-    out_dir = Path(out_dir)
+    data_dir, out_dir = Path(data_dir), Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
+    same = {'n_epochs': n_epochs, 'n_files': n_files, 'test_frames': test_frames}  # for all rows of a table
     defaults = dict(vars(c))
     for seed in range(n_seeds):
         for name in variants or VARIANTS:
             log_dir, result = out_dir / ('%s_%d' % (name, seed)), out_dir / ('%s_%d.json' % (name, seed))
             if result.exists():
+                there = json.loads(result.read_text())['same']
+                if there != same:
+                    raise LabError('%s has results with %s, not with %s. Name another folder for the results.'
+                                   % (out_dir, there, same))
                 continue
             in_configure = {key: value for key, value in VARIANTS[name].items() if hasattr(c, key)}
-            feat_dir = '%s_%s' % (data_dir, name) if in_configure.keys() & feature_settings().keys() else data_dir
-            settings = {'n_epochs': n_epochs, 'seed': seed, 'train_dir': os.path.join(feat_dir, 'train'), **COMMON,
+            other_features = in_configure.keys() & feature_settings().keys()
+            feat_dir = data_dir.with_name('%s_%s' % (data_dir.name, name)) if other_features else data_dir
+            settings = {'n_epochs': n_epochs, 'seed': seed, 'train_dir': str(feat_dir / 'train'), **COMMON,
                         **{key: value for key, value in VARIANTS[name].items() if key not in in_configure}}
             try:
                 for key, value in in_configure.items():
                     setattr(c, key, value)
                 train_to_the_end(settings, log_dir)
-                figures = test_variant(log_dir, os.path.join(feat_dir, 'unseen'), n_files, test_frames)
+                figures = test_variant(log_dir, feat_dir / 'unseen', n_files, test_frames)
                 step = step_ratio(settings)
-                result.write_text(json.dumps({**figures, 'step': step, 'time': step * settings['n_epochs']}, indent=1))
+                result.write_text(json.dumps({**figures, 'step': step, 'time': step * settings['n_epochs'],
+                                              'same': same}, indent=1))
             finally:
                 vars(c).update(defaults)
     print_table(results_of(out_dir), speakers)

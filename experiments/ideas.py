@@ -2,15 +2,16 @@
 
     python experiments/ideas.py <folder>
 
-Writes networks.png, losses.png and scores.png, the pictures in docs/deep-dive.md, into the folder. They show made-up
-numbers, but each is computed by the code of deep_dive/. Takes five seconds.
+Writes networks.png, losses.png and scores.png, the pictures in docs/deep-dive.md, into the folder. The numbers are made
+up. Where a layer or a score can be computed, the code of deep_dive/ computes it; the losses are sketches. Takes five
+seconds.
 """
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.patches import Ellipse
+from matplotlib.patches import Circle, Ellipse
 
 import project
 
@@ -54,8 +55,8 @@ def draw_res2(ax):
     with torch.no_grad():
         reached = (layer(x) - before)[0] != 0  # (8 parts, 41 frames)
     ax.imshow(reached.numpy(), aspect='auto', cmap='Blues', vmax=1.5, extent=(-20.5, 20.5, 8.5, 0.5))
-    ax.set(title='ecapa: each part of a Res2 layer sees further', xlabel='frame, from the one in the middle',
-           ylabel='part', yticks=range(1, 9))
+    ax.set(title='ecapa: a Res2 layer with dilation 2', ylabel='part', yticks=range(1, 9),
+           xlabel='frames that the part sees, from the one in the middle')
 
 
 def draw_squeeze(ax):
@@ -66,84 +67,96 @@ def draw_squeeze(ax):
         weights = (layer(maps) / maps).mean(dim=2).numpy()  # (2, 16)
     for i, (weight, colour) in enumerate(zip(weights, COLOURS)):
         ax.bar(np.arange(1, 17) + 0.4 * i - 0.2, weight, width=0.4, color=colour, label='utterance %d' % (i + 1))
-    ax.set(title='resnet_se: weights for each utterance', xlabel='channel', ylabel='weight', ylim=(0, 1),
+    ax.set(title='resnet_se: weights of the channels (untrained)', xlabel='channel', ylabel='weight', ylim=(0, 1),
            xticks=range(1, 17, 3))
     ax.legend()
 
 
 def draw_attention(ax):
-    """The weights with which each frame looks at all frames: softmax of q k / sqrt(size), for made-up q and k."""
+    """The weights with which each frame looks at all frames: softmax of q k / sqrt(size). Here q = k."""
     torch.manual_seed(0)
     sound = torch.nn.functional.one_hot(torch.tensor([0] * 6 + [1] * 5 + [2] * 7 + [1] * 4 + [0] * 3)).float()
     q = 4 * sound + 0.4 * torch.randn(sound.shape)
     weights = torch.softmax(q @ q.T / 3 ** 0.5, dim=1)  # (25, 25)
     ax.imshow(weights.numpy(), cmap='Blues', aspect='auto', extent=(0.5, 25.5, 25.5, 0.5))
-    ax.set(title='conformer: a frame looks at similar frames', xlabel='frame s', ylabel='frame t')
+    ax.set(title='conformer: attention of 25 frames of three sounds', xlabel='frame s', ylabel='frame t')
 
 
 # ------------------------------------------------------------------------------------------------- losses
 
-def clouds(n_each=4, spread=0.22):
-    """Embeddings of three speakers in two dimensions: list of (n_each, 2)."""
-    centres = np.array([[0.0, 1.0], [1.1, -0.4], [-1.0, -0.6]])
-    generator = np.random.default_rng(3)
-    return [centre + generator.normal(0, spread, (n_each, 2)) for centre in centres]
+def on_circle(degrees):
+    """Embeddings of length 1 in two dimensions, because the losses compare by the cosine: (..., 2)."""
+    return np.stack([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], axis=-1)
 
 
-def draw_points(ax, title):
-    """Draw the clouds, and return them."""
-    points = clouds()
-    for cloud, colour, marker in zip(points, COLOURS, MARKERS):
+SPEAKERS = [on_circle([68.0, 84, 99, 117]), on_circle([2.0, -14, -25, -41]), on_circle([190.0, 204, 214, 232])]
+
+
+def mean_of(points):
+    """The mean of embeddings (n, 2), of length 1: (2,)."""
+    return points.mean(axis=0) / np.linalg.norm(points.mean(axis=0))
+
+
+def draw_circle(ax, title, below):
+    """The circle on which all embeddings lie, with the text below it."""
+    ax.add_patch(Circle((0, 0), 1, fill=False, color='lightgrey'))
+    ax.plot(0, 0, '+', color='grey')
+    ax.set(title=title, xlabel=below, xticks=[], yticks=[], xlim=(-1.5, 1.5), ylim=(-1.2, 1.35), aspect='equal')
+
+
+def draw_speakers(ax, title, below='solid line: together; dashed line: apart; star: mean'):
+    """The embeddings of the three speakers on the circle."""
+    draw_circle(ax, title, below)
+    for cloud, colour, marker in zip(SPEAKERS, COLOURS, MARKERS):
         ax.plot(*cloud.T, marker, color=colour, markersize=9)
-    ax.set(title=title, xticks=[], yticks=[], xlim=(-1.8, 1.8), ylim=(-1.3, 1.6),
-           xlabel='star: mean; solid: together; dashed: apart')
-    return points
 
 
-def arrow(ax, start, end, pull):
-    """An arrow that pulls `start` towards `end` (solid), or pushes it away (dashed)."""
-    ax.annotate('', end, start, arrowprops={'arrowstyle': '->', 'linestyle': '-' if pull else '--', 'linewidth': 2,
-                                            'color': GREEN if pull else BLACK, 'shrinkA': 6, 'shrinkB': 6})
+def connect(ax, start, end, together):
+    """A line between two that the loss moves together (solid), or apart (dashed)."""
+    ax.plot(*zip(start, end), color=BLACK, linestyle='-' if together else '--', linewidth=1.5, zorder=0)
+
+
+def draw_with_means(ax, utterance, own):
+    """Connect an utterance of the first speaker with the mean of `own`, and with those of the other speakers."""
+    for number, points in enumerate([own, *SPEAKERS[1:]]):
+        ax.plot(*mean_of(points), '*', color=COLOURS[number], markersize=20, markeredgecolor=BLACK)
+        connect(ax, utterance, mean_of(points), together=number == 0)
+    ax.plot(*utterance, 'o', color='none', markeredgecolor=BLACK, markersize=16)
 
 
 def draw_ge2e(ax):
-    points = draw_points(ax, 'ge2e: every utterance and all means')
-    means = [points[0][1:].mean(axis=0), points[1].mean(axis=0), points[2].mean(axis=0)]
-    for mean, colour in zip(means, COLOURS):
-        ax.plot(*mean, '*', color=colour, markersize=20, markeredgecolor=BLACK)
-        arrow(ax, points[0][0], mean, pull=mean is means[0])
+    draw_speakers(ax, 'ge2e: each utterance (here one) and all means')
+    draw_with_means(ax, SPEAKERS[0][0], SPEAKERS[0][1:])  # without itself
 
 
 def draw_prototypical(ax):
-    points = draw_points(ax, 'prototypical: the last utterance and all means')
-    for number, cloud in enumerate(points):
-        mean = cloud[:-1].mean(axis=0)
-        ax.plot(*mean, '*', color=COLOURS[number], markersize=20, markeredgecolor=BLACK)
-        arrow(ax, points[0][-1], mean, pull=number == 0)
-    ax.plot(*points[0][-1], 'o', color='none', markeredgecolor=BLACK, markersize=16)
+    draw_speakers(ax, 'prototypical: the last utterance and all means')
+    draw_with_means(ax, SPEAKERS[0][-1], SPEAKERS[0][:-1])
+
+
+def semi_hard(anchor, positive, others):
+    """Of the others (n, 2) that are less similar to the anchor than the positive is, the most similar one."""
+    allowed = others[others @ anchor < positive @ anchor]
+    return allowed[(allowed @ anchor).argmax()]
 
 
 def draw_triplet(ax):
-    points = draw_points(ax, 'triplet: an anchor, one of its own, one other')
-    anchor, positive, negative = points[0][0], points[0][2], points[1][points[1][:, 1].argmax()]
+    draw_speakers(ax, 'triplet: a and p together, a and n apart', 'solid line: together; dashed line: apart')
+    anchor, positive = SPEAKERS[0][0], SPEAKERS[0][3]
+    negative = semi_hard(anchor, positive, np.concatenate(SPEAKERS[1:]))
     for point, name in ((anchor, 'a'), (positive, 'p'), (negative, 'n')):
-        ax.annotate(name, point, textcoords='offset points', xytext=(8, 6), fontsize=14)
-    arrow(ax, anchor, positive, pull=True)
-    arrow(ax, anchor, negative, pull=False)
+        ax.annotate(name, 1.15 * point, ha='center', va='center', fontsize=15)
+    connect(ax, anchor, positive, together=True)
+    connect(ax, anchor, negative, together=False)
 
 
 def draw_subcenters(ax):
-    generator = np.random.default_rng(1)
-    ax.set(title='subcenter: three centres, the nearest counts', xticks=[], yticks=[], xlim=(-1.8, 1.8),
-           ylim=(-1.3, 1.6), xlabel='one speaker; star: a centre')
-    centres = np.array([[-0.9, 0.7], [0.7, 0.9], [0.2, -0.8]])
-    for centre, n_points, name in zip(centres, (7, 4, 2), ('clean', 'noisy', 'wrong label')):
-        cloud = centre + generator.normal(0, 0.2, (n_points, 2))
-        ax.plot(*cloud.T, 'o', color=BLUE, markersize=9)
-        ax.plot(*centre, '*', color=BLUE, markersize=20, markeredgecolor=BLACK)
-        ax.annotate(name, centre, textcoords='offset points', xytext=(0, 26), ha='center')
-        for point in cloud:
-            arrow(ax, point, centre, pull=True)
+    draw_circle(ax, 'subcenter: one speaker, three centres', 'star: a centre')
+    for degrees, name in (([60.0, 75, 80, 95, 104], 'clean'), ([-20.0, -5, 4], 'noisy'), ([200.0, 215], 'wrong label')):
+        points = on_circle(degrees)
+        ax.plot(*points.T, 'o', color=BLUE, markersize=9)
+        ax.plot(*mean_of(points), '*', color=BLUE, markersize=20, markeredgecolor=BLACK)
+        ax.annotate(name, 0.6 * mean_of(points), ha='center', va='center')
 
 
 # ------------------------------------------------------------------------------------------------- scores
@@ -159,7 +172,7 @@ def draw_plda(ax):
         ax.plot(*x.T, marker, color=colour, markersize=5)
         width, height = 4 * np.sqrt(np.diag(WITHIN))  # two standard deviations to each side
         ax.add_patch(Ellipse(voice, width, height, fill=False, color=colour))
-    ax.set(title='PLDA: B says how voices differ, W how recordings do', xlim=(-5.5, 5.5), ylim=(-3.5, 3.5),
+    ax.set(title='recordings of four speakers; an ellipse: two deviations of W', xlim=(-5.5, 5.5), ylim=(-3.5, 3.5),
            xlabel='direction 1: speakers differ', ylabel='direction 2: recordings differ')
 
 
@@ -173,29 +186,32 @@ def draw_ratio(ax):
     image = ax.contourf(x, y, scores, levels=np.arange(-12, 5, 2), cmap='cividis', extend='both')
     ax.contour(x, y, scores, levels=[0], colors=['white'], linestyles='--')
     ax.plot(*recording[0], 'o', color='white', markeredgecolor=BLACK, markersize=10)
-    ax.figure.colorbar(image, ax=ax)
-    ax.set(title='PLDA: the score with the recording (white)', xlabel='direction 1', ylabel='direction 2')
+    ax.figure.colorbar(image, ax=ax, label='score')
+    ax.set(title='score of each place with the recording (dot); dashed: 0', xlabel='direction 1', ylabel='direction 2')
 
 
 def draw_normalised(axes):
-    """Scores of two recordings with their own speaker and with others, before and after s-norm."""
+    """Scores of two enrolled recordings with their own speaker and with others, before and after s-norm.
+
+    The second one scores high with everybody. Each is compared with 300 cohort speakers and tested by 300 strangers and
+    40 recordings of its own speaker. The tests themselves score alike with the cohort.
+    """
     generator = np.random.default_rng(0)
-    others = [generator.normal(mean, 0.1, 300) for mean in (0.0, 0.3)]  # the second one scores high with everybody
-    own = [generator.normal(mean, 0.08, 40) for mean in (0.45, 0.75)]
-    normalised = [[], []]
-    for these, strangers in zip(own, others):
-        mean, deviation = cohort_statistics(strangers[None], 's-norm')
-        for kind, scores in zip(normalised, (these, strangers)):
-            kind.append(normalise_scores(scores, mean, deviation, mean, deviation))
-    for ax, (targets, impostors), title in ((axes[0], (own, others), 'before: no threshold fits both recordings'),
-                                            (axes[1], normalised, 's-norm: one threshold fits both')):
-        values = np.concatenate([*targets, *impostors])
-        bins = np.linspace(values.min(), values.max(), 50)
-        for number, colour in enumerate((BLUE, ORANGE)):
-            ax.hist(impostors[number], bins, density=True, alpha=0.35, color=colour,
-                    label='recording %d with strangers' % (number + 1))
-            ax.hist(targets[number], bins, density=True, histtype='step', linewidth=2, color=colour,
-                    label='recording %d with its own speaker' % (number + 1))
+    before, after = [], []
+    for offset in (0.0, 0.3):
+        cohort, strangers = (generator.normal(offset, 0.1, 300) for _ in range(2))
+        own = generator.normal(offset + 0.45, 0.08, 40)
+        mean, deviation = cohort_statistics(cohort[None], 's-norm')
+        before.append((strangers, own))
+        after.append([normalise_scores(scores, mean, deviation, 0.15, 0.18) for scores in (strangers, own)])
+    for ax, recordings, title in zip(axes, (before, after), ('before: no threshold fits both recordings',
+                                                             'after s-norm: one threshold fits both better')):
+        bins = np.linspace(min(map(np.min, sum(map(list, recordings), []))),
+                           max(map(np.max, sum(map(list, recordings), []))), 50)
+        for number, ((strangers, own), colour) in enumerate(zip(recordings, (BLUE, ORANGE)), 1):
+            ax.hist(strangers, bins, density=True, alpha=0.35, color=colour, label='recording %d, strangers' % number)
+            ax.hist(own, bins, density=True, histtype='step', linewidth=2, color=colour,
+                    label='recording %d, its own speaker' % number)
         ax.set(title=title, xlabel='score', yticks=[])
     axes[0].legend(fontsize=9)
 

@@ -33,8 +33,8 @@ RECIPE = {'backbone': 'resnet50', 'n_epochs': 5, 'optimizer_type': 'adamw', 'lr'
 def draw_trainings(histories, filename):
     """Draw loss and accuracy of each training, side by side. histories: dict name -> `epochs` of its run.json."""
     fig, (losses, accuracy) = plt.subplots(1, 2, figsize=(12, 5))
+    numbers = range(1, RECIPE['n_epochs'] + 1)
     for (name, epochs), colour in zip(histories.items(), (BLUE, ORANGE)):
-        numbers = range(1, len(epochs) + 1)
         losses.plot(numbers, [epoch['train_loss'] for epoch in epochs], 'o--', color=colour, label=name + ', training')
         losses.plot(numbers, [epoch['valid_loss'] for epoch in epochs], 'o-', color=colour, label=name + ', validation')
         accuracies = [epoch['valid_acc'] for epoch in epochs]
@@ -90,18 +90,18 @@ def main(
     # Train on the other speakers. Then train on the 50 twice
     train_to_the_end({**PRETRAINING, 'train_dir': str(out_dir / 'speakers' / 'train')}, out_dir / 'pretraining')
     histories = {}
-    for name, settings in (('from scratch', {}),
-                           ('pretrained', {'init_from': str(out_dir / 'pretraining' / runs.BEST_FILE)})):
-        log_dir = out_dir / name.replace(' ', '_')
-        train_to_the_end({**RECIPE, **settings, 'train_dir': str(fifty)}, log_dir)
+    for name, log_dir, init_from in (('from scratch', out_dir / 'from_scratch', None),
+                                     ('pretrained', out_dir / 'pretrained', out_dir / 'pretraining' / runs.BEST_FILE)):
+        settings = {**RECIPE, 'train_dir': str(fifty), 'init_from': None if init_from is None else str(init_from)}
+        train_to_the_end(settings, log_dir)
         histories[name] = runs.read_run(log_dir)['epochs']
         print('%-12s  validation accuracy after each epoch: %s %%'
               % (name, ', '.join('%.1f' % epoch['valid_acc'] for epoch in histories[name])))
     draw_trainings(histories, out_dir / 'recipe.png')
 
     valid_dataset = load_dataset(10, train_dir=str(fifty))[1]
-    model = load_model(False, str(log_dir), 'best', None, None)
-    names = sorted(folder.name for folder in fifty.glob('*'))
+    model = load_model(False, str(out_dir / 'pretrained'), 'best', None, None)
+    names = sorted(folder.name for folder in fifty.glob('[!.]*'))
     draw_predictions(model, valid_dataset, names, out_dir / 'predictions.png')
 
 

@@ -329,7 +329,7 @@ def test_variants_are_compared(lab, write_feat, monkeypatch, started, stopped_wi
     assert [(figures[half]['targets'], figures[half]['impostors']) for half in ('all', 'even', 'odd')] == [
         (4 * 15, 6 * 36), (2 * 15, 36), (2 * 15, 36)]
     assert figures['step'] == 1.5 and figures['time'] == 3 and heading.startswith('| name | settings | seeds |')
-    assert set(figures['odd']) == {'targets', 'impostors', 'raw', 'centred', 'WCCN', 'PLDA', 'as-norm'}
+    assert set(figures['odd']) == {'speakers', 'targets', 'impostors', 'raw', 'centred', 'WCCN', 'PLDA', 'as-norm'}
     assert row.startswith('| `scale` | `USE_SCALE = True` | 1 | 0.7')
     assert '| 1.5 | 3.0 | %.1f |' % figures['all']['raw']['EER'] in row
     assert picture == 'Picture: results/compare.png' and not c.USE_SCALE
@@ -349,9 +349,10 @@ def test_variants_are_compared(lab, write_feat, monkeypatch, started, stopped_wi
     assert '| 1.5 | 3.0 | %.1f |' % figures['even']['raw']['EER'] in capsys.readouterr().out
     for settings, message in (({}, 'Give two folders'), ({'n_seeds': 0}, 'n_seeds = 0'),
                               ({'speakers': 'some'}, 'unknown speakers: some. Choose one of all, even, odd.'),
+                              ({'out_dir': 'results', 'variants': ['scale']}, "results has results with {'n_epochs': 2"),
                               ({'variants': ['wav2vec']}, 'unknown variant: wav2vec. Choose some of softmax, center')):
         folders = {'data_dir': 'held_out', 'out_dir': 'new'} if settings else {}
-        assert message in stopped_with(compare.main, **folders, **settings)
+        assert message in stopped_with(compare.main, **{**folders, **settings})
 
 
 def test_an_interrupted_variant_goes_on(lab, write_feat, monkeypatch):
@@ -375,6 +376,12 @@ def test_an_interrupted_variant_goes_on(lab, write_feat, monkeypatch):
     whole, cut = (torch.load('%s/checkpoint_best.pth' % folder) for folder in ('whole', 'cut'))
     assert all(torch.equal(whole['state_dict'][name], tensor) for name, tensor in cut['state_dict'].items())
     assert 'mean' in cut
+
+
+@pytest.mark.parametrize('name', ['prototypical', 'triplet'])
+def test_a_step_of_losses_that_compare_is_timed(name):
+    """Their batches must hold several utterances of a speaker, or the loss is no number and train() stops."""
+    assert compare.step_ratio(compare.VARIANTS[name], n_pairs=1) > 0
 
 
 def test_the_front_is_what_nothing_beats():
@@ -413,9 +420,12 @@ def test_ideas_are_drawn(lab, stopped_with, capsys):
     ideas.draw_tdnn(ax)
     assert list(ax.lines[-1].get_xdata()) == list(range(-7, 8))  # 7 + 1 + 7 frames
     ideas.draw_res2(ax)
-    reached = ax.images[0].get_array()  # dilation 2: part i sees 2 (i - 1) frames to each side
+    reached = ax.images[0].get_array()  # part i sees i - 1 frames to each side, 2 apart
     assert [int(row.sum()) for row in reached] == [1, 3, 5, 7, 9, 11, 13, 15]
     assert reached[7, 6] and not reached[7, :6].any()  # part 8: from frame 20 - 14 on
+    # cos(a, x) is 0.9, 0.7, 0.5 and -1; p is at 0.8, so n is the one at 0.7
+    others = np.array([[0.9, 0.19 ** 0.5], [0.7, -0.51 ** 0.5], [0.5, 0.75 ** 0.5], [-1, 0]])
+    assert ideas.semi_hard(np.array([1, 0]), np.array([0.8, 0.6]), others).tolist() == others[1].tolist()
     plt.close(fig)
     assert 'Name the folder' in stopped_with(ideas.main)
 
