@@ -337,7 +337,7 @@ def test_variants_are_compared(lab, write_feat, monkeypatch, started, stopped_wi
     assert run['corpus'] == 'held_out_scale/train' and run['settings']['scheduler_type'] == 'onecycle'
     times = Path('results/scale_0/checkpoint_2.pth').stat().st_mtime_ns
 
-    monkeypatch.setattr(sys, 'argv', ['compare', 'held_out', 'results', '1', 'scale', '--n_epochs=2'])
+    monkeypatch.setattr(sys, 'argv', ['compare', 'held_out', 'results', '1', 'scale', '--n_epochs=2', '--n_files=6'])
     project.name_arguments(compare.main)
     compare.main(**messages.read_command_line(compare.main, sys.argv[1:]))  # nothing is trained again
     assert capsys.readouterr().out.splitlines() == [heading, _, row, picture]
