@@ -206,8 +206,8 @@ def draw_normalised(axes):
         after.append([normalise_scores(scores, mean, deviation, 0.15, 0.18) for scores in (strangers, own)])
     for ax, recordings, title in zip(axes, (before, after), ('before: no threshold fits both recordings',
                                                              'after s-norm: one threshold fits both better')):
-        bins = np.linspace(min(map(np.min, sum(map(list, recordings), []))),
-                           max(map(np.max, sum(map(list, recordings), []))), 50)
+        scores = np.concatenate([part for recording in recordings for part in recording])
+        bins = np.linspace(scores.min(), scores.max(), 50)
         for number, ((strangers, own), colour) in enumerate(zip(recordings, (BLUE, ORANGE)), 1):
             ax.hist(strangers, bins, density=True, alpha=0.35, color=colour, label='recording %d, strangers' % number)
             ax.hist(own, bins, density=True, histtype='step', linewidth=2, color=colour,

@@ -19,6 +19,7 @@ import project
 import train
 from DB_wav_reader import read_feats_structure
 from SR_Dataset import DvectorDataset, ToTensorDevInput, collate_fn_feat_padded, read_MFB
+from compare import train_to_the_end
 from model import load_model
 from subset import link_subset
 from support import runs
@@ -35,12 +36,6 @@ APPROACHES = {
 }
 IN_WORDS = {'from scratch': 'from scratch: everything is new', 'frozen': 'frozen: only the new last layer learns',
             'fine-tuned': 'fine-tuned: the trained network goes on learning'}
-
-
-def run_approach(settings, train_dir, log_dir):
-    """Run train.py with these settings. What it prints goes to LOG_DIR.log."""
-    with open('%s.log' % log_dir, 'w') as log, contextlib.redirect_stdout(log):
-        train.main(**{**COMMON, **settings, 'train_dir': str(train_dir), 'log_dir': str(log_dir)})
 
 
 def accuracies_of(log_dir, test_loader):
@@ -84,7 +79,7 @@ def main(
         if 'init_from' in settings:
             settings = {**settings, 'init_from': checkpoint}
         log_dir = out_dir / name.replace(' ', '_')
-        run_approach(settings, out_dir / 'train', log_dir)
+        train_to_the_end({**COMMON, **settings, 'train_dir': str(out_dir / 'train')}, log_dir)
         accuracies, seconds = accuracies_of(log_dir, test_loader)
         for number, (accuracy, second) in enumerate(zip(accuracies, seconds), 1):
             print('%-12s  epoch %2d, %5.1f s of training: %5.2f %% of %d test files'
