@@ -86,20 +86,43 @@ def train_to_the_end(settings, log_dir):
         train.main(**{**settings, 'start': start, 'n_epochs': last - start + 1, 'log_dir': str(log_dir)})
 
 
-def test_variant(log_dir, feat_dir, n_files, test_frames):
-    """The figures of a trained model on the first n_files utterances of each speaker below feat_dir, as a dict.
+def d_vectors_of(model, feat_dir, n_files, test_frames):
+    """The d-vectors of the first n_files utterances of each speaker below feat_dir, and who is in which half.
 
-    Three times: of 'all' speakers, of those on the 'even' lines of their list (counted from 1), and on the 'odd' ones.
+    Returns ((n, embedding_size) tensor, (n,) names of the speakers, dict). The dict has a mask (n,) for 'all' speakers,
+    for those on the 'even' lines of their list (counted from 1), and for those on the 'odd' ones.
     """
     folders = sorted(folder for folder in Path(feat_dir).glob('[!.]*') if folder.is_dir())
     filenames = [name for folder in folders for name in find_feats(folder)[:n_files]]
-    model = load_model(False, str(log_dir), 'best', None, None)
     vectors, names = embed_pieces(False, make_DB(filenames, feat_dir, ''), model, test_frames, None)
     line = {folder.name: number for number, folder in enumerate(folders, 1)}
     even = np.array([line[name] % 2 == 0 for name in names])
-    halves = {'all': np.full(len(names), True), 'even': even, 'odd': ~even}
+    return vectors, np.array(names), {'all': np.full(len(names), True), 'even': even, 'odd': ~even}
+
+
+def test_variant(log_dir, feat_dir, n_files, test_frames):
+    """The figures of a trained model on the speakers below feat_dir, as a dict: of all of them, and of each half."""
+    model = load_model(False, str(log_dir), 'best', None, None)
+    vectors, speakers, halves = d_vectors_of(model, feat_dir, n_files, test_frames)
     return {'parameters': sum(parameter.numel() for parameter in model.parameters()),
-            **{half: figures_of(vectors[kept], np.array(names)[kept], model) for half, kept in halves.items()}}
+            **{half: figures_of(vectors[kept], speakers[kept], model) for half, kept in halves.items()}}
+
+
+def kinds_of_pairs(speakers):
+    """All pairs of (n,) recordings, by their speakers: the first, the second, is it a target, are the sexes the same.
+
+    Four arrays of the same length, a value for each pair.
+    """
+    sexes = np.array([sex_of(spk) for spk in speakers])
+    first, second = all_pairs(len(speakers))
+    return first, second, speakers[first] == speakers[second], sexes[first] == sexes[second]
+
+
+def rates_of(scores, is_target, same_sex):
+    """The figures of scores (n_pairs,), as a dict. is_target, same_sex: see kinds_of_pairs."""
+    return {'EER': equal_error_rate(scores[is_target], scores[~is_target]),
+            'same-sex EER': equal_error_rate(scores[is_target & same_sex], scores[~is_target & same_sex]),
+            'minDCF': min_dcf(scores[is_target], scores[~is_target])}
 
 
 def figures_of(vectors, speakers, model):
@@ -107,18 +130,12 @@ def figures_of(vectors, speakers, model):
 
     speakers: (n,) names. The model knows what the backends need.
     """
-    sexes = np.array([sex_of(spk) for spk in speakers])
-    first, second = all_pairs(len(speakers))
-    is_target, same_sex = speakers[first] == speakers[second], sexes[first] == sexes[second]
+    first, second, is_target, same_sex = kinds_of_pairs(speakers)
     figures = {'speakers': len(set(speakers)), 'targets': int(is_target.sum()), 'impostors': int((~is_target).sum())}
     for name, how in SCORERS.items():
         scorer = Scorer(how[0], model, *how[1:])
-        scores = scorer.trials(vectors, first, second)
-        figures[name] = {
-            'EER': equal_error_rate(scores[is_target], scores[~is_target]),
-            'same-sex EER': equal_error_rate(scores[is_target & same_sex], scores[~is_target & same_sex]),
-            'minDCF': min_dcf(scores[is_target], scores[~is_target]),
-            'identified': identified_from(5, vectors, speakers, scorer)}
+        figures[name] = {**rates_of(scorer.trials(vectors, first, second), is_target, same_sex),
+                         'identified': identified_from(5, vectors, speakers, scorer)}
     return figures
 
 

@@ -14,6 +14,7 @@ import torch
 import compare
 import configure as c
 import demo_quality
+import fusion
 import hold_out
 import ideas
 import losses
@@ -24,8 +25,10 @@ import recipe
 import subset
 import transfer
 from DB_wav_reader import find_feats
+from SR_Dataset import read_MFB
 from conftest import PROJECT, FirstFrame
 from deep_dive import scoring
+from model import load_model
 from support import messages
 from support.messages import LabError
 from support.safe_files import read_pickles
@@ -376,6 +379,34 @@ def test_an_interrupted_variant_goes_on(lab, write_feat, monkeypatch):
     whole, cut = (torch.load('%s/checkpoint_best.pth' % folder) for folder in ('whole', 'cut'))
     assert all(torch.equal(whole['state_dict'][name], tensor) for name, tensor in cut['state_dict'].items())
     assert 'mean' in cut
+
+
+def test_networks_decide_together(lab, write_feat, stopped_with, capsys):
+    for folder in ('train', 'unseen'):
+        for number, speaker in enumerate(('001F', '002M', '003F', '004M')):
+            for i in range(6):
+                write_feat('held_out/%s/%s/%d.p' % (folder, speaker, i), seed=10 * number + i)
+    vectors, names = [], np.repeat(['001F', '003F'], 6)  # on the odd lines
+    for seed in (0, 1):
+        compare.train.main(train_dir='held_out/train', log_dir='model_%d' % seed, seed=seed, n_epochs=1, plot=False)
+        model = load_model(False, 'model_%d' % seed, 'best', None, None)
+        with torch.inference_mode():
+            features = [torch.from_numpy(read_MFB('held_out/unseen/%s/%d.p' % (name, i % 6))[0].T).float()
+                        for i, name in enumerate(names)]
+            found = [model(feature[None, None])[0] for feature in features]
+        vectors.append(torch.nn.functional.normalize(torch.cat(found)).numpy())
+    capsys.readouterr()
+    fusion.main(data_dir='held_out', log_dirs=['model_0', 'model_1'], n_files=6, speakers='odd')
+    *_, people, _, _, first, second, together = capsys.readouterr().out.splitlines()
+    assert people == '2 people, 30 trials of one speaker and 36 of two'
+    i, j = np.triu_indices(12, 1)
+    cosines = [(of_one @ of_one.T)[i, j] for of_one in vectors]
+    is_target = names[i] == names[j]
+    for row, name, scores in zip((first, second, together), ('model_0', 'model_1', 'sum'), (*cosines, sum(cosines))):
+        assert row.startswith('| %s | ' % name)
+        assert '| %.2f, ' % scoring.equal_error_rate(scores[is_target], scores[~is_target]) in row
+    assert float(together.split(' ')[3]) == pytest.approx(2 * float(first.split(' ')[3]), abs=0.011)
+    assert 'two or more folders' in stopped_with(fusion.main, data_dir='held_out', log_dirs=['model_0'])
 
 
 @pytest.mark.parametrize('name', ['prototypical', 'triplet'])
