@@ -56,8 +56,11 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
     print('\n=== Speaker identification ===\n%s\n' % '\n'.join(lines))
     for spk in ranking:
         print('%s : %0.4f' % (spk, scores[spk]))
-    if thres is not None and len(ranking) > 1:
-        print('\nMargin to the runner-up : %0.4f\nThreshold : %0.4g' % (scores[ranking[0]] - scores[ranking[1]], thres))
+    if thres is not None:
+        print()
+        if len(ranking) > 1:
+            print('Margin to the runner-up : %0.4f' % (scores[ranking[0]] - scores[ranking[1]]))
+        print('Threshold : %0.4g' % thres)
     return best_spk
 
 

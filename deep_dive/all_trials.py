@@ -80,19 +80,19 @@ def answers(scores, spk_list, thres):
 
 def print_strangers(scores, true_spks, spk_list, thres):
     """Leave out each enrolled speaker in turn, who is then a stranger. Print how many strangers are noticed."""
-    n_missed, n_strangers, n_alarms, n_known = 0, 0, 0, 0
+    n_let_in, n_strangers, n_rejected, n_known = 0, 0, 0, 0
     true_spks = np.array(true_spks)
     for i in range(len(spk_list)):
         others = np.delete(scores, i, axis=1)
         left = spk_list[:i] + spk_list[i + 1:]
         is_unknown, is_stranger = answers(others, left, thres) == UNKNOWN, ~np.isin(true_spks, left)
-        n_missed += np.sum(is_stranger & ~is_unknown)
+        n_let_in += np.sum(is_stranger & ~is_unknown)
         n_strangers += np.sum(is_stranger)
-        n_alarms += np.sum(~is_stranger & is_unknown)
+        n_rejected += np.sum(~is_stranger & is_unknown)
         n_known += np.sum(~is_stranger)
     print('\nEach speaker left out in turn, threshold %.4f' % thres)
-    print('Strangers taken for somebody (miss) : %.2f %% of %d' % (100 * n_missed / n_strangers, n_strangers))
-    print('Enrolled called unknown (false alarm) : %.2f %% of %d' % (100 * n_alarms / max(n_known, 1), n_known))
+    print('Strangers taken for somebody (false accepts) : %.2f %% of %d' % (100 * n_let_in / n_strangers, n_strangers))
+    print('Enrolled called unknown (false rejects) : %.2f %% of %d' % (100 * n_rejected / max(n_known, 1), n_known))
 
 
 N_THRESHOLDS = 7  # in the table of thresholds, besides the chosen one

@@ -84,8 +84,8 @@ class Scorer:
         again = ("Set cp_num = 'best' here and in enroll.py. If that was trained with an older version, train again "
                  'first.')
         if backend not in available_backends(model):
-            raise LabError("backend = '%s': %s knows enough for %s alone.\n%s" % (
-                backend, model.checkpoint['file'], ' and '.join(available_backends(model)), again))
+            raise LabError("backend = '%s': %s knows enough for %s only.\n%s" % (
+                backend, model.checkpoint['file'], ', '.join(available_backends(model)), again))
         if normalise not in available_normalisations(model):
             raise LabError("normalise = '%s': %s holds no cohort.\n%s" % (normalise, model.checkpoint['file'], again))
         self.backend, self.normalise = backend, normalise

@@ -74,6 +74,14 @@ SCORERS = {'raw': ['cosine'], 'centred': ['centre'], 'WCCN': ['wccn'], 'PLDA': [
            'as-norm': ['cosine', 'as-norm']}
 
 
+def check_held_out(data_dir):
+    """Raise LabError if data_dir is not a folder that hold_out.py made."""
+    for folder in (Path(data_dir) / 'train', Path(data_dir) / 'unseen'):
+        if not folder.is_dir():
+            raise LabError("%s does not exist. Make it of the slides' corpus first, with hold_out.py.\n"
+                           'The commands are in docs/deep-dive.md, "What helps?".' % folder)
+
+
 def train_to_the_end(settings, log_dir):
     """Run train.py with these settings, or go on after the last epoch there. What it prints goes to LOG_DIR.log."""
     last, n_done = settings['n_epochs'], 0
@@ -277,7 +285,6 @@ def main(
             raise LabError('unknown variant: %s. Choose some of %s.' % (name, ', '.join(VARIANTS)))
 
     data_dir, out_dir = Path(data_dir), Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
     same = {'n_epochs': n_epochs, 'n_files': n_files, 'test_frames': test_frames}  # for all rows of a table
     defaults = dict(vars(c))
     for seed in range(n_seeds):
@@ -292,6 +299,8 @@ def main(
             in_configure = {key: value for key, value in VARIANTS[name].items() if hasattr(c, key)}
             other_features = in_configure.keys() & feature_settings().keys()
             feat_dir = data_dir.with_name('%s_%s' % (data_dir.name, name)) if other_features else data_dir
+            check_held_out(feat_dir)
+            out_dir.mkdir(parents=True, exist_ok=True)
             settings = {'n_epochs': n_epochs, 'seed': seed, 'train_dir': str(feat_dir / 'train'), **COMMON,
                         **{key: value for key, value in VARIANTS[name].items() if key not in in_configure}}
             try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import project
 
-from compare import SCORERS, d_vectors_of, kinds_of_pairs, rates_of
+from compare import SCORERS, check_held_out, d_vectors_of, kinds_of_pairs, rates_of
 from deep_dive.backends import Scorer
 from model import load_model
 from support.checks import check_settings, whole
@@ -38,6 +38,8 @@ def main(
     if not data_dir or len(log_dirs) < 2:
         raise LabError('Give the folder that hold_out.py made, and two or more folders of trained networks.')
     check_settings({'n_files': n_files, 'speakers': speakers}, {'n_files': whole(1)}, speakers=['all', 'even', 'odd'])
+
+    check_held_out(data_dir)
 
     # Score all pairs with each network, in each of WAYS
     networks, n_parameters = [], []

@@ -75,11 +75,11 @@ def test_backends_by_hand(write_vector, capsys):
     """Less (0.6, 0), the test's (0.6, 0.8) is (0, 0.8), a's (1, 0) is (0.4, 0), b's (0, 1) is (-0.6, 1)."""
     embeddings = {'a': torch.tensor([[1.0, 0.0]]), 'b': torch.tensor([[0.0, 2.0]])}
     path, model = write_vector('feat/b/test.p', 3, 4), FirstFrame()
-    with pytest.raises(LabError, match="backend = 'centre': none knows enough for cosine alone.\n.*cp_num = 'best'"):
+    with pytest.raises(LabError, match="backend = 'centre': none knows enough for cosine only.\n.*cp_num = 'best'"):
         backends.Scorer('centre', model)
     model.backend = {'mean': torch.tensor([[0.6, 0.0]]), 'wccn': torch.tensor([[0.0, 1.0], [2.0, 0.0]])}
     assert backends.available_backends(model) == ['cosine', 'centre', 'wccn']
-    with pytest.raises(LabError, match="backend = 'lda': none knows enough for cosine and centre and wccn alone"):
+    with pytest.raises(LabError, match="backend = 'lda': none knows enough for cosine, centre, wccn only"):
         backends.Scorer('lda', model)
     expected = {'cosine': (0.8, 0.6), 'centre': (1 / np.hypot(0.6, 1), 0), 'wccn': (2 / np.hypot(2, 0.6), 0)}
     for backend, (b, a) in expected.items():
@@ -136,11 +136,11 @@ def test_strangers_by_hand(capsys):
     assert all_trials.answers(np.array([[0.5, 0.25]]), ['a', 'b'], 0.5).tolist() == ['unknown']  # it must be above
     all_trials.print_strangers(scores, ['a', 'b', 'c'], ['a', 'b', 'c'], 0.5)
     out = capsys.readouterr().out
-    assert 'Strangers taken for somebody (miss) : 33.33 % of 3' in out
-    assert 'Enrolled called unknown (false alarm) : 33.33 % of 6' in out  # b, without a and without c
+    assert 'Strangers taken for somebody (false accepts) : 33.33 % of 3' in out
+    assert 'Enrolled called unknown (false rejects) : 33.33 % of 6' in out  # b, without a and without c
     all_trials.print_strangers(scores[:, :2], ['a', 'b', 'c'], ['a', 'b'], -1)  # c is a stranger in both turns
     out = capsys.readouterr().out
-    assert '(miss) : 100.00 % of 4' in out and '(false alarm) : 0.00 % of 2' in out
+    assert '(false accepts) : 100.00 % of 4' in out and '(false rejects) : 0.00 % of 2' in out
 
 
 def test_pieces_by_hand(write_vector):
@@ -179,7 +179,7 @@ def test_identification_of_all_by_hand(a_b_and_c, capsys, figures):
     out = identify(thres=0.75)  # now c is called unknown, which is right
     assert '\nAccuracy : 100.00 % of 3 pieces\nEER : 0.00 %\n' in out
     assert 'Each speaker left out in turn, threshold 0.7500\n' in out
-    assert '(miss) : 0.00 % of 4\n' in out and '(false alarm) : 0.00 % of 2\n' in out
+    assert '(false accepts) : 0.00 % of 4\n' in out and '(false rejects) : 0.00 % of 2\n' in out
     for figure, rows, columns, counts in ((figures[0], 'a b c', 'a b c', [[1, 0, 0], [0, 1, 0], [1, 0, 0]]),
                                           (figures[2], 'a b unknown', 'a b unknown', np.eye(3))):
         ax = figure.axes[0]

@@ -353,6 +353,7 @@ def test_variants_are_compared(lab, write_feat, monkeypatch, started, stopped_wi
     for settings, message in (({}, 'Give two folders'), ({'n_seeds': 0}, 'n_seeds = 0'),
                               ({'speakers': 'some'}, 'unknown speakers: some. Choose one of all, even, odd.'),
                               ({'out_dir': 'results', 'variants': ['scale']}, 'results has results with'),
+                              ({'data_dir': 'elsewhere'}, 'elsewhere/train does not exist. Make it of'),
                               ({'variants': ['wav2vec']}, 'unknown variant: wav2vec. Choose some of softmax, center')):
         folders = {'data_dir': 'held_out', 'out_dir': 'new'} if settings else {}
         assert message in stopped_with(compare.main, **{**folders, **settings})

@@ -309,7 +309,7 @@ def test_old_checkpoints_say_what_they_lack(six_voices, lab, stopped_with):
     enroll.main(**old, plot=False)
     for script in (identification, verification):
         message = stopped_with(script.main, **old, backend='plda')
-        assert "backend = 'plda': model_saved/checkpoint_etri240.pth knows enough for cosine and" in message
+        assert "backend = 'plda': model_saved/checkpoint_etri240.pth knows enough for cosine, " in message
         assert "Set cp_num = 'best' here and in enroll.py. If that was trained with an older version" in message
         message = stopped_with(script.main, **old, normalise='s-norm')
         assert "normalise = 's-norm': model_saved/checkpoint_etri240.pth holds no cohort" in message

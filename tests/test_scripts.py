@@ -58,7 +58,8 @@ def test_identification_with_one_speaker_has_no_runner_up(write_vector, capsys):
     path = write_vector('feat/a/test.p', 1, 0)
     one = {'a': torch.tensor([[1.0, 0.0]])}
     assert identification.perform_identification(False, FirstFrame(), one, path, 100, ['a'], thres=0.5) == 'a'
-    assert 'Result : True' in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert 'Result : True' in out and out.endswith('\n\na : 1.0000\n\nThreshold : 0.5\n')
 
 
 @pytest.mark.parametrize('thres, result, shown', [(0.79, 'Accept', '0.79'), (0.81, 'Reject', '0.81'),
@@ -322,7 +323,7 @@ def test_missing_pieces_are_explained_in_order(lab, stopped_with, write_feat):
     assert "'you' is not enrolled. Choose among me." in stopped_with(identification.main, spk_list=['me', 'you'])
     assert "'you' is not enrolled. Choose among me." in stopped_with(verification.main, test_speaker='me',
                                                                      enroll_speaker='you')
-    assert "backend = 'wccn': model_saved/checkpoint_24.pth knows enough for cosine alone" in stopped_with(
+    assert "backend = 'wccn': model_saved/checkpoint_24.pth knows enough for cosine only" in stopped_with(
         identification.main, test_speaker='me', backend='wccn')
     os.remove(c.TEST_FEAT_DIR + '/me/test.p')
     for script in (identification, verification):
