@@ -74,12 +74,30 @@ SCORERS = {'raw': ['cosine'], 'centred': ['centre'], 'WCCN': ['wccn'], 'PLDA': [
            'as-norm': ['cosine', 'as-norm']}
 
 
-def check_held_out(data_dir):
-    """Raise LabError if data_dir is not a folder that hold_out.py made."""
-    for folder in (Path(data_dir) / 'train', Path(data_dir) / 'unseen'):
-        if not folder.is_dir():
-            raise LabError("%s does not exist. Make it of the slides' corpus first, with hold_out.py.\n"
-                           'The commands are in docs/deep-dive.md, "What helps?".' % folder)
+def scorer_of(way, model):
+    """The Scorer that SCORERS names."""
+    backend, *normalise = SCORERS[way]
+    return Scorer(backend, model, *normalise)
+
+
+def in_configure(name):
+    """Those settings of a variant that are of configure.py, as a dict."""
+    return {key: value for key, value in VARIANTS[name].items() if hasattr(c, key)}
+
+
+def features_for(name, data_dir):
+    """The folder with the features of a variant: data_dir, or <data_dir>_<name> for features that are not the lab's.
+
+    Raises LabError if it does not exist.
+    """
+    folder, maker = Path(data_dir), 'hold_out.py'
+    if in_configure(name).keys() & feature_settings().keys():
+        folder, maker = folder.with_name('%s_%s' % (folder.name, name)), 'other_features.py'
+    for part in (folder / 'train', folder / 'unseen'):
+        if not part.is_dir():
+            raise LabError("%s does not exist. Make it of the slides' corpus first, with %s.\n"
+                           'The commands are in docs/deep-dive.md, "What helps?".' % (part, maker))
+    return folder
 
 
 def train_to_the_end(settings, log_dir):
@@ -117,9 +135,9 @@ def test_variant(log_dir, feat_dir, n_files, test_frames):
 
 
 def kinds_of_pairs(speakers):
-    """All pairs of (n,) recordings, by their speakers: the first, the second, is it a target, are the sexes the same.
+    """All pairs of n recordings, by their speakers (n,). Returns four arrays (n_pairs,).
 
-    Four arrays of the same length, a value for each pair.
+    first and second: the places of both recordings among the n. is_target and same_sex: bool.
     """
     sexes = np.array([sex_of(spk) for spk in speakers])
     first, second = all_pairs(len(speakers))
@@ -140,10 +158,10 @@ def figures_of(vectors, speakers, model):
     """
     first, second, is_target, same_sex = kinds_of_pairs(speakers)
     figures = {'speakers': len(set(speakers)), 'targets': int(is_target.sum()), 'impostors': int((~is_target).sum())}
-    for name, how in SCORERS.items():
-        scorer = Scorer(how[0], model, *how[1:])
-        figures[name] = {**rates_of(scorer.trials(vectors, first, second), is_target, same_sex),
-                         'identified': identified_from(5, vectors, speakers, scorer)}
+    for way in SCORERS:
+        scorer = scorer_of(way, model)
+        figures[way] = {**rates_of(scorer.trials(vectors, first, second), is_target, same_sex),
+                        'identified': identified_from(5, vectors, speakers, scorer)}
     return figures
 
 
@@ -283,12 +301,14 @@ def main(
     for name in variants:
         if name not in VARIANTS:
             raise LabError('unknown variant: %s. Choose some of %s.' % (name, ', '.join(VARIANTS)))
+    feat_dirs = {name: features_for(name, data_dir) for name in variants or VARIANTS}
 
-    data_dir, out_dir = Path(data_dir), Path(out_dir)
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
     same = {'n_epochs': n_epochs, 'n_files': n_files, 'test_frames': test_frames}  # for all rows of a table
     defaults = dict(vars(c))
     for seed in range(n_seeds):
-        for name in variants or VARIANTS:
+        for name, feat_dir in feat_dirs.items():
             log_dir, result = out_dir / ('%s_%d' % (name, seed)), out_dir / ('%s_%d.json' % (name, seed))
             if result.exists():
                 there = json.loads(result.read_text())['same']
@@ -296,15 +316,10 @@ def main(
                     raise LabError('%s has results with %s, not with %s. Name another folder for the results.'
                                    % (out_dir, there, same))
                 continue
-            in_configure = {key: value for key, value in VARIANTS[name].items() if hasattr(c, key)}
-            other_features = in_configure.keys() & feature_settings().keys()
-            feat_dir = data_dir.with_name('%s_%s' % (data_dir.name, name)) if other_features else data_dir
-            check_held_out(feat_dir)
-            out_dir.mkdir(parents=True, exist_ok=True)
             settings = {'n_epochs': n_epochs, 'seed': seed, 'train_dir': str(feat_dir / 'train'), **COMMON,
-                        **{key: value for key, value in VARIANTS[name].items() if key not in in_configure}}
+                        **{key: value for key, value in VARIANTS[name].items() if key not in in_configure(name)}}
             try:
-                for key, value in in_configure.items():
+                for key, value in in_configure(name).items():
                     setattr(c, key, value)
                 train_to_the_end(settings, log_dir)
                 figures = test_variant(log_dir, feat_dir / 'unseen', n_files, test_frames)

@@ -27,7 +27,7 @@ import transfer
 from DB_wav_reader import find_feats
 from SR_Dataset import read_MFB
 from conftest import PROJECT, FirstFrame
-from deep_dive import scoring
+from deep_dive import backends, scoring
 from model import load_model
 from support import messages
 from support.messages import LabError
@@ -353,7 +353,9 @@ def test_variants_are_compared(lab, write_feat, monkeypatch, started, stopped_wi
     for settings, message in (({}, 'Give two folders'), ({'n_seeds': 0}, 'n_seeds = 0'),
                               ({'speakers': 'some'}, 'unknown speakers: some. Choose one of all, even, odd.'),
                               ({'out_dir': 'results', 'variants': ['scale']}, 'results has results with'),
-                              ({'data_dir': 'elsewhere'}, 'elsewhere/train does not exist. Make it of'),
+                              ({'data_dir': 'elsewhere'}, "elsewhere/train does not exist. Make it of the slides' "
+                                                          'corpus first, with hold_out.py'),
+                              ({'variants': ['mfcc']}, 'held_out_mfcc/train does not exist. Make it of'),
                               ({'variants': ['wav2vec']}, 'unknown variant: wav2vec. Choose some of softmax, center')):
         folders = {'data_dir': 'held_out', 'out_dir': 'new'} if settings else {}
         assert message in stopped_with(compare.main, **{**folders, **settings})
@@ -387,27 +389,43 @@ def test_networks_decide_together(lab, write_feat, stopped_with, capsys):
         for number, speaker in enumerate(('001F', '002M', '003F', '004M')):
             for i in range(6):
                 write_feat('held_out/%s/%s/%d.p' % (folder, speaker, i), seed=10 * number + i)
-    vectors, names = [], np.repeat(['001F', '003F'], 6)  # on the odd lines
+    names, scores = np.repeat(['001F', '002M', '003F', '004M'], 6), []
+    first, second = np.triu_indices(24, 1)
+    is_target = names[first] == names[second]
+    same_sex = np.array([names[i][-1] == names[j][-1] for i, j in zip(first, second)])
     for seed in (0, 1):
         compare.train.main(train_dir='held_out/train', log_dir='model_%d' % seed, seed=seed, n_epochs=1, plot=False)
         model = load_model(False, 'model_%d' % seed, 'best', None, None)
         with torch.inference_mode():
             features = [torch.from_numpy(read_MFB('held_out/unseen/%s/%d.p' % (name, i % 6))[0].T).float()
                         for i, name in enumerate(names)]
-            found = [model(feature[None, None])[0] for feature in features]
-        vectors.append(torch.nn.functional.normalize(torch.cat(found)).numpy())
+            vectors = torch.nn.functional.normalize(torch.cat([model(feature[None, None])[0] for feature in features]))
+        scores.append([(vectors @ vectors.T).numpy()[first, second],
+                       backends.Scorer('plda', model).trials(vectors, first, second)])
+    scores.append([of_model_0 + of_model_1 for of_model_0, of_model_1 in zip(*scores)])
     capsys.readouterr()
-    fusion.main(data_dir='held_out', log_dirs=['model_0', 'model_1'], n_files=6, speakers='odd')
-    *_, people, _, _, first, second, together = capsys.readouterr().out.splitlines()
-    assert people == '2 people, 30 trials of one speaker and 36 of two'
-    i, j = np.triu_indices(12, 1)
-    cosines = [(of_one @ of_one.T)[i, j] for of_one in vectors]
-    is_target = names[i] == names[j]
-    for row, name, scores in zip((first, second, together), ('model_0', 'model_1', 'sum'), (*cosines, sum(cosines))):
-        assert row.startswith('| %s | ' % name)
-        assert '| %.2f, ' % scoring.equal_error_rate(scores[is_target], scores[~is_target]) in row
-    assert float(together.split(' ')[3]) == pytest.approx(2 * float(first.split(' ')[3]), abs=0.011)
-    assert 'two or more folders' in stopped_with(fusion.main, data_dir='held_out', log_dirs=['model_0'])
+    networks = ['model_0', 'model_1']
+    fusion.main(data_dir='held_out', log_dirs=networks, n_files=6)
+    *_, people, _, _, row_0, row_1, row_of_sum = capsys.readouterr().out.splitlines()
+    assert people == '4 people, 60 trials of one speaker and 216 of two'
+    rates = []
+    for row, name, ways in zip((row_0, row_1, row_of_sum), (*networks, 'sum'), scores):
+        cells = row.strip('| ').split(' | ')
+        assert cells[0] == name
+        rates.append(cells[2])
+        for cell, impostors, figure in zip(cells[2:], (~is_target, ~is_target & same_sex, ~is_target),
+                                           (scoring.equal_error_rate, scoring.equal_error_rate, scoring.min_dcf)):
+            assert cell == ', '.join('%.2f' % figure(way[is_target], way[impostors]) for way in ways)
+    assert len(set(rates)) == 3  # the sum is not one of the two
+    assert cells[1] == '%.2f M' % (2 * sum(parameter.numel() for parameter in model.parameters()) / 1e6)
+
+    fusion.main(data_dir='held_out', log_dirs=networks, n_files=6, speakers='odd')
+    assert '2 people, 30 trials of one speaker and 36 of two\n' in capsys.readouterr().out
+    for settings, message in (({'log_dirs': networks[:1]}, 'two or more folders'), ({'n_files': 1}, 'n_files = 1'),
+                              ({'log_dirs': 'model_0'}, "log_dirs = 'model_0': it must be a list"),
+                              ({'data_dir': 'elsewhere'}, 'elsewhere/train does not exist'),
+                              ({'log_dirs': ['model_0', 'model_2']}, 'model_2 holds no checkpoint_best.pth. Train it')):
+        assert message in stopped_with(fusion.main, **{'data_dir': 'held_out', 'log_dirs': networks, **settings})
 
 
 @pytest.mark.parametrize('name', ['prototypical', 'triplet'])
