@@ -57,9 +57,9 @@ VARIANTS = {
     'aam_statistics_speed': {'loss_type': 'aamsoftmax', 'pooling': 'statistics', 'augment': ['speed']},
     'softmax_2s': {'NUM_WIN_SIZE': 200},
     'conformer_2s': {'backbone': 'conformer', 'NUM_WIN_SIZE': 200},
-    'ecapa_aam_2s': {**CONFORMER_AAM, 'backbone': 'ecapa', 'NUM_WIN_SIZE': 200},
     'conformer_ge2e': {**CONFORMER_AAM, 'loss_type': 'ge2e', 'batch_speakers': 16},
     'conformer_aam': CONFORMER_AAM,
+    'ecapa_aam_2s': {**CONFORMER_AAM, 'backbone': 'ecapa', 'NUM_WIN_SIZE': 200},
     'conformer_aam_2s': {**CONFORMER_AAM, 'NUM_WIN_SIZE': 200},
     'conformer_aam_3s': {**CONFORMER_AAM, 'NUM_WIN_SIZE': 300},
     'conformer_aam_2s_20': {**CONFORMER_AAM, 'NUM_WIN_SIZE': 200, 'n_epochs': 20},
@@ -240,11 +240,12 @@ def draw_results(results, half, filename):
     front_ax.plot(*zip(*points), '^', color=GREEN)
     front_ax.step(*zip(*pareto_front(points)), where='post', linestyle='--', color=BLACK,
                   label='Pareto front: nothing is both as quick and as good')
-    for number, point in enumerate(points, 1):
-        front_ax.annotate(number, point, textcoords='offset points', xytext=(5, 4))
+    for i, (point, number) in enumerate(sorted(zip(points, range(1, len(points) + 1)))):
+        side, away = ('left', 5) if i % 2 else ('right', -5)  # in turn, so that numbers close to each other can be read
+        front_ax.annotate(number, point, textcoords='offset points', xytext=(away, 4), horizontalalignment=side)
     front_ax.set(xlabel="time of the training, in epochs of the lab's network (logarithmic)", xscale='log',
                  ylabel='equal error rate with PLDA (%)', title='What the time is worth')
-    front_ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    front_ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     front_ax.xaxis.set_major_formatter('{x:g}')
     front_ax.xaxis.set_minor_locator(NullLocator())
     fig.legend(loc='outside lower center', ncols=4, fontsize=10)
