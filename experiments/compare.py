@@ -36,7 +36,7 @@ from model import background_resnet, load_model
 from support import runs
 from support.checks import check_settings, feature_settings, feature_size, or_none, sex_of, whole
 from support.messages import LabError, run_script
-from support.pictures import BLACK, GREEN, save_picture
+from support.pictures import GREEN, save_picture
 
 # Settings of train.py that all variants have in common
 COMMON = {'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False}
@@ -238,11 +238,12 @@ def draw_results(results, half, filename):
 
     points = [(mean_of(seeds, 'time'), mean_of(seeds, half, 'PLDA', 'EER')) for seeds in results.values()]
     front_ax.plot(*zip(*points), '^', color=GREEN)
-    front_ax.step(*zip(*pareto_front(points)), where='post', linestyle='--', color=BLACK,
+    front_ax.step(*zip(*pareto_front(points)), where='post', linestyle='--', color='0.7', zorder=1,
                   label='Pareto front: nothing is both as quick and as good')
     for i, (point, number) in enumerate(sorted(zip(points, range(1, len(points) + 1)))):
         side, away = ('left', 5) if i % 2 else ('right', -5)  # in turn, so that numbers close to each other can be read
-        front_ax.annotate(number, point, textcoords='offset points', xytext=(away, 4), horizontalalignment=side)
+        front_ax.annotate(number, point, textcoords='offset points', xytext=(away, 4), horizontalalignment=side,
+                          fontsize=11)
     front_ax.set(xlabel="time of the training, in epochs of the lab's network (logarithmic)", xscale='log',
                  ylabel='equal error rate with PLDA (%)', title='What the time is worth')
     front_ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
