@@ -76,9 +76,8 @@ def find_checkpoint(log_dir, cp_num):
                  for name in glob(os.path.join(escape(str(log_dir)), 'checkpoint_*.pth'))]
         names = [name if name.isdigit() else repr(name) for name in names]  # as one writes them in main()
         names = ', '.join(sorted(names, key=lambda name: (len(name), name)))  # 2 before 10
-        training = 'python train.py' if log_dir == 'model_saved' else 'python train.py --log_dir=%s' % log_dir
-        raise LabError('%s does not exist. Run %s first%s.'
-                       % (filename, training, ', or set cp_num to one of %s' % names if names else ''))
+        raise LabError('%s does not exist. Run python train.py first%s.'
+                       % (filename, ', or set cp_num to one of %s' % names if names else ''))
     return filename
 
 
