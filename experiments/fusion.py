@@ -5,8 +5,8 @@
 
 Networks of another kind, or that began with other random numbers, err in other pairs. All cosines lie between -1 and 1,
 and all scores of PLDA have one unit, so they are added as they are. Prints a row for each network and one for the sum,
-of all pairs of whole utterances. Takes ten seconds for each network. The networks must have been trained on the
-folder's train/ only: one that has heard the 40 people is far too good.
+of all pairs of whole utterances. Takes ten seconds for each network with bfloat16. The networks must have been trained
+on the folder's train/ only: one that has heard the 40 people is far too good.
 """
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def main(
         raise LabError('Give the folder that hold_out.py made, and two or more folders of trained networks.')
     check_settings({'log_dirs': log_dirs, 'n_files': n_files, 'speakers': speakers},
                    {'log_dirs': NAMES, 'n_files': whole(2)}, speakers=['all', 'even', 'odd'])
-    unseen_dir = features_for('softmax', data_dir) / 'unseen'
+    unseen_dir = features_for('softmax', data_dir) / 'unseen'  # the lab's features
     for log_dir in log_dirs:
         if not (Path(log_dir) / 'checkpoint_best.pth').exists():
             raise LabError('%s holds no checkpoint_best.pth. Train it with compare.py first.\nThe commands are in '
