@@ -5,6 +5,8 @@ backbone turns (batch, 1, n_dims, n_frames) into a map (batch, out_channels, row
 into (batch, out_size).
 
 To add a backbone or a pooling, write one class, here or in a file of its own, and one entry in BACKBONES or POOLINGS.
+A backbone is made without arguments, and has out_channels. A pooling is made as Pooling(channels, rows), and has
+out_size.
 """
 import torch
 from torch import nn

@@ -49,7 +49,7 @@ def calibrate(target, impostor, *, target_weights=None, impostor_weights=None):
 
     Logistic regression of target (n,) against impostor scores (m,), in which both kinds count equally. It is the line
     with the lowest Cllr (Brümmer & du Preez 2006, Computer Speech & Language). If a threshold without errors exists,
-    the slope would be infinite. So one more trial of each kind counts as undecided (Platt 1999).
+    the slope would be infinite. So each kind gets two more trials, of which one counts as the other kind (Platt 1999).
     """
     scores = np.concatenate([target, impostor])
     middle, scale = scores.mean(), max(scores.std(), 1e-9)

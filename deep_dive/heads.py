@@ -31,7 +31,7 @@ def subcenter_head(model, spk_embedding):
 
 
 HEADS = {'normalised': normalised_head, 'cosine': cosine_head, 'subcenter': subcenter_head}
-N_CENTRES = {'cosine': 1, 'subcenter': 3}  # of heads that take cosines: weight vectors of a class, side by side in last
+N_CENTRES = {'cosine': 1, 'subcenter': 3}  # of heads that take cosines: weight vectors of a class; all stand in `last`
 
 
 def cosines(vectors, others):

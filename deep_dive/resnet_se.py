@@ -38,8 +38,9 @@ class SEBasicBlock(BasicBlock):
 class SEResNet34(ResNet):
     """ResNet-34 with squeeze and excitation in every block, as in the VoxCeleb baselines of Chung et al. 2020.
 
-    Theirs has the same blocks and channels ("Fast ResNet-34"). It halves the rows in its first layer, but not the map
-    in its last. Here everything but the weights of the channels is as in 'resnet34', so that the two can be compared.
+    Theirs ("Fast ResNet-34") has as many blocks and channels, but the ReLU of a block comes before its BatchNorm. It
+    halves the rows in its first layer, but not the map in its last. Here everything but the weights of the channels is
+    as in 'resnet34', so that the two can be compared.
     """
 
     def __init__(self):

@@ -19,7 +19,7 @@ from support.recordings import active_level, find_speech, frame_levels
 WINDOW = 1.6  # seconds that are judged together; shorter: quicker to notice a change, and less sure
 STEP = 0.2  # seconds from one window to the next
 SMOOTH = 5  # windows whose scores are averaged, so that a single one does not decide
-MIN_SHARE = 0.4  # of a window must be speech
+MIN_SHARE = 0.4  # of the middle half of a window must be speech
 SHORTEST = 0.6  # seconds: a shorter band after another voice is no change of the speaker, but a few windows in doubt
 
 
@@ -66,8 +66,8 @@ def who_spoke_when(audio, model, embeddings, thres, filename='a recording', use_
 def bands_of(answers, seconds):
     """Put windows with one answer together: list of (begin, end, name). answers: a name or None for each window.
 
-    A band shorter than SHORTEST takes the name of the band before it. None, where nobody speaks, neither gives its
-    place nor takes another.
+    A band shorter than SHORTEST takes the name of the band before it. Silence (None) is never renamed, and a band after
+    silence keeps its name.
     """
     bands, end = [], 0  # end: in windows
     for name, windows in groupby(answers):

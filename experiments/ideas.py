@@ -1,4 +1,4 @@
-"""Draw the ideas of the deep dive: what the newer networks see, what the losses compare, what PLDA and as-norm do.
+"""Draw the ideas of the deep dive: what the newer networks see, what the losses compare, what PLDA and s-norm do.
 
     python experiments/ideas.py <folder>
 
