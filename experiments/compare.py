@@ -56,7 +56,6 @@ VARIANTS = {
     'softmax_20': {'n_epochs': 20},
     'resnet34_20': {'backbone': 'resnet34', 'n_epochs': 20},
     'speed_20': {'augment': ['speed'], 'n_epochs': 20},
-    'specaugment_20': {'augment': ['specaugment'], 'n_epochs': 20},
     'aam_statistics': {'loss_type': 'aamsoftmax', 'pooling': 'statistics'},
     'aam_statistics_speed': {'loss_type': 'aamsoftmax', 'pooling': 'statistics', 'augment': ['speed']},
     'softmax_2s': {'NUM_WIN_SIZE': 200},
@@ -253,6 +252,7 @@ def draw_results(results, half, filename):
                           fontsize=11)
     front_ax.set(xlabel="time of the training, in epochs of the lab's network (logarithmic)", xscale='log',
                  ylabel='equal error rate with PLDA (%)', title='What the time is worth')
+    front_ax.margins(x=0.1)  # room for the numbers at both ends
     front_ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
     front_ax.xaxis.set_major_formatter('{x:g}')
     front_ax.xaxis.set_minor_locator(NullLocator())
