@@ -57,8 +57,10 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
     for spk in ranking:
         print('%s : %0.4f' % (spk, scores[spk]))
     if thres is not None:
-        margin = 'Margin to the runner-up : %0.4f\n' % (scores[ranking[0]] - scores[ranking[1]]) if ranking[1:] else ''
-        print('\n%sThreshold : %0.4g' % (margin, thres))
+        print()
+        if len(ranking) > 1:
+            print('Margin to the runner-up : %0.4f' % (scores[ranking[0]] - scores[ranking[1]]))
+        print('Threshold : %0.4g' % thres)
     return best_spk
 
 

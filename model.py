@@ -1,6 +1,5 @@
 """The speaker classifier, and its use after training: load it, get d-vectors, save and read enrolments."""
 import os
-from glob import escape, glob
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +71,12 @@ def find_checkpoint(log_dir, cp_num):
     """The file LOG_DIR/checkpoint_<cp_num>.pth. Raises LabError, with those that exist, if there is none."""
     filename = os.path.join(log_dir, 'checkpoint_%s.pth' % cp_num)
     if not os.path.isfile(filename):
-        names = [Path(name).stem.removeprefix('checkpoint_')
-                 for name in glob(os.path.join(escape(str(log_dir)), 'checkpoint_*.pth'))]
-        names = [name if name.isdigit() else repr(name) for name in names]  # as one writes them in main()
-        names = ', '.join(sorted(names, key=lambda name: (len(name), name)))  # 2 before 10
-        raise LabError('%s does not exist. Run python train.py first%s.'
-                       % (filename, ', or set cp_num to one of %s' % names if names else ''))
+        names = [path.stem.removeprefix('checkpoint_') for path in Path(log_dir).glob('checkpoint_*.pth')]
+        names.sort(key=lambda name: (len(name), name))  # 2 before 10
+        names = ', '.join(name if name.isdigit() else repr(name) for name in names)  # as one writes them in main()
+        training = 'python train.py' if log_dir == 'model_saved' else 'python train.py --log_dir=%s' % log_dir
+        raise LabError('%s does not exist. Run %s first%s.'
+                       % (filename, training, ', or set cp_num to one of %s' % names if names else ''))
     return filename
 
 
@@ -124,8 +123,7 @@ def embed_feature(use_cuda, feature, model, test_frames, filename='a recording')
     The utterance is cut into segments of test_frames (None: the whole utterance is one segment). Their embeddings are
     summed, and the sum is divided by its norm. Raises LabError, with filename, if the sum is zero or no number.
     """
-    if test_frames is None:
-        test_frames = len(feature)
+    test_frames = len(feature) if test_frames is None else test_frames
     if test_frames < 1:
         raise LabError('test_frames = %s: a segment must have at least one frame' % test_frames)
     to_tensor, device = ToTensorTestInput(), get_device(use_cuda)

@@ -49,7 +49,7 @@ def order_of(dataset, settings):
 
 
 class SpeakerSampler(Sampler):
-    """The order of an epoch. Every n_speakers * n_each in a row are one batch: n_each utterances of each of n_speakers.
+    """The order of an epoch. Every n_speakers * n_each utterances in a row are a batch: n_each of each of n_speakers.
 
     Normally no utterance is drawn twice in an epoch. What does not fill a group or a batch is left out until the next
     epoch, which draws other groups. Only a speaker with fewer than n_each utterances repeats some of them, with other

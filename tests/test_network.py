@@ -181,6 +181,8 @@ def test_checkpoint_of_the_original_lab_loads(lab):
 def test_wrong_checkpoints_are_refused(lab):
     with pytest.raises(LabError, match='checkpoint_24.pth does not exist. Run python train.py first.$'):
         lab_model.load_model(False, 'model_saved', 24, 128, 240)
+    with pytest.raises(LabError, match='Run python train.py --log_dir=model_aam first.$'):
+        lab_model.load_model(False, 'model_aam', 24, 128, 240)
     model = lab_model.background_resnet(16, 4)
     for name in (1, 2, 10, 'best'):
         save(name, model)
