@@ -1,6 +1,7 @@
 """What a person at the keyboard sees: settings on the command line, errors in one or two lines, progress bars."""
 import ast
 import inspect
+import math
 import multiprocessing
 import os
 import re
@@ -11,6 +12,10 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from tqdm import tqdm
+
+
+FOR_RECORDINGS = ('\nFor your own recordings: python -m own_voice.compare a.wav b.wav, or '
+                  'python -m own_voice.who x.wav')
 
 
 class LabError(Exception):
@@ -26,40 +31,55 @@ def in_one_line(error):
     return ' '.join(str(error).split())[:200] or type(error).__name__
 
 
-def run_script(main, *, files=(), with_files=None):
+def run_script(main, *, words=False, see=''):
     """Call main() with the settings of the command line. A user's mistake ends in one or two lines and exit code 1.
 
-    files: settings that words without a name are given to, in this order. with_files: dict setting -> default, instead
-    of that of main(), if any of them is given.
+    words: words without a name are settings, too, in the order of main(). see: a command that has further settings.
     """
     try:
         if {'-h', '--help'} & set(sys.argv[1:]):
             print(describe_settings(main))
         else:
-            settings = read_command_line(main, name_files(sys.argv[1:], files))
-            main(**{**(with_files or {}), **settings} if set(files) & set(settings) else settings)
+            arguments = name_words(main, sys.argv[1:]) if words else sys.argv[1:]
+            main(**read_command_line(main, arguments, see))
     except (LabError, OSError) as error:
         sys.exit('Error: %s' % error)
     except KeyboardInterrupt:
         sys.exit('Stopped by Ctrl-C.')
 
 
-def name_files(arguments, files):
-    """Write 'a.wav' as '--enroll_file=a.wav', if the first of `files` is enroll_file, and so on."""
-    words, named = [], []
-    for argument in arguments:
-        (named if argument.startswith('--') else words).append(argument)
-    if len(words) > len(files) and files:
-        raise LabError('%s: too many names of recordings. This script takes %d.' % (words[len(files)], len(files)))
-    return named + ['--%s=%s' % pair for pair in zip(files, words)] + words[len(files):]
+# ------------------------------------------------------------------------------------------------- settings
+
+def taken_over(main):
+    """The main() whose settings another main() takes over, as in `def main(..., **lab: train.main)`, or None."""
+    kinds = inspect.signature(main).parameters.values()
+    return next((parameter.annotation for parameter in kinds if parameter.kind is parameter.VAR_KEYWORD), None)
 
 
 def defaults_of(main):
-    """The settings of main(): dict name -> default."""
-    return {name: parameter.default for name, parameter in inspect.signature(main).parameters.items()}
+    """The settings of main(), and after them those that it takes over: dict name -> default."""
+    others = taken_over(main)
+    own = {name: parameter.default for name, parameter in inspect.signature(main).parameters.items()
+           if parameter.kind is not parameter.VAR_KEYWORD}
+    return {**own, **(defaults_of(others) if others else {})}
 
 
-def read_command_line(main, arguments):
+def name_words(main, arguments):
+    """Write words without a name as settings of main(), in their order: 'a.wav' as '--enroll_file=a.wav', and so on.
+
+    A setting that is a list takes all words that are left.
+    """
+    words = [argument for argument in arguments if not argument.startswith('-')]
+    named = [argument for argument in arguments if argument.startswith('-')]
+    have_names = {argument.removeprefix('--').partition('=')[0] for argument in named}
+    for name, default in defaults_of(main).items():
+        if words and name not in have_names:
+            named.append('--%s=%s' % (name, words if isinstance(default, list) else words[0]))
+            words = [] if isinstance(default, list) else words[1:]
+    return named + words  # read_command_line refuses those that are too many
+
+
+def read_command_line(main, arguments, see=''):
     """Settings of main() from arguments such as '--n_epochs=4': dict name -> value.
 
     A value is a Python literal (4, 0.1, None, [1, 2]); a bare word is a string. A setting that is a string by default
@@ -69,10 +89,12 @@ def read_command_line(main, arguments):
     for argument in arguments:
         name, equals, text = argument.removeprefix('--').partition('=')
         if not argument.startswith('--') or not equals:
-            raise LabError('%s: write a setting as --name=value, for example --%s. All settings: --help'
-                           % (argument, '%s=%s' % next(iter(defaults.items()), ('name', 'value'))))
+            raise LabError('%s: write a setting as --name=value, for example --%s. All settings: --help%s' % (
+                argument, '%s=%s' % next(iter(defaults.items()), ('name', 'value')), FOR_RECORDINGS
+                if os.path.isfile(argument) else ''))
         if name not in defaults:
-            raise LabError('unknown setting: %s. Choose one of %s.' % (name, ', '.join(defaults) or 'none'))
+            raise LabError('unknown setting: %s. Choose one of %s.%s'
+                           % (name, ', '.join(defaults) or 'none', '\nMore settings: %s --help' % see if see else ''))
         settings[name] = read_value(text, isinstance(defaults[name], str))
     return settings
 
@@ -88,18 +110,101 @@ def read_value(text, is_text):
 
 def describe_settings(main):
     """The settings of main() with their defaults, and their comments as they stand in the source."""
-    defaults = defaults_of(main)
-    lines = inspect.getsource(main).split('):\n')[0].splitlines()[1:]
-    shown = [inspect.getmodule(main).__doc__.strip(), '']
-    for line in lines:
+    return '\n'.join([inspect.getmodule(main).__doc__.strip(), '', *lines_of_settings(main)])
+
+
+def lines_of_settings(main):
+    """A line for each setting of main(), then for those that it takes over. Comments of their own are headings."""
+    defaults, shown, others = defaults_of(main), [], taken_over(main)
+    for line in inspect.getsource(main).split('):\n')[0].splitlines()[1:]:
         heading, setting = re.fullmatch(r' *# (.*)', line), re.fullmatch(r' *(\w+)=.*?, *# (.*)', line)
         if heading:
             shown.append('\n%s (--name=value)' % heading.group(1))
         elif setting:
             name, comment = setting.groups()
             shown.append('  --%-40s %s' % ('%s=%s' % (name, defaults[name]), comment))
-    return '\n'.join(shown)
+    return shown + (lines_of_settings(others) if others else [])
 
+
+LARGEST_NUMBER = 10 ** 9  # of epochs, seeds, frames and so on
+
+
+def is_number(value, least=-math.inf, most=math.inf):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_whole(value, least=0):
+    return isinstance(value, int) and is_number(value, least, LARGEST_NUMBER)
+
+
+def is_name(text):
+    """Whether this can be the name of a speaker, a setting or a file: one line of ordinary letters."""
+    return isinstance(text, str) and text.isprintable() and 0 < len(text) <= 300
+
+
+# A rule is what a setting must be, in words, and a function that says whether a value is that
+
+def whole(least):
+    return 'a whole number, %d or more' % least, lambda value: is_whole(value, least)
+
+
+def number(least):
+    return 'a number, %g or more' % least, lambda value: is_number(value, least, LARGEST_NUMBER)
+
+
+def or_none(rule):
+    return rule[0] + ', or None', lambda value: value is None or rule[1](value)
+
+
+def some_of(known):
+    return 'a list of some of %s, such as %s' % (', '.join(known), list(known)[:2]), lambda value: (
+        isinstance(value, list) and all(one in known for one in value))
+
+
+POSITIVE = 'a number above 0', lambda value: is_number(value, 0, LARGEST_NUMBER) and value > 0
+PERCENTAGE = 'a percentage above 0 and below 100', lambda value: is_number(value) and 0 < value < 100
+SHARE = 'a number above 0 and below 1', lambda value: is_number(value) and 0 < value < 1
+BOOL = 'True or False', lambda value: isinstance(value, bool)
+NAME = 'a name', is_name
+NAMES = 'a list of names', lambda value: isinstance(value, list) and len(value) > 0 and all(map(is_name, value))
+SCORE = 'a number from -1 to 1', lambda value: is_number(value, -1, 1)
+SCORE_OR_MODEL = "a number from -1 to 1, or 'model'", lambda value: SCORE[1](value) or value == 'model'
+EPOCH_OR_NAME = "the number of an epoch, or a name such as 'best'", lambda value: is_whole(value) or is_name(value)
+TEST_RULES = {  # of the scripts that use a trained network
+    'embedding_size': or_none(whole(1)), 'n_classes': or_none(whole(1)), 'cp_num': EPOCH_OR_NAME,
+    'test_frames': or_none(whole(1))}
+
+
+def rule_of(default):
+    """The rule of a setting that has none of its own: it must be of the kind of its default."""
+    kinds = {bool: BOOL, int: whole(1), float: POSITIVE, str: NAME, list: NAMES}
+    return kinds[type(default)]
+
+
+def check_settings(main, settings, **rules):
+    """Raise LabError for the first setting of main() whose value cannot be used. Returns all settings as a dict.
+
+    settings: locals() at the beginning of main(). rules: name=rule, or name=the values that it may have. The rule of
+    all others follows from their default (rule_of).
+    """
+    defaults = defaults_of(main)
+    taken = next((settings[name] for name in settings if name not in defaults), {})  # those of **lab, if there are any
+    settings = {name: settings.get(name, taken.get(name, default)) for name, default in defaults.items()}
+    for name, value in settings.items():
+        rule = rules[name] if name in rules else rule_of(defaults[name])
+        if isinstance(value, str) and value.startswith(('[', '(', '{')):
+            raise LabError("%s = %.60r cannot be read. Put quotes around a list: --%s=\"['a', 'b']\""
+                           % (name, value, name))
+        if not isinstance(rule, tuple):
+            if value not in list(rule):
+                raise LabError('unknown %s: %s. Choose one of %s.'
+                               % (name, in_one_line(value), ', '.join(map(str, rule))))
+        elif not rule[1](value):
+            raise LabError('%s = %r: it must be %s.' % (name, value, rule[0]))
+    return settings
+
+
+# ------------------------------------------------------------------------------------------------- processes
 
 def in_parallel(function, tasks, description):
     """[function(task) for task in tasks], on all cores, with a progress bar if a person is watching."""
