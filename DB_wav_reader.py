@@ -3,11 +3,10 @@
     python DB_wav_reader.py
 
 Reads every recording in TRAIN_WAV_DIR and TEST_WAV_DIR (configure.py). For each one, it writes a feature file
-<speaker>/<utterance>.p in TRAIN_FEAT_DIR or TEST_FEAT_DIR, unless a newer one exists. Ten minutes of audio take two
-seconds on one core.
+<speaker>/<utterance>.p in TRAIN_FEAT_DIR or TEST_FEAT_DIR, unless a newer one exists. Ten minutes of audio
+take two seconds on one core.
 """
 import os
-import sys
 from glob import escape, glob
 from pathlib import Path
 
@@ -17,11 +16,11 @@ from python_speech_features import delta, fbank, lifter
 from scipy.fft import dct
 
 import configure as c
-from support.checks import CONVERT_RULES, PUBLISHED_SETTINGS, check_folders, check_length, check_settings
-from support.checks import feature_settings, n_cepstrum, path_parts
-from support.messages import LabError, in_parallel, run_script
-from support.recordings import MOST_NAMED, bandwidth_of, diagnose, is_of_recording, is_recording, is_wav
-from support.recordings import prepare_speech, read_recording, to_mono_at_rate
+from support.checks import PUBLISHED_SETTINGS, check_folders, check_length, feature_settings, n_cepstrum
+from support.checks import path_parts
+from support.messages import LabError, check_settings, run_script
+from support.recordings import convert_files, is_recording, is_wav, note_about, open_recording
+from support.recordings import read_recording, share_on_floor, to_mono_at_rate
 from support.safe_files import write_pickles
 
 DELTA_FRAMES = 1  # differences are taken between the frame before and the frame after
@@ -47,18 +46,21 @@ def find_wavs(directory):
 
 
 def speaker_of(filename):
-    """The speaker of a file: the name of its folder, or of a folder further up (SPEAKER_LEVEL in configure.py)."""
+    """The speaker of a file: the name of its folder, or of the folder above (SPEAKER_LEVEL in
+    configure.py)."""
     return path_parts(filename)[-1 - c.SPEAKER_LEVEL]
 
 
 def make_DB(filenames, directory, advice):
-    """DataFrame with a row per file: filename, speaker_id (speaker_of), dataset_id (the folder above that).
+    """Make a DataFrame with a row for each file.
 
-    Raises LabError, with the advice, if there are no files, and for a file that lies in no speaker's folder.
+    Its columns are filename, speaker_id (speaker_of) and dataset_id (the folder above that of the speaker).
+    Raises LabError if there is no file, and adds the advice. Raises LabError if a file lies in no speaker
+    folder.
     """
     if not filenames:
-        raise LabError('%s %s. %s' % (directory, 'holds nothing to read' if os.path.isdir(directory)
-                                      else 'does not exist', advice))
+        problem = 'holds nothing to read' if os.path.isdir(directory) else 'does not exist'
+        raise LabError('%s %s. %s' % (directory, problem, advice))
     for filename in filenames:
         if len(Path(filename).relative_to(directory).parts) <= c.SPEAKER_LEVEL:
             raise LabError('%s: lies in no speaker folder. Move it to %s/<speaker>/%s, or see SPEAKER_LEVEL '
@@ -70,27 +72,28 @@ def make_DB(filenames, directory, advice):
 
 
 def read_DB_structure(directory):
-    """DataFrame (filename, speaker_id, dataset_id) of the recordings below `directory`, sorted by filename."""
+    """DataFrame (filename, speaker_id, dataset_id) of the recordings below `directory`, sorted."""
     return make_DB(find_wavs(directory), directory,
                    'Put recordings there as <speaker>/<name>.wav, or set another folder in configure.py.')
 
 
 def read_feats_structure(directory):
-    """DataFrame (filename, speaker_id, dataset_id) of the feature files below `directory`, sorted by filename."""
+    """DataFrame (filename, speaker_id, dataset_id) of the feature files below `directory`, sorted."""
     return make_DB(find_feats(directory), directory,
-                   'Run python DB_wav_reader.py to make feature files\nfrom recordings, or name another folder. Demo '
-                   'voices are made only in the folders of this project.')
+                   'Run python DB_wav_reader.py to make feature files\nfrom recordings, or name another '
+                   'folder. Demo voices are made only in the folders of this project.')
 
 
 def read_feats_and_wavs(directory):
-    """DataFrame (filename, speaker_id, dataset_id) of the feature files and the recordings below `directory`."""
+    """DataFrame (filename, speaker_id, dataset_id) of feature files and recordings below `directory`,
+    sorted."""
     return make_DB(sorted(find_feats(directory) + find_wavs(directory)), directory,
-                   'Put enroll.wav and test.wav into\n%s/<speaker>/. If they are in %s, run python DB_wav_reader.py.'
-                   % (directory, c.TEST_WAV_DIR))
+                   'Put enroll.wav and test.wav into\n%s/<speaker>/. If they are in %s, run python '
+                   'DB_wav_reader.py.' % (directory, c.TEST_WAV_DIR))
 
 
 def split_enroll_and_test(dataroot_dir):
-    """(enroll_DB, test_DB): the files below `dataroot_dir` whose names begin with 'enroll' and with 'test'."""
+    """(enroll_DB, test_DB): the files below `dataroot_dir` whose names begin with 'enroll' and 'test'."""
     DB_all = read_feats_and_wavs(dataroot_dir)
     check_folders(DB_all)
     names = [os.path.basename(filename).lower() for filename in DB_all['filename']]
@@ -100,24 +103,27 @@ def split_enroll_and_test(dataroot_dir):
 
 
 def test_files_of(test_speaker, test_DB):
-    """List of the test files of a speaker, or of 'all'; or [test_speaker], if that is the name of a file."""
+    """List of the test files of a speaker; or [test_speaker], if that is the name of a file."""
     if is_recording(test_speaker) or test_speaker.endswith('.p'):
         if not os.path.isfile(test_speaker):
             raise LabError('test_speaker = %r: there is no such file.' % test_speaker)
         return [test_speaker]
     if test_DB.empty:
-        raise LabError('There is no test file. Each speaker needs test.wav or test.p beside the enrolment file.')
-    if test_speaker == 'all':
-        return list(test_DB['filename'])
+        raise LabError('There is no test file. Each speaker needs test.wav or test.p beside the enrolment '
+                       'file.')
     filenames = list(test_DB['filename'][test_DB['speaker_id'] == test_speaker])
     if not filenames:
-        raise LabError('There is no test file of test_speaker = %r. Choose one of %s, or the name of a wav file.'
-                       % (test_speaker, ', '.join(sorted(set(test_DB['speaker_id'])))))
+        speakers = ', '.join(sorted(set(test_DB['speaker_id'])))
+        raise LabError('There is no test file of test_speaker = %r. Choose one of %s, or the name of a wav '
+                       'file.' % (test_speaker, speakers))
     return filenames
 
 
 def read_audio(filename, sample_rate=c.SAMPLE_RATE):
-    """Read a recording: mono float64 array (n_samples,) in [-1, 1] at `sample_rate`. Raises LabError if it cannot."""
+    """Read a recording: mono float64 array (n_samples,) in [-1, 1], at `sample_rate`.
+
+    Raises LabError if it cannot be read.
+    """
     samples, rate = read_recording(filename)  # (n_samples, n_channels)
     return to_mono_at_rate(samples, rate, sample_rate, filename)
 
@@ -135,18 +141,20 @@ def log_filterbank(audio):
 
     An hour of audio needs 6 GB of memory, so split long recordings.
     """
-    if audio.ndim != 1 or audio.dtype.kind != 'f':  # the library accepts other input, but the features are wrong
+    if audio.ndim != 1 or audio.dtype.kind != 'f':  # of other audio, the library makes wrong features
         raise ValueError('audio must be one channel of floats in [-1, 1]; read_audio returns that')
     energies, _ = fbank(audio, c.SAMPLE_RATE, c.WIN_LENGTH, c.WIN_STEP, c.FILTER_BANK)
     return 20 * np.log10(np.maximum(energies, c.ENERGY_FLOOR))
 
 
 def finish_features(log_energies):
-    """The feature that configure.py asks for, from log energies (n_frames, FILTER_BANK): (n_frames, n_dims)."""
+    """Make what configure.py asks for of log energies (n_frames, FILTER_BANK): a feature (n_frames,
+    n_dims)."""
     feature = log_energies if c.USE_LOGSCALE else 10 ** (log_energies / 20)
     if c.USE_MFCC:
         natural = log_energies * np.log(10) / 20  # a cepstrum is made of natural logarithms
-        feature = lifter(dct(natural, type=2, axis=1, norm='ortho')[:, :n_cepstrum()])  # (n_frames, N_CEPSTRUM)
+        cepstrum = dct(natural, type=2, axis=1, norm='ortho')  # (n_frames, FILTER_BANK)
+        feature = lifter(cepstrum[:, :n_cepstrum()])  # (n_frames, N_CEPSTRUM)
     if c.USE_DELTA:
         first = delta(feature, DELTA_FRAMES)
         feature = np.hstack([feature, first, delta(first, DELTA_FRAMES)])  # three times as many columns
@@ -154,23 +162,23 @@ def finish_features(log_energies):
     return feature / (feature.std(axis=0) + SCALE_FLOOR) if c.USE_SCALE else feature
 
 
-def feature_of_wav(filename, level=None):
-    """Make the feature of a recording, its speech brought to `level` in dBFS (None: LEVEL_DBFS).
+def feature_of(recording, level=None):
+    """Make the feature of a Recording (support/recordings.py), whose speech is brought to a level in dBFS
+    first.
 
-    Returns (feature (n_frames, n_dims), one line that says what is wrong with the recording or None, its bandwidth in
-    Hz). Raises LabError if it cannot be used, holds no speech, or too little.
+    level: None is LEVEL_DBFS of configure.py. Returns (feature (n_frames, n_dims), facts: what is known of
+    the recording, with the share of cells on the floor). Raises LabError if there is no speech, or too
+    little.
     """
-    samples, rate = read_recording(filename)  # (n_samples, n_channels)
-    audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
-    log_energies = log_filterbank(prepare_speech(audio, filename, level))  # (n_frames, FILTER_BANK)
-    check_length(len(log_energies), filename)
-    return finish_features(log_energies), diagnose(samples, audio, log_energies, filename), bandwidth_of(audio)
+    log_energies = log_filterbank(recording.prepared(level))  # (n_frames, FILTER_BANK)
+    check_length(len(log_energies), recording.filename)
+    return finish_features(log_energies), {**recording.facts, 'floor': share_on_floor(log_energies)}
 
 
 def write_feature(filename, feature, label, recording=None):
     """Write the feature file {'feat': feature (n_frames, n_dims), 'label': speaker}.
 
-    Further entries: 'settings' if the features are not the published ones, 'recording' if it was made from one.
+    'settings' is added if the features are not the published ones. recording: what Recording.origin says.
     """
     content = {'feat': feature, 'label': label}
     if feature_settings() != PUBLISHED_SETTINGS:
@@ -181,43 +189,23 @@ def write_feature(filename, feature, label, recording=None):
 
 
 def convert_wav(task):
-    """Make one feature file. task: (recording, feature file). Returns (note or None, what went wrong or None)."""
+    """Make one feature file. task: (recording, feature file). Returns (note or None, error or None)."""
     wav_file, feat_file = task
     try:
-        feature, note, bandwidth = feature_of_wav(wav_file)
+        recording = open_recording(wav_file)
+        feature, facts = feature_of(recording)
     except (LabError, OSError, MemoryError, ValueError) as error:
         return None, '%s' % error if wav_file in str(error) else '%s: %s' % (wav_file, error)
-    write_feature(feat_file, feature, speaker_of(wav_file), {'LEVEL_DBFS': c.LEVEL_DBFS, 'bandwidth': bandwidth})
-    return note, None
+    write_feature(feat_file, feature, speaker_of(wav_file), recording.origin())
+    return note_about(wav_file, facts), None
 
 
 def convert_wavs(wav_dir, feat_dir):
     """Turn the recordings below `wav_dir` into feature files below `feat_dir`, where one is missing or older.
 
-    A feature file that was not made from a recording is never replaced. Returns the list of what went wrong.
+    Prints what is wrong with them. Returns the list of what went wrong.
     """
-    tasks, n_up_to_date, left_alone = [], 0, []
-    for wav_file in read_DB_structure(wav_dir)['filename']:
-        feat_file = Path(feat_dir) / Path(wav_file).relative_to(wav_dir).with_suffix('.p')
-        if feat_file.exists() and not is_of_recording(feat_file):
-            left_alone.append(str(feat_file))
-        elif feat_file.exists() and feat_file.stat().st_mtime >= os.path.getmtime(wav_file):
-            n_up_to_date += 1
-        else:
-            tasks.append((wav_file, feat_file))
-    results = in_parallel(convert_wav, tasks, 'Features of %s' % wav_dir)
-    errors = [error for _, error in results if error is not None]
-    print('%s -> %s: %d converted, %d up to date, %d skipped'
-          % (wav_dir, feat_dir, len(results) - len(errors), n_up_to_date, len(errors)))
-    if left_alone:
-        print('%d feature files were not made from a recording by this version, and stay. To make them again, delete '
-              'them: %s' % (len(left_alone), ', '.join(left_alone[:MOST_NAMED])))
-    for note, error in results:
-        if error is not None:
-            print('Skipped %s' % error, file=sys.stderr)
-        elif note is not None:
-            print('Note: %s' % note)
-    return errors
+    return convert_files(convert_wav, read_DB_structure(wav_dir)['filename'], wav_dir, feat_dir)
 
 
 def main(
@@ -227,12 +215,12 @@ def main(
         test_wav_dir=c.TEST_WAV_DIR,  # recordings to enrol and test: DIR/<speaker>/enroll.wav and test.wav
         test_feat_dir=c.TEST_FEAT_DIR,  # where their features go
 ):
-    check_settings(locals(), CONVERT_RULES)
+    check_settings(main, locals())
     folders = [(train_wav_dir, train_feat_dir), (test_wav_dir, test_feat_dir)]
     folders = [(wav_dir, feat_dir) for wav_dir, feat_dir in folders if find_wavs(wav_dir)]
     if not folders:
-        raise LabError('There are no recordings to convert. Put some into %s/<speaker>/, or name another folder.'
-                       % test_wav_dir)
+        raise LabError('There are no recordings to convert. Put some into %s/<speaker>/, or name another '
+                       'folder.' % test_wav_dir)
     errors = [error for wav_dir, feat_dir in folders for error in convert_wavs(wav_dir, feat_dir)]
     if errors:
         raise LabError('%d recording(s) skipped, named above. The others are done.' % len(errors))

@@ -2,7 +2,7 @@
 
     read_MFB                  file -> feature (n_frames, 40), label
     DvectorDataset            index -> feature (1, 40, n_frames) as a tensor, index of the speaker
-    collate_fn_feat_padded    list of those -> features (batch, 1, 40, n_frames), labels (batch,): for validation
+    collate_fn_feat_padded    list of those -> features (batch, 1, 40, n_frames), labels (batch,)
 """
 import math
 import os
@@ -13,29 +13,33 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 import configure as c
-from DB_wav_reader import feature_of_wav, speaker_of
+from DB_wav_reader import feature_of, speaker_of
 from support.checks import check_feature, check_length
 from support.messages import LabError
-from support.recordings import is_recording
+from support.recordings import is_recording, print_note, open_recording
 from support.safe_files import read_pickles
 
 
 def read_MFB(filename, level=None):
-    """Read a feature file, or make the feature of a recording, and drop TRIM_SECONDS of silence at both ends.
+    """Read a feature file, or make the feature of a recording, and drop the silence at both ends.
 
-    level: of recordings, in dBFS; None: LEVEL_DBFS. Returns (feature (n_frames, n_dims), label: name of the speaker).
-    Raises LabError, with the file's name, if the file cannot be used, or is MIN_FRAMES or shorter after trimming.
+    level: of recordings, in dBFS; None: LEVEL_DBFS. Returns (feature (n_frames, n_dims), label: the speaker).
+    Raises LabError for a file that cannot be used, or has MIN_FRAMES or fewer without its ends.
     """
     if is_recording(filename):
-        feature, note, _ = feature_of_wav(filename, level)  # (n_frames, n_dims)
+        feature, facts = feature_of(open_recording(filename), level)  # (n_frames, n_dims)
         label = speaker_of(filename)
-        if note is not None:
-            print('Note: %s' % note)
+        print_note(filename, facts)
     else:
         feature, label = check_feature(read_pickles(filename)[0], filename, level)  # (n_frames, n_dims)
-    check_length(len(feature), filename)
+        check_length(len(feature), filename)
+    return trim(feature), label
+
+
+def trim(feature):
+    """Drop TRIM_SECONDS at both ends of a feature: (n_frames, n_dims) -> (fewer frames, n_dims)."""
     n_trim = round(c.TRIM_SECONDS / c.WIN_STEP)  # frames at each end
-    return feature[n_trim:len(feature) - n_trim], label
+    return feature[n_trim:len(feature) - n_trim]
 
 
 class TruncatedInputfromMFB:
@@ -54,7 +58,7 @@ class TruncatedInputfromMFB:
 
 
 class ToTensorInput:
-    """A training sample for the network: (1, n_frames, n_dims) array -> (1, n_dims, n_frames) float32 tensor."""
+    """A training sample: (1, n_frames, n_dims) array -> (1, n_dims, n_frames) float32 tensor."""
 
     def __call__(self, np_feature):
         return torch.from_numpy(np.ascontiguousarray(np_feature.transpose(0, 2, 1), np.float32))
@@ -68,23 +72,23 @@ class ToTensorDevInput:
 
 
 class ToTensorTestInput:
-    """A batch of one for enrolment and test: (n_frames, n_dims) array -> (1, 1, n_dims, n_frames) float32 tensor."""
+    """A batch of one utterance: (n_frames, n_dims) array -> (1, 1, n_dims, n_frames) float32 tensor."""
 
     def __call__(self, np_feature):
         return torch.from_numpy(np.ascontiguousarray(np_feature.T[None, None], np.float32))
 
 
 class DvectorDataset(Dataset):
-    """The utterances of a DataFrame (filename, speaker_id): (feature tensor, index of the speaker).
+    """The utterances of a DataFrame (filename, speaker_id), as (feature tensor, index of the speaker).
 
-    loader: file -> (feature, label); transforms: called one after another on a feature; spk_to_idx: speaker -> index.
-    Every file is read once, so that a bad one is found before the first epoch: LabError. If the features need more than
-    cache_gb (10^9 bytes) of memory, each is read again when it is needed.
+    loader: file -> (feature, label). transforms: are called on a feature, one after another. spk_to_idx: dict
+    speaker -> index. All files are read at once, so a bad one raises LabError before the first epoch.
+    Features that need more than cache_gb (10^9 bytes) of memory are read again each time.
     """
 
     def __init__(self, DB, loader, transforms, spk_to_idx, *, cache_gb=4.0):
         self.filenames, self.loader, self.transforms = list(DB['filename']), loader, transforms
-        self.n_speakers = self.n_classes = len(spk_to_idx)  # an AugmentedDataset has more classes
+        self.n_classes = self.n_speakers = len(spk_to_idx)
         file_bytes = sum(os.path.getsize(filename) for filename in self.filenames)
         self.in_memory = file_bytes / 2 <= cache_gb * 1e9  # files hold float64, the memory float32
         self.features, self.labels = [], []
@@ -92,7 +96,8 @@ class DvectorDataset(Dataset):
         for filename, speaker in tqdm(rows, total=len(DB), desc='Reading features', disable=None):
             feature, label = loader(filename)  # (n_frames, n_dims)
             if label != speaker:
-                raise LabError("%s: its label is %r, but it lies in the folder of %r" % (filename, label, speaker))
+                raise LabError('%s: its label is %r, but it lies in the folder of %r'
+                               % (filename, label, speaker))
             self.labels.append(spk_to_idx[speaker])
             if self.in_memory:
                 self.features.append(feature.astype(np.float32))
@@ -102,7 +107,9 @@ class DvectorDataset(Dataset):
 
     def feature(self, index):
         """The whole feature of an utterance: (n_frames, n_dims) float32."""
-        return self.features[index] if self.in_memory else self.loader(self.filenames[index])[0].astype(np.float32)
+        if self.in_memory:
+            return self.features[index]
+        return self.loader(self.filenames[index])[0].astype(np.float32)
 
     def __getitem__(self, index):
         feature = self.feature(index)  # (n_frames, n_dims)
@@ -112,10 +119,11 @@ class DvectorDataset(Dataset):
 
 
 def collate_fn_feat_padded(batch):
-    """Make one batch of utterances of different lengths. Shorter ones are repeated up to the length of the longest.
+    """Make one batch of utterances of different lengths. Shorter ones are repeated up to the longest.
 
-    batch: list of (feature (1, n_dims, n_frames), label). Returns (batch, 1, n_dims, longest) and (batch,) tensors.
+    batch: list of (feature (1, n_dims, n_frames), label). Returns (batch, 1, n_dims, longest) and (batch,).
     """
     longest = max(feature.shape[2] for feature, _ in batch)
-    padded = [feature.repeat(1, 1, math.ceil(longest / feature.shape[2]))[:, :, :longest] for feature, _ in batch]
+    padded = [feature.repeat(1, 1, math.ceil(longest / feature.shape[2]))[:, :, :longest]
+              for feature, _ in batch]
     return torch.stack(padded), torch.tensor([label for _, label in batch])

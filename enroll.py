@@ -3,29 +3,28 @@
     python enroll.py
     python enroll.py --cp_num=etri240        # with the trained model that comes with the project
 
-Reads TEST_FEAT_DIR/<speaker>/enroll*.p or enroll*.wav (configure.py) and a checkpoint of train.py. Makes demo voices if
-there are none. Writes embeddings.p and pictures of who sounds like whom into enroll_embeddings. Takes ten seconds.
+Reads TEST_FEAT_DIR/<speaker>/enroll*.p or enroll*.wav (configure.py) and a checkpoint of train.py. Makes demo
+voices if there are none. Writes embeddings.p and pictures into enroll_embeddings. Takes ten seconds.
 """
 import sys
 
 import configure as c
 from DB_wav_reader import split_enroll_and_test
 from model import get_embeddings, load_model, save_enroll_embeddings
-from support.checks import ENROLL_RULES, check_settings
 from support.demo_voices import parameters_of_all, provide_test_features
-from support.messages import LabError, run_script
+from support.messages import TEST_RULES, LabError, check_settings, run_script
 from support.pictures import draw_who_sounds_alike
 from support.recordings import name_unused_files, same_origin
 
 
 def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
-    """Sum the d-vectors of the enrolment files of each speaker, and save the sums in embedding_dir.
+    """Average the d-vectors of the enrolment files of each speaker, and save them in embedding_dir.
 
-    A speaker with a file that cannot be used is skipped, and the reason is printed. Returns dict speaker ->
-    (1, embedding_size) tensor. Raises LabError if nobody is left.
+    The average is kept as a sum, because both have the same cosine with any d-vector. A speaker with a file
+    that cannot be used is skipped, and the reason is printed. Returns dict speaker -> (1, embedding_size)
+    tensor. Raises LabError if nobody is left.
     """
     embeddings, recordings, skipped = {}, {}, set()
-
     print('Start to aggregate all the d-vectors per enroll speaker')
     for i in range(len(DB)):
         filename = DB['filename'][i]
@@ -40,10 +39,9 @@ def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
         embeddings[spk] = embeddings.get(spk, 0) + activation
         print('Aggregates the activation (spk : %s)' % spk)
 
-    enroll_speaker_list = sorted(set(DB['speaker_id']) - skipped)
-    embeddings = {spk: embeddings[spk] for spk in enroll_speaker_list}
+    embeddings = {spk: embeddings[spk] for spk in sorted(embeddings) if spk not in skipped}
     save_enroll_embeddings(embedding_dir, embeddings, model, recordings)
-    for spk in enroll_speaker_list:
+    for spk in embeddings:
         print('Save the embeddings for %s' % spk)
     return embeddings
 
@@ -53,7 +51,7 @@ def main(
         use_cuda=True,  # use a GPU if there is one; False: the CPU in any case
         log_dir='model_saved',  # where the checkpoints are saved
         embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
-        cp_num=24,  # which checkpoint? 'best': lowest validation loss; 'etri240': the trained model of the project
+        cp_num=24,  # which checkpoint? 'best': lowest validation loss; 'etri240': the project's trained model
         n_classes=None,  # how many speakers in the training data? None: what the checkpoint says
         test_frames=200,  # the utterance is cut into segments of so many frames (10 ms); None: not cut
         embedding_dir='enroll_embeddings',  # where to save the embeddings
@@ -62,7 +60,7 @@ def main(
         test_dir=c.TEST_FEAT_DIR,  # where the enrolment files are
         plot=True,  # draw who sounds like whom
 ):
-    check_settings(locals(), ENROLL_RULES)
+    check_settings(main, locals(), **TEST_RULES)
 
     # Load the model from the checkpoint
     model = load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes)
@@ -74,14 +72,12 @@ def main(
 
     # Perform the enrollment and save the results
     embeddings = enroll_per_spk(use_cuda, test_frames, model, enroll_DB, embedding_dir)
-
-    # Draw who sounds like whom
     if plot and len(embeddings) > 2:
         draw_who_sounds_alike(embeddings, parameters_of_all(embeddings), embedding_dir)
-
     skipped = sorted(set(enroll_DB['speaker_id']) - set(embeddings))
     if skipped:
-        raise LabError('Not enrolled, for the reasons above: %s. The others are enrolled.' % ', '.join(skipped))
+        raise LabError('Not enrolled, for the reasons above: %s. The others are enrolled.'
+                       % ', '.join(skipped))
 
 
 if __name__ == '__main__':

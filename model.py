@@ -1,6 +1,5 @@
 """The speaker classifier, and its use after training: load it, get d-vectors, save and read enrolments."""
 import os
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,81 +9,73 @@ from torch import nn
 import configure as c
 import resnet
 from SR_Dataset import ToTensorTestInput, read_MFB
-from deep_dive import backbones
-from deep_dive.heads import HEADS, N_CENTRES
 from support.checks import BACKEND_TENSORS, check_checkpoint, check_enrolment, check_model
 from support.devices import get_device
 from support.enrolments import ENROLL_FILE, read_enrolment, use_own_thresholds
 from support.messages import LabError, in_one_line
+from support.runs import find_checkpoint
 from support.safe_files import read_checkpoint, write_pickles
 
 BACKBONES = {'resnet18': resnet.resnet18, 'resnet34': resnet.resnet34, 'resnet50': resnet.resnet50,
-             'resnet101': resnet.resnet101, 'resnet152': resnet.resnet152, **backbones.BACKBONES}
-POOLINGS = ['average', *backbones.POOLINGS]
-SEGMENT_BATCH = 64  # segments of one utterance that go through the network together
-
-
-class AveragePooling(nn.Module):
-    """The mean of each channel, as in the slides: (batch, channels, rows, columns) -> (batch, channels)."""
-
-    def forward(self, x):
-        return torch.flatten(F.adaptive_avg_pool2d(x, 1), 1)
+             'resnet101': resnet.resnet101, 'resnet152': resnet.resnet152}
+SLIDES = {'pooling': 'average', 'head': 'slides'}  # what a checkpoint of another network says otherwise
 
 
 class background_resnet(nn.Module):
-    """Speaker classifier on a ResNet. The layer before the classifier is the speaker embedding, the d-vector.
+    """Speaker classifier on a ResNet. The layer before the classifier gives the speaker embedding, the d-vector.
 
-    A feature map (batch, 1, n_dims, n_frames) of any length goes in; spk_embedding (batch, embedding_size) and logits
-    (batch, num_classes) come out. d-vectors: Variani et al. 2014. pooling, head: deep_dive/backbones.py and heads.py.
+    In: feature maps (batch, 1, n_dims, n_frames) of any length. Out: spk_embedding (batch, embedding_size) and logits
+    (batch, num_classes). d-vectors: Variani et al. 2014. Raises LabError for a backbone that is not in BACKBONES.
     """
 
-    def __init__(self, embedding_size, num_classes, backbone='resnet18', *, pooling='average', head='slides'):
+    def __init__(self, embedding_size, num_classes, backbone='resnet18'):
         super().__init__()
-        for name, value, known in (('backbone', backbone, BACKBONES), ('pooling', pooling, POOLINGS)):
-            if value not in known:
-                raise LabError('unknown %s: %s. Choose one of %s.' % (name, value, ', '.join(known)))
-        # Saved, to build it again, and to bring recordings to the level in dBFS that it was trained with
-        self.settings = {'backbone': backbone, 'pooling': pooling, 'head': head, 'level': c.LEVEL_DBFS}
+        if backbone not in BACKBONES:
+            raise LabError('unknown backbone: %s. Choose one of %s.' % (backbone, ', '.join(BACKBONES)))
+        # A checkpoint keeps these. level: of recordings in dBFS, to which they are brought at the test, too
+        self.settings = {'backbone': backbone, 'level': c.LEVEL_DBFS}
         self.pretrained = BACKBONES[backbone]()
-        if pooling == 'average':
-            self.pooling, n_pooled = AveragePooling(), self.pretrained.out_channels
-        else:
-            rows = backbones.rows_of(self.pretrained)
-            self.pooling = backbones.POOLINGS[pooling](self.pretrained.out_channels, rows)
-            n_pooled = self.pooling.out_size
-        self.fc0 = nn.Linear(n_pooled, embedding_size)
+        self.fc0 = nn.Linear(self.pretrained.out_channels, embedding_size)
         self.bn0 = nn.BatchNorm1d(embedding_size)
-        self.last = nn.Linear(N_CENTRES.get(head, 1) * embedding_size, num_classes, bias=head not in N_CENTRES)
+        self.last = nn.Linear(embedding_size, num_classes)
 
     def forward(self, x):  # (batch, 1, 40, n_frames)
-        out = self.pretrained(x)  # (batch, 128, 5, n_frames / 8)
-        out = self.pooling(out)  # (batch, 128)
+        x = self.pretrained.conv1(x)  # (batch, 16, 40, n_frames)
+        x = self.pretrained.bn1(x)
+        x = self.pretrained.relu(x)
+        x = self.pretrained.layer1(x)  # (batch, 16, 40, n_frames)
+        x = self.pretrained.layer2(x)  # (batch, 32, 20, n_frames / 2)
+        x = self.pretrained.layer3(x)  # (batch, 64, 10, n_frames / 4)
+        x = self.pretrained.layer4(x)  # (batch, 128, 5, n_frames / 8)
+        out = F.adaptive_avg_pool2d(x, 1)  # (batch, 128, 1, 1)
+        out = torch.flatten(out, 1)  # (batch, 128)
         spk_embedding = self.fc0(out)  # (batch, embedding_size)
-        if self.settings['head'] != 'slides':
-            return HEADS[self.settings['head']](self, spk_embedding)
         out = F.relu(self.bn0(spk_embedding))  # (batch, embedding_size)
         out = self.last(out)  # (batch, num_classes)
         return spk_embedding, out
 
 
-def find_checkpoint(log_dir, cp_num):
-    """The file LOG_DIR/checkpoint_<cp_num>.pth. Raises LabError, with those that exist, if there is none."""
-    filename = os.path.join(log_dir, 'checkpoint_%s.pth' % cp_num)
-    if not os.path.isfile(filename):
-        names = [path.stem.removeprefix('checkpoint_') for path in Path(log_dir).glob('checkpoint_*.pth')]
-        names.sort(key=lambda name: (len(name), name))  # 2 before 10
-        names = ', '.join(name if name.isdigit() else repr(name) for name in names)  # as one writes them in main()
-        training = 'python train.py' if log_dir == 'model_saved' else 'python train.py --log_dir=%s' % log_dir
-        raise LabError('%s does not exist. Run %s first%s.'
-                       % (filename, training, ', or set cp_num to one of %s' % names if names else ''))
-    return filename
+def network_of(checkpoint):
+    """The network that a checkpoint was saved from, with its parameters. Other networks come from the deep dive."""
+    # Checkpoints of the original lab carry the ResNet's own classifier, which is not used
+    state_dict = {name: value for name, value in checkpoint['state_dict'].items() if 'pretrained.fc.' not in name}
+    sizes = len(state_dict['fc0.weight']), len(state_dict['last.weight'])  # embedding_size, n_classes
+    backbone = checkpoint.get('backbone', 'resnet18')
+    others = {name: checkpoint.get(name, SLIDES[name]) for name in SLIDES}
+    if backbone in BACKBONES and others == SLIDES:
+        model = background_resnet(*sizes, backbone)
+    else:
+        from deep_dive.networks import background_network  # here alone, the lab uses what comes after it
+        model = background_network(*sizes, backbone, **others)
+    model.load_state_dict(state_dict)
+    return model
 
 
 def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
     """The trained network of LOG_DIR/checkpoint_<cp_num>.pth, in eval mode, on the GPU if there is one.
 
-    embedding_size and n_classes may be None, because the checkpoint knows them. model.checkpoint holds the name of the
-    file and its hash, model.thresholds what deep_dive/calibration.py found. Raises LabError if the checkpoint is
+    embedding_size and n_classes may be None, because the checkpoint knows them. model.checkpoint names the file and its
+    hash. model.thresholds and model.backend hold what the deep dive has measured. Raises LabError if the checkpoint is
     missing, damaged, or of another size than stated.
     """
     filename = find_checkpoint(log_dir, cp_num)
@@ -92,20 +83,16 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
     print('=> loading checkpoint')
     checkpoint, sha256 = read_checkpoint(filename)
     check_checkpoint(checkpoint, filename)
-    # Checkpoints of the original lab carry the ResNet's own classifier, which is not used
-    state_dict = {name: value for name, value in checkpoint['state_dict'].items() if 'pretrained.fc.' not in name}
     try:
-        saved_classes, saved_size = len(state_dict['last.weight']), len(state_dict['fc0.weight'])
-        model = background_resnet(saved_size, saved_classes, **{
-            name: checkpoint[name] for name in ('backbone', 'pooling', 'head') if name in checkpoint})
-        model.load_state_dict(state_dict)
+        model = network_of(checkpoint)
         model.backend = {name: checkpoint[name] for name in BACKEND_TENSORS if name in checkpoint}
         check_model(model)
     except (LabError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise LabError('%s: no checkpoint of the network in model.py (%s)' % (filename, in_one_line(error))) from error
-    if embedding_size not in (None, saved_size) or n_classes not in (None, saved_classes):
+    sizes = model.fc0.out_features, model.last.out_features
+    if embedding_size not in (None, sizes[0]) or n_classes not in (None, sizes[1]):
         raise LabError('%s has embedding_size = %d and n_classes = %d, main() says %s and %s.\nCorrect it, or write '
-                       'None.' % (filename, saved_size, saved_classes, embedding_size, n_classes))
+                       'None.' % (filename, *sizes, embedding_size, n_classes))
     model.checkpoint = {'file': filename, 'sha256': sha256}
     model.settings['level'], model.thresholds = checkpoint.get('level', c.LEVEL_DBFS), checkpoint.get('thresholds', {})
     return model.to(device, memory_format=torch.channels_last).eval()
@@ -123,20 +110,13 @@ def embed_feature(use_cuda, feature, model, test_frames, filename='a recording')
     The utterance is cut into segments of test_frames (None: the whole utterance is one segment). Their embeddings are
     summed, and the sum is divided by its norm. Raises LabError, with filename, if the sum is zero or no number.
     """
-    test_frames = len(feature) if test_frames is None else test_frames
-    if test_frames < 1:
-        raise LabError('test_frames = %s: a segment must have at least one frame' % test_frames)
-    to_tensor, device = ToTensorTestInput(), get_device(use_cuda)
-    starts = range(0, len(feature), test_frames)
-    segments = [to_tensor(feature[start:start + test_frames]) for start in starts]  # (1, 1, n_dims, <= test_frames)
-    n_full = len(feature) // test_frames
-    batches = [torch.cat(segments[i:min(i + SEGMENT_BATCH, n_full)]) for i in range(0, n_full, SEGMENT_BATCH)]
-    batches += segments[n_full:]  # the last one may be shorter
+    x = ToTensorTestInput()(feature)  # (1, 1, n_dims, n_frames)
+    x = x.to(get_device(use_cuda), memory_format=torch.channels_last)
     activation = 0
     with torch.inference_mode():
-        for batch in batches:  # (n_segments, 1, n_dims, n_frames)
-            spk_embedding, _ = model(batch.to(device, memory_format=torch.channels_last))
-            activation = activation + spk_embedding.sum(dim=0, keepdim=True)  # (1, embedding_size)
+        for segment in x.split(test_frames or len(feature), dim=3):  # (1, 1, n_dims, test_frames or what is left)
+            spk_embedding, _ = model(segment)
+            activation = activation + spk_embedding  # (1, embedding_size)
     if not 0 < activation.norm() < torch.inf:  # false for NaN, too
         raise LabError('%s: its d-vector is zero, infinite or not a number. Check that recording. If others fail,\n'
                        'too, choose another checkpoint.' % filename)
@@ -146,7 +126,7 @@ def embed_feature(use_cuda, feature, model, test_frames, filename='a recording')
 def save_enroll_embeddings(embedding_dir, embeddings, model, recordings):
     """Write an enrolment: a pickle of dict speaker -> (1, embedding_size) array. Raises LabError if nobody is in it.
 
-    A second pickle in the file names the checkpoint. It also holds `recordings`: dict speaker -> what origin_of says.
+    A second pickle in the file names the checkpoint. It also holds `recordings`: dict speaker -> how they were made.
     """
     if not embeddings:
         raise LabError('Nobody is enrolled: no speaker has a file that can be used.')
@@ -164,5 +144,5 @@ def load_enroll_embeddings(embedding_dir, *, model=None):
     embeddings, made_with = read_enrolment(embedding_dir)
     if model is not None:
         check_enrolment(embedding_dir, embeddings, made_with, model.checkpoint)
-        use_own_thresholds(model, embedding_dir)  # if there are any: experiments/calibrate.py
+        use_own_thresholds(model, embedding_dir)  # if there are any: own_voice/calibrate.py
     return {speaker: torch.from_numpy(embedding.astype(np.float32)) for speaker, embedding in embeddings.items()}

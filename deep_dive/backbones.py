@@ -1,6 +1,6 @@
 """Networks that can replace the ResNet, and ways to make one vector of a map of any length.
 
-`backbone` and `pooling` in train.py name one of BACKBONES and POOLINGS. model.py adds the ResNets and the average. A
+`backbone` and `pooling` in deep_dive/train.py name one of BACKBONES and POOLINGS. networks.py adds the ResNets. A
 backbone turns (batch, 1, n_dims, n_frames) into a map (batch, out_channels, rows, columns). A pooling turns the map
 into (batch, out_size).
 
@@ -9,6 +9,7 @@ A backbone is made without arguments, and has out_channels. A pooling is made as
 out_size.
 """
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import configure as c
@@ -70,6 +71,17 @@ class CNNLSTM(nn.Module):
         return out.transpose(1, 2).unsqueeze(2)  # (batch, 256, 1, T / 4)
 
 
+class AveragePooling(nn.Module):
+    """Take the mean of each channel, as in the slides."""
+
+    def __init__(self, channels, rows):
+        super().__init__()
+        self.out_size = channels
+
+    def forward(self, x):  # (batch, channels, rows, columns)
+        return torch.flatten(F.adaptive_avg_pool2d(x, 1), 1)  # (batch, channels)
+
+
 class StatisticsPooling(nn.Module):
     """Take the mean and standard deviation over time of each channel and row (x-vector, Snyder et al. 2018)."""
 
@@ -112,4 +124,4 @@ def rows_of(backbone):
 
 BACKBONES = {'vgg': VGG, 'lstm': LSTM, 'cnn_lstm': CNNLSTM, 'tdnn': TDNN, 'ecapa': ECAPA, 'resnet_se': SEResNet34,
              'conformer': Conformer}
-POOLINGS = {'statistics': StatisticsPooling, 'attentive': AttentivePooling}
+POOLINGS = {'average': AveragePooling, 'statistics': StatisticsPooling, 'attentive': AttentivePooling}

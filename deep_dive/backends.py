@@ -1,7 +1,7 @@
 """Compare d-vectors otherwise than by their cosine: `backend` and `normalise` name how.
 
-'centre', 'lda' and 'wccn' change d-vectors before their cosine is taken. 'plda' (deep_dive/plda.py) takes no cosine.
-Scores of each backend can be normalised (deep_dive/normalisation.py).
+'centre', 'lda' and 'wccn' change d-vectors before their cosine is taken. 'plda' (deep_dive/plda.py) takes no
+cosine. Scores of each backend can be normalised (deep_dive/normalisation.py).
 """
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from torch.utils.data import BatchSampler
 from SR_Dataset import ToTensorInput, TruncatedInputfromMFB
 from deep_dive import plda
 from deep_dive.normalisation import COHORT_SIZE, NORMALISATIONS, cohort_statistics, normalise_scores
-from deep_dive.scoring import check_sizes, lengths_of, only_numbers, trial_products
-from model import SEGMENT_BATCH
+from exercises.scoring import check_sizes, lengths_of, only_numbers, trial_products
 from support.checks import COSINES
 from support.devices import get_device
 from support.messages import LabError
@@ -22,16 +21,18 @@ BACKENDS = [*COSINES, 'plda']
 LDA_SIZE = 100  # dimensions that LDA keeps, but at most one fewer than there are speakers
 WCCN_SMOOTHING = 0.1  # share of the mean variance that is added to the within-speaker covariance
 PLDA_SMOOTHING = 0.01  # the same for PLDA, which does with less
+WINDOWS_AT_ONCE = 64  # in window_d_vectors
 
 
 def estimate_backend(d_vectors, labels):
-    """Estimate what the settings need to know about the training set: a dict of float32 tensors, BACKEND_TENSORS.
+    """Estimate what the backends need to know about the training set.
 
-    d_vectors: (n, embedding_size) tensor of unit length. labels: (n,) speakers. W is the covariance within speakers, B
-    that of the speakers' means. LDA is the axes a with the largest a'Ba / a'Wa (Dehak et al. 2011), scaled so that
-    a'Wa = 1. WCCN is the Cholesky factor of W^-1 (Hatch et al. 2006). W is smoothed as in that paper, so that few
-    recordings are enough. If LDA kept all axes, both would give the same cosines. PLDA: see estimate_plda. Of
-    COHORT_SIZE speakers, the cohort keeps the mean d-vectors, scaled to length 1: (n_cohort, embedding_size).
+    Returns a dict of float32 tensors, BACKEND_TENSORS. d_vectors: (n, embedding_size) tensor of unit length.
+    labels: (n,) speakers. W is the covariance within speakers, B that of the speakers' means. LDA is the axes
+    a with the largest a'Ba / a'Wa (Dehak et al. 2011), scaled so that a'Wa = 1. WCCN is the Cholesky factor
+    of W^-1 (Hatch et al. 2006). W is smoothed as in that paper, so that few recordings are enough. If LDA
+    kept all axes, both would give the same cosines. PLDA: see estimate_plda. Of COHORT_SIZE speakers, the
+    cohort keeps the mean d-vectors, scaled to length 1: (n_cohort, embedding_size).
     """
     vectors, labels = d_vectors.double().numpy(), np.asarray(labels)
     mean = vectors.mean(axis=0, keepdims=True)
@@ -72,22 +73,23 @@ def available_normalisations(model):
 class Scorer:
     """How two d-vectors are compared. Call it for a matrix of scores, or `trials` for single pairs.
 
-    backend: one of BACKENDS. 'cosine' changes nothing. 'centre' subtracts the mean of the training set. 'lda' and
-    'wccn' also multiply by a matrix, see estimate_backend. The score is then the cosine. That of 'plda' is a
-    log-likelihood ratio. An enrolled speaker counts as one recording, whose d-vector is the sum of those of all
-    enrolment files, for every backend. PLDA could score several recordings jointly, but then it takes them for
-    independent, which those of one day are not. normalise: one of NORMALISATIONS. Raises LabError if the checkpoint of
-    the model does not hold what is needed.
+    backend: one of BACKENDS. 'cosine' changes nothing. 'centre' subtracts the mean of the training set. 'lda'
+    and 'wccn' also multiply by a matrix, see estimate_backend. The score is then the cosine. That of 'plda'
+    is a log-likelihood ratio. An enrolled speaker counts as one recording, whose d-vector is the sum of those
+    of all enrolment files, for every backend. PLDA could score several recordings jointly, but then it takes
+    them for independent, which those of one day are not. normalise: one of NORMALISATIONS. Raises LabError if
+    the checkpoint of the model does not hold what is needed.
     """
 
     def __init__(self, backend, model, normalise=None):
-        again = ("Set cp_num = 'best' here and in enroll.py. If that was trained with an older version, train again "
-                 'first.')
+        again = ("Set cp_num = 'best' here and in enroll.py. If that knows no more, run python -m "
+                 'deep_dive.calibration first.')
         if backend not in available_backends(model):
             raise LabError("backend = '%s': %s knows enough for %s only.\n%s" % (
                 backend, model.checkpoint['file'], ', '.join(available_backends(model)), again))
         if normalise not in available_normalisations(model):
-            raise LabError("normalise = '%s': %s holds no cohort.\n%s" % (normalise, model.checkpoint['file'], again))
+            raise LabError("normalise = '%s': %s holds no cohort.\n%s"
+                           % (normalise, model.checkpoint['file'], again))
         self.backend, self.normalise = backend, normalise
         self.name = backend if normalise is None else '%s %s' % (backend, normalise)  # that of its thresholds
         self.known = {name: tensor.double().numpy() for name, tensor in model.backend.items()}
@@ -97,13 +99,15 @@ class Scorer:
             self.unit += ', ' + normalise
 
     def prepare(self, d_vectors):
-        """Write a tensor (n, size) as (points (n, k), own (n,)): see prepare of deep_dive/plda.py. Cosines have no own.
+        """Write a tensor (n, size) as (points (n, k), own (n,)), as prepare of deep_dive/plda.py does.
 
-        The score of two d-vectors is then the product of their points, plus what is their own.
+        Of a cosine, own is 0. The score of two d-vectors is then the product of their points, plus what is
+        their own.
         """
         vectors = d_vectors.double().numpy()
         if self.backend == 'plda':
-            return plda.prepare(vectors, *(self.known['plda_' + name] for name in ('mean', 'between', 'within')))
+            return plda.prepare(vectors, self.known['plda_mean'], self.known['plda_between'],
+                                self.known['plda_within'])
         if self.backend != 'cosine':
             vectors = vectors - self.known['mean']
         if self.backend in ('lda', 'wccn'):
@@ -128,7 +132,7 @@ class Scorer:
         return only_numbers(scores)
 
     def trials(self, vectors, first, second):
-        """The score of the rows first[i] and second[i] of a tensor (n, size) for each trial i: (n_trials,)."""
+        """The scores of the rows first[i] and second[i] of a tensor (n, size): (n_trials,)."""
         points, own = self.prepare(vectors)
         scores = trial_products(points, first, second) + own[first] + own[second]
         if self.normalise is not None:
@@ -138,7 +142,7 @@ class Scorer:
 
 
 def all_scorers(model):
-    """A Scorer for every backend and normalisation for which the checkpoint knows enough. That of 'cosine' is first."""
+    """A Scorer for every backend and normalisation for which the checkpoint knows enough, 'cosine' first."""
     return [Scorer(backend, model, normalise) for backend in available_backends(model)
             for normalise in available_normalisations(model)]
 
@@ -150,14 +154,15 @@ def estimate_from(dataset, model, use_cuda, n_utterances):
 
 
 def window_d_vectors(dataset, model, use_cuda, n_utterances):
-    """The d-vectors of one window of each of the first n_utterances, without augmentation: (n, embedding_size)."""
+    """The d-vectors of one window of each of the first n_utterances: (n, embedding_size). Not augmented."""
     device, d_vectors = get_device(use_cuda), []
     to_window, to_tensor = TruncatedInputfromMFB(), ToTensorInput()
     model.eval()
     # Use a copy of the random state, because training may go on with the original
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        for numbers in BatchSampler(range(min(n_utterances, len(dataset))), SEGMENT_BATCH, drop_last=False):
-            inputs = torch.stack([to_tensor(to_window(dataset.feature(i))) for i in numbers])  # (batch, 1, 40, 100)
-            spk_embedding, _ = model(inputs.to(device, memory_format=torch.channels_last))  # (batch, embedding_size)
+        for numbers in BatchSampler(range(min(n_utterances, len(dataset))), WINDOWS_AT_ONCE, drop_last=False):
+            windows = [to_tensor(to_window(dataset.feature(i))) for i in numbers]  # (1, 40, 100) each
+            windows = torch.stack(windows)  # (n, 1, 40, 100)
+            spk_embedding, _ = model(windows.to(device, memory_format=torch.channels_last))
             d_vectors.append(F.normalize(spk_embedding, dim=1).cpu())
     return torch.cat(d_vectors)

@@ -1,4 +1,4 @@
-"""Make training batches of P speakers x K utterances. `batch_speakers` in train.py is P, and K = batch_size / P.
+"""Make training batches of P speakers x K utterances. `batch_speakers` in deep_dive/train.py is P, and K = batch_size / P.
 
 The losses of deep_dive/metric_losses.py compare the utterances of a batch. In a batch drawn at random, most speakers
 would have one utterance only, and there would be no pair of one speaker.
@@ -14,7 +14,7 @@ from support.messages import LabError
 
 
 def check_batches(settings):
-    """Raise LabError for settings of train.py that do not fit batch_speakers.
+    """Raise LabError for settings of deep_dive/train.py that do not fit batch_speakers.
 
     Returns how many training utterances each speaker must have: with batch_speakers 2, because one makes no pair.
     """
@@ -32,8 +32,17 @@ def check_batches(settings):
     if not settings['use_shuffle']:
         raise LabError('batch_speakers draws new groups in every epoch. Set use_shuffle = True.')
     if dist.is_torchelastic_launched():
-        raise LabError('batch_speakers needs a whole batch in one process. Start python train.py, without torchrun.')
+        raise LabError('batch_speakers needs a whole batch in one process. Start without torchrun.')
     return 2
+
+
+def check_speakers(dataset, n_each):
+    """Raise LabError if a speaker of a training set has fewer than n_each utterances."""
+    counts = Counter(dataset.labels)
+    fewest = min(counts[speaker] for speaker in range(dataset.n_speakers))
+    if fewest < n_each:
+        raise LabError('A speaker has %d utterances for training, and batch_speakers needs %d of each speaker.\n'
+                       'Lower val_ratio, add recordings, or set batch_speakers = None.' % (fewest, n_each))
 
 
 def order_of(dataset, settings):

@@ -1,35 +1,46 @@
-"""A threshold that belongs to the model, and scores that mean something: how likely it is that both are one person.
+"""A threshold that belongs to the model, and scores that say how likely it is that both are one person.
 
-Cosines of different models lie at different places: 0.95 is strict for one and lax for another. So train.py measures
-where the errors of its own model lie, and writes it into the checkpoint.
+    python -m deep_dive.calibration                     # of the run of train.py in model_saved
+    python -m deep_dive.calibration --log_dir=...       # of another run
+
+Cosines of different models lie at different places: 0.95 is strict for one and lax for another. So this
+program measures where the errors of a model lie. It reads run.json and the data of the run, and adds
+thresholds and backends to checkpoint_best.pth. deep_dive/train.py does the same at its end. Takes a minute.
 """
+from pathlib import Path
+
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from scipy.special import expit
 
 import configure as c
-from DB_wav_reader import read_feats_structure, speaker_of
-from SR_Dataset import DvectorDataset, ToTensorDevInput, read_MFB
+from DB_wav_reader import speaker_of
+from SR_Dataset import read_MFB
 from deep_dive.backends import all_scorers, estimate_from
-from deep_dive.scoring import all_pairs, closest_rates, equal_error_rate, error_rates
-from model import embed_feature
-from support.messages import LabError
-from support.recordings import origin_of, seconds_of
+from deep_dive.corpora import load_datasets
+from exercises.scoring import all_pairs, closest_rates, equal_error_rate, error_rates, log_likelihood_ratio
+from model import embed_feature, load_model
+from support.enrolments import own_description
+from support.messages import LabError, check_settings, run_script
+from support.recordings import is_recording, open_recording, origin_of
+from support.runs import read_run, save_checkpoint
+from support.safe_files import read_checkpoint
 
 SHORT = [1, 2, 3, 5]  # seconds: with recordings as short as these, how many answers are wrong?
 MOST_PIECES = 500  # recordings that are tried for each of these lengths, at most
 FALSE_ACCEPTS = [0.05, 0.01, 0.001]  # a threshold is found for each of these shares
-ERRORS_NEEDED = 30  # if so many trials are wrong, the true rate is within 30 % of it (rule of 30, Doddington 1998)
+ERRORS_NEEDED = 30  # of so many errors, the true rate is within 30 % (rule of 30, Doddington 1998)
 
 
 def describe_scores(target, impostor, **weights):
     """What the scores of many trials say about a model, as a dict of numbers, and two lists of them.
 
-    target: (n,) scores of trials by one speaker; impostor: (m,) by two; target_weights=, impostor_weights=: how much
-    each one counts. 'eer': the threshold where both errors are equal; 'far_0.05' and so on: the lowest threshold with
-    so few false accepts, where there are trials enough; 'slope' and 'offset': see calibrate; 'targets' and 'impostors':
-    how many trials; 'own' and 'others': 101 scores, up to which 0, 1, 2 ... 100 % of the trials of each kind lie.
+    target: (n,) scores of trials by one speaker; impostor: (m,) by two; target_weights=, impostor_weights=:
+    how much each one counts. 'eer': the threshold where both errors are equal; 'far_0.05' and so on: the
+    lowest threshold with so few false accepts, where there are trials enough; 'slope' and 'offset': see
+    calibrate; 'targets' and 'impostors': how many trials; 'own' and 'others': 101 scores, up to which 0, 1, 2
+    ... 100 % of the trials of each kind lie.
     """
     thresholds, _, false_alarms = error_rates(target, impostor, **weights)
     found = {'eer': closest_rates(target, impostor, **weights)[0]}
@@ -38,18 +49,20 @@ def describe_scores(target, impostor, **weights):
             found['far_%g' % share] = thresholds[np.argmax(false_alarms <= share)]
     slope, offset = calibrate(target, impostor, **weights)
     numbers = {**found, 'slope': slope, 'offset': offset, 'targets': len(target), 'impostors': len(impostor)}
-    shares = np.linspace(0, 1, 101)
-    percent = {name: np.quantile(scores, shares, method='inverted_cdf', weights=weights.get(given)).tolist()
-               for name, scores, given in (('own', target, 'target_weights'), ('others', impostor, 'impostor_weights'))}
-    return {**{name: float(value) for name, value in numbers.items()}, **percent}
+    percentiles = {}
+    for name, scores, given in (('own', target, 'target_weights'), ('others', impostor, 'impostor_weights')):
+        percentiles[name] = np.quantile(scores, np.linspace(0, 1, 101), method='inverted_cdf',
+                                        weights=weights.get(given)).tolist()
+    return {**{name: float(value) for name, value in numbers.items()}, **percentiles}
 
 
 def calibrate(target, impostor, *, target_weights=None, impostor_weights=None):
     """The line that turns a score into a log-likelihood ratio, slope * score + offset: (slope, offset).
 
-    Logistic regression of target (n,) against impostor scores (m,), in which both kinds count equally. It is the line
-    with the lowest Cllr (Brümmer & du Preez 2006, Computer Speech & Language). If a threshold without errors exists,
-    the slope would be infinite. So each kind gets two more trials, of which one counts as the other kind (Platt 1999).
+    Logistic regression of target (n,) against impostor scores (m,), in which both kinds count equally. It is
+    the line with the lowest Cllr (Brümmer & du Preez 2006, Computer Speech & Language). If a threshold
+    without errors exists, the slope would be infinite. So each kind gets two more trials, of which one counts
+    as the other kind (Platt 1999).
     """
     scores = np.concatenate([target, impostor])
     middle, scale = scores.mean(), max(scores.std(), 1e-9)
@@ -70,46 +83,22 @@ def calibrate(target, impostor, *, target_weights=None, impostor_weights=None):
     return slope / scale, offset - slope * middle / scale
 
 
-def log_likelihood_ratio(score, description):
-    """How much likelier a score is for one speaker than for two: natural logarithm. description: describe_scores."""
-    return description['slope'] * score + description['offset']
-
-
-# ------------------------------------------------------------------------------------------------- of a model
-
-def held_out(DB, val_speakers, seed):
-    """The rows of DB that belong to `val_speakers` speakers, drawn at random: (n,) of bool. They are not trained on."""
-    if val_speakers == 0:
-        return np.zeros(len(DB), bool)
-    speakers = np.array(sorted(set(DB['speaker_id'])))
-    if val_speakers > len(speakers) - 2:
-        raise LabError('val_speakers = %d of %d speakers: at least two must be left to train on.'
-                       % (val_speakers, len(speakers)))
-    chosen = np.random.default_rng(seed).permutation(len(speakers))[:val_speakers]
-    return DB['speaker_id'].isin(speakers[chosen]).to_numpy()
-
-
-def held_out_dataset(train_dir, val_speakers, seed):
-    """The utterances of the speakers that held_out chooses, in a random order, as a DvectorDataset."""
-    DB = read_feats_structure(train_dir)
-    DB = DB[held_out(DB, val_speakers, seed)].sample(frac=1, random_state=seed).reset_index(drop=True)
-    numbers = {speaker: number for number, speaker in enumerate(sorted(set(DB['speaker_id'])))}
-    return DvectorDataset(DB, read_MFB, [ToTensorDevInput()], numbers)
-
+# ------------------------------------------------------------------------------------- of a model
 
 def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, are_strangers=True):
-    """What the scores of every two utterances say about a model: dict level -> name of a Scorer -> describe_scores.
+    """What the scores of every two utterances say about a model.
 
-    features: list of (n_frames, n_dims); speakers: their speakers; levels: 'LEVEL_DBFS' of origin_of, because features
-    that are levelled and others have other scores. A level with one kind of trial only is left out. groups: the corpus
-    of each utterance, if there are several. Each corpus counts equally. Recordings of two are not compared, because
-    they differ in more than the voice, and their scores would be too low. For 'cosine', there are also 'EER' and
-    'EER_1s', 'EER_2s' ...: the equal error rate in percent, of whole utterances and of pieces. are_strangers: the
-    network was not trained on these speakers. If it was, they are in the cohort themselves. Their normalised scores
-    would be too low, so they are left out.
+    Returns dict level -> dict name of a Scorer -> what describe_scores says. features: list of (n_frames,
+    n_dims); speakers: their speakers; levels: 'LEVEL_DBFS' of origin_of, because features that are levelled
+    and others have other scores. A level with one kind of trial only is left out. groups: the corpus of each
+    utterance, if there are several. Each corpus counts equally. Recordings of two are not compared, because
+    they differ in more than the voice, and their scores would be too low. For 'cosine', there are also 'EER'
+    and 'EER_1s', 'EER_2s' ...: the equal error rate in percent, of whole utterances and of pieces.
+    are_strangers: the network was not trained on these speakers. If it was, they are in the cohort
+    themselves. Their normalised scores would be too low, so they are left out.
     """
-    groups = groups or [''] * len(features)
-    described, scorers = {}, [scorer for scorer in all_scorers(model) if are_strangers or scorer.normalise is None]
+    groups, described = groups or [''] * len(features), {}
+    scorers = [scorer for scorer in all_scorers(model) if are_strangers or scorer.normalise is None]
     for level in sorted(set(map(str, levels))):
         chosen = [i for i in range(len(features)) if str(levels[i]) == level]
         those = [features[i] for i in chosen], [(groups[i], speakers[i]) for i in chosen]
@@ -127,12 +116,12 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, 
                        'impostor_weights': equal_weights(group[first][~is_target])}
             for scorer in scorers if seconds is None else scorers[:1]:
                 scores = scorer.trials(vectors, first, second)
+                target, impostor = scores[is_target], scores[~is_target]
                 if seconds is None:
-                    of_backends[scorer.name] = describe_scores(scores[is_target], scores[~is_target], **weights)
+                    of_backends[scorer.name] = describe_scores(target, impostor, **weights)
                 if scorer.name == 'cosine' and 'cosine' in of_backends:
                     name = 'EER' if seconds is None else 'EER_%ds' % seconds
-                    of_backends['cosine'][name] = float(equal_error_rate(scores[is_target], scores[~is_target],
-                                                                         **weights))
+                    of_backends['cosine'][name] = float(equal_error_rate(target, impostor, **weights))
         if of_backends:
             described[level] = of_backends
     return described
@@ -151,10 +140,10 @@ def numbers_of(names):
 
 
 def piece_vectors(model, features, speakers, seconds, use_cuda):
-    """The d-vectors of the first piece of `seconds` of each feature (None: all of it): (n, embedding_size), (n,).
+    """The d-vectors of the first piece of `seconds` of each feature: ((n, embedding_size), n speakers).
 
-    Features that are shorter are left out. Of more than MOST_PIECES, so many are taken, spread over all. The second is
-    the list of the speakers.
+    seconds: None takes all of a feature. Features that are shorter are left out. Of more than MOST_PIECES, so
+    many are taken, spread over all.
     """
     length = None if seconds is None else round(seconds / c.WIN_STEP)
     chosen = [i for i, feature in enumerate(features) if length is None or len(feature) >= length]
@@ -165,66 +154,43 @@ def piece_vectors(model, features, speakers, seconds, use_cuda):
 
 
 def measure_best(model, train_dataset, dataset, use_cuda, n_backend):
-    """What checkpoint_best.pth says about its network: a dict with those of BACKEND_TENSORS, and 'thresholds'.
+    """What checkpoint_best.pth says about its network: a dict of BACKEND_TENSORS and 'thresholds'.
 
     The tensors come from n_backend training utterances, the thresholds from as many of `dataset`.
     """
     model.backend = estimate_from(train_dataset, model, use_cuda, n_backend)
     numbers = range(min(n_backend, len(dataset)))
     levels = [origin_of(dataset.filenames[i])['LEVEL_DBFS'] for i in numbers]
-    groups = [dataset.groups[i] for i in numbers] if hasattr(dataset, 'groups') else None  # of deep_dive/mixing.py
+    groups = [dataset.groups[i] for i in numbers] if hasattr(dataset, 'groups') else None  # of MixedDataset
     trained = {speaker_of(filename) for filename in train_dataset.filenames}
-    thresholds = describe_model(model, [dataset.feature(i) for i in numbers], [dataset.labels[i] for i in numbers],
-                                levels, use_cuda, groups, are_strangers=not any(
-                                    speaker_of(dataset.filenames[i]) in trained for i in numbers))
-    return {**model.backend, 'thresholds': thresholds}
+    are_strangers = not any(speaker_of(dataset.filenames[i]) in trained for i in numbers)
+    features, labels = [dataset.feature(i) for i in numbers], [dataset.labels[i] for i in numbers]
+    described = describe_model(model, features, labels, levels, use_cuda, groups, are_strangers=are_strangers)
+    return {**model.backend, 'thresholds': described}
 
 
-# ------------------------------------------------------------------------------------------------- at the test
-
-def own_description(model, backend, filename):
-    """What describe_scores found for files of this level; {} if the checkpoint does not say.
-
-    backend: here and below, the name of a Scorer: 'plda', or with a normalisation 'plda s-norm'.
-    """
-    return description_at(model, backend, origin_of(filename, model.settings['level'])['LEVEL_DBFS'])
-
-
-def description_at(model, backend, level):
-    """What describe_scores found for a backend and a level. Of an unknown level, the first that is known counts."""
-    of_levels = {name: of_backends[backend] for name, of_backends in model.thresholds.items() if backend in of_backends}
-    return of_levels.get('%s' % level, next(iter(of_levels.values()), {}))
-
-
-def choose_thres(thres, model, backend, filename):
-    """The threshold that a setting of the test scripts asks for. 'model' asks for that of the checkpoint.
-
-    Raises LabError if the checkpoint has none.
-    """
-    if thres != 'model':
-        return thres
-    description = own_description(model, backend, filename)
-    if not description:
-        advice = "cp_num = 'best' here and in enroll.py"
-        if ' ' in backend:  # of normalised scores
-            advice = "thres = 'eer' with test_speaker = 'all', or train with val_speakers = 20"
-        elif model.checkpoint['file'].endswith('_best.pth'):
-            advice = 'train on more recordings: some speaker must have two validation utterances'
-        raise LabError("thres = 'model': %s has no threshold of its own.\nSet a number, such as 0.9, or %s."
-                       % (model.checkpoint['file'], advice))
-    return description['eer']
-
+# ------------------------------------------------------------------------------------- of one answer
 
 def percent(ratio):
     """A log-likelihood ratio as a probability in words, if both answers are equally likely beforehand."""
     probability = 100 * expit(ratio)
-    return 'less than 1 %' if probability < 1 else 'more than 99 %' if probability > 99 else '%.0f %%' % probability
+    if probability < 1:
+        return 'less than 1 %'
+    return 'more than 99 %' if probability > 99 else '%.0f %%' % probability
+
+
+def seconds_of(filename):
+    """Seconds of speech in a recording. Of a feature file, its length without TRIM_SECONDS at both ends."""
+    if is_recording(filename):
+        return open_recording(filename).facts['seconds']
+    return len(read_MFB(filename, 'any')[0]) * c.WIN_STEP
 
 
 def print_what_it_means(score, thres, model, backend, filenames):
     """Print the verdict by the model's own threshold, if thres is another one, and the calibrated answer.
 
-    filenames: the two recordings; the first may be None. If one is short, it also prints how sure the answer is.
+    filenames: the two recordings; the first may be None. If one is short, it also prints how sure the answer
+    is.
     """
     description = own_description(model, backend, filenames[-1])
     if not description:
@@ -243,3 +209,42 @@ def print_what_it_means(score, thres, model, backend, filenames):
     if description['EER_%ds' % length] > description['EER'] + 0.5:
         print('It is short: of answers on %d s of speech, %.0f %% are wrong, on whole recordings %.0f %%.'
               % (length, description['EER_%ds' % length], description['EER']))
+
+
+def main(
+        # Settings
+        log_dir='model_saved',  # where the run is
+        n_backend=2000,  # utterances from which backends are found, and as many for the thresholds
+        use_cuda=True,  # use a GPU if there is one
+):
+    check_settings(main, locals())
+    run = read_run(log_dir)
+    if not run['epochs']:
+        raise LabError('%s: no epoch of this run is finished yet.' % log_dir)
+
+    # Split the data of the run as it did
+    train_dataset, valid_dataset, unheard = load_datasets(run['settings'])
+    n_utterances = len(train_dataset) + len(valid_dataset)
+    if n_utterances != run['utterances']:
+        raise LabError('%s: there are %d utterances now, the run in %s had %d. So nobody knows which of them '
+                       'it learned.\nTrain again.'
+                       % (run['corpus'], n_utterances, log_dir, run['utterances']))
+
+    # Measure the best epoch, and keep what was found
+    model = load_model(use_cuda, log_dir, 'best', None, None)
+    torch.manual_seed(run['settings']['seed'])
+    measured = measure_best(model, train_dataset, unheard, use_cuda, n_backend)
+    filename = model.checkpoint['file']
+    save_checkpoint(filename, {**read_checkpoint(filename)[0], **measured})
+
+    for level, of_backends in measured['thresholds'].items():
+        numbers = of_backends['cosine']
+        print('Level %s: EER %.2f %% of %d target and %d impostor trials, at the threshold %.4f'
+              % (level, numbers['EER'], numbers['targets'], numbers['impostors'], numbers['eer']))
+    if not measured['thresholds']:
+        print('No threshold: some speaker must have two validation utterances.')
+    print('Written: %s. Run python enroll.py again, because it is another checkpoint now.' % filename)
+
+
+if __name__ == '__main__':
+    run_script(main)

@@ -2,15 +2,15 @@
 
     python -m deep_dive.gmm
 
-Run it from the project's folder. Reads some of the training features, and TEST_FEAT_DIR/<speaker>/{enroll,test}.p or
-.wav (configure.py). Prints what identification.py and verification.py print with test_speaker = 'all', but each speaker
-has a Gaussian mixture model (GMM) instead of a d-vector. Writes demo voices if there is no data, and nothing else.
-Takes ten seconds on one core, and two minutes more with unseen_dir.
+Reads some of the training features, and TEST_FEAT_DIR/<speaker>/{enroll,test}.p or .wav (configure.py).
+Prints what exercises/similar_voices.py and exercises/thresholds.py print, but each speaker has a Gaussian
+mixture model (GMM) instead of a d-vector. Writes demo voices if there is no data, and nothing else. Takes ten
+seconds on one core, and two minutes more with unseen_dir.
 
-One large mixture, the universal background model (UBM), describes how everybody speaks. A speaker's model is the same
-mixture, but its means are moved towards the speaker's frames. The score of an utterance says how much likelier it is
-under the speaker's model than under the UBM. It is the log of this ratio, averaged over the frames (Reynolds, Quatieri
-& Dunn 2000, "Speaker verification using adapted Gaussian mixture models").
+One large mixture, the universal background model (UBM), describes how everybody speaks. A speaker's model is
+the same mixture, but its means are moved towards the speaker's frames. The score of an utterance says how
+much likelier it is under the speaker's model than under the UBM. It is the log of this ratio, averaged over
+the frames (Reynolds, Quatieri & Dunn 2000, "Speaker verification using adapted Gaussian mixture models").
 """
 from typing import NamedTuple
 
@@ -22,16 +22,18 @@ from tqdm import tqdm
 import configure as c
 from DB_wav_reader import read_feats_structure, split_enroll_and_test
 from SR_Dataset import read_MFB
-from deep_dive.all_trials import answers, print_error_rates, print_precision_and_recall
-from deep_dive.scoring import all_pairs
-from support.checks import GMM_RULES, check_settings, is_number, require_log_filterbank
+from exercises.scoring import all_pairs
+from exercises.similar_voices import answers, print_precision_and_recall
+from exercises.thresholds import ANY_SCORE, print_error_rates, threshold_rule
+from support.checks import require_log_filterbank
 from support.demo_voices import provide_test_features, provide_train_features
-from support.messages import LabError, run_script
+from support.messages import POSITIVE, LabError, check_settings, is_name, is_number, run_script, whole
 
-N_CEPSTRA = 20  # coefficients of a frame; try 30. Words need about 13, but voices differ in the finer ones, too
+N_CEPSTRA = 20  # coefficients of a frame; try 30. Words need about 13, but voices differ in finer ones, too
 VARIANCE_FLOOR = 0.01  # smallest variance of a component, as a share of the variance of all frames
 BLOCK = 4096  # frames at once, so that (BLOCK, n_components) numbers stay in the processor's cache
 UTTERANCES_AT_ONCE = 20  # in score_pairs
+FOLDER_OR_NONE = "a name, or ''", lambda value: value == '' or is_name(value)
 
 
 class GMM(NamedTuple):
@@ -46,13 +48,13 @@ class GMM(NamedTuple):
 def frames_of(filename):
     """The frames of an utterance that are not silent, as MFCC: (n_frames, N_CEPSTRA).
 
-    Neighbouring filters rise and fall together, and diagonal covariances cannot describe that. The cosine transform
-    makes them nearly independent. It turns a log filterbank into MFCC (Davis & Mermelstein 1980). Slopes (deltas) are
-    left out, because they did not help with the speakers of the slides' corpus. A frame is silent if every filter is on
-    the floor. Raises LabError if all frames are silent.
+    Neighbouring filters rise and fall together, and diagonal covariances cannot describe that. The cosine
+    transform makes them nearly independent. It turns a log filterbank into MFCC (Davis & Mermelstein 1980).
+    Slopes (deltas) are left out, because they did not help with the speakers of the slides' corpus. A frame
+    is silent if every filter is on the floor. Raises LabError if all frames are silent.
     """
     feature, _ = read_MFB(filename)  # (n_frames, FILTER_BANK)
-    height = feature - feature.min(axis=0)  # above the floor, so the mean that the recipe subtracts cancels out
+    height = feature - feature.min(axis=0)  # above the floor: the mean that the recipe subtracts cancels out
     height = height[(height > 0).any(axis=1)]
     if not len(height):
         raise LabError('%s: all frames are silent. Record it again, louder.' % filename)
@@ -74,16 +76,17 @@ def in_blocks(frames):
 def component_log_likelihoods(frames, gmm):
     """log(weight * density) of each component at each frame: (n_frames, n_dims) -> (n_frames, n_components).
 
-    The square in log N(x; m, v) = -1/2 sum(log(2 pi v) + (x - m)^2 / v) is multiplied out, so that two matrix products
-    do all frames and components together.
+    The square in log N(x; m, v) = -1/2 sum(log(2 pi v) + (x - m)^2 / v) is multiplied out, so that two matrix
+    products do all frames and components together.
     """
-    constants = np.sum(np.log(2 * np.pi * gmm.variances) + gmm.means ** 2 / gmm.variances, axis=1)  # (n_components,)
+    squares = gmm.means ** 2 / gmm.variances  # (n_components, n_dims)
+    constants = np.sum(np.log(2 * np.pi * gmm.variances) + squares, axis=1)  # (n_components,)
     return (np.log(gmm.weights) - 0.5 * constants + frames @ (gmm.means / gmm.variances).T
             - frames ** 2 @ (0.5 / gmm.variances).T)
 
 
 def log_sum_exp(logs):
-    """log(sum(exp(logs))) of each row (n, k): (n,). It does not underflow, and is twice as fast as scipy's."""
+    """log(sum(exp(logs))) of each row (n, k): (n,). Does not underflow, and is twice as fast as scipy's."""
     highest = logs.max(axis=1)
     return highest + np.log(np.sum(np.exp(logs - highest[:, None]), axis=1))
 
@@ -97,8 +100,9 @@ def sums_of_components(frames, gmm):
     """Sum up what EM and the adaptation need to know about frames (n_frames, n_dims), for each component.
 
     Each frame is shared among the components. The likelier component gets the larger share. Returns (counts
-    (n_components,), sums (n_components, n_dims), squares (n_components, n_dims), mean log likelihood of a frame). They
-    sum up the shares, the frames times the shares, and the squares of the frames times the shares.
+    (n_components,), sums (n_components, n_dims), squares (n_components, n_dims), mean log likelihood of a
+    frame). They sum up the shares, the frames times the shares, and the squares of the frames times the
+    shares.
     """
     counts, sums, squares, total = 0, 0, 0, 0
     for block in in_blocks(frames):
@@ -115,9 +119,9 @@ def sums_of_components(frames, gmm):
 def em_step(frames, gmm, variance_floor):
     """Do one step of expectation-maximisation (Dempster, Laird & Rubin 1977) on frames (n_frames, n_dims).
 
-    Each component takes the share, mean and variance of the frames that it got. variance_floor (n_dims,) keeps a
-    component from shrinking around one frame. Returns (new GMM, mean log likelihood of a frame under the old GMM). This
-    likelihood never falls from step to step.
+    Each component takes the share, mean and variance of the frames that it got. variance_floor (n_dims,)
+    keeps a component from shrinking around one frame. Returns (new GMM, mean log likelihood of a frame under
+    the old GMM). This likelihood never falls from step to step.
     """
     counts, sums, squares, mean_log_likelihood = sums_of_components(frames, gmm)
     counts = np.maximum(counts, 1e-10)  # because no frame may be near a component
@@ -127,10 +131,10 @@ def em_step(frames, gmm, variance_floor):
 
 
 def train_ubm(frames, n_components, n_iterations, *, seed=0):
-    """Fit a GMM to frames (n_frames, n_dims). It begins with random frames as means and takes n_iterations EM steps.
+    """Fit a GMM to frames (n_frames, n_dims): begin with random frames as means, take n_iterations EM steps.
 
-    Prints the mean log likelihood of a frame before each step. It never falls. Raises LabError for more components than
-    frames.
+    Prints the mean log likelihood of a frame before each step. It never falls. Raises LabError for more
+    components than frames.
     """
     if not 1 <= n_components <= len(frames):
         raise LabError('n_components = %s: it must be between 1 and the %d frames there are to train on.'
@@ -145,10 +149,11 @@ def train_ubm(frames, n_components, n_iterations, *, seed=0):
 
 
 def adapt(ubm, frames, relevance):
-    """Move the means of the UBM towards a speaker's frames (n_frames, n_dims) (Reynolds et al. 2000, section 3.2).
+    """Move the means of the UBM towards a speaker's frames (n_frames, n_dims).
 
-    A component that got n frames goes n / (n + relevance) of the way to their mean, because the mean of a few frames is
-    uncertain. Returns the speaker's GMM. Raises LabError for a relevance that is not positive.
+    This is section 3.2 of Reynolds et al. 2000. A component that got n frames goes n / (n + relevance) of the
+    way to their mean, because the mean of a few frames is uncertain. Returns the speaker's GMM. Raises
+    LabError for a relevance that is not positive.
     """
     if not is_number(relevance) or relevance <= 0:
         raise LabError('relevance = %r: it must be a positive number of frames; 16 is usual.' % (relevance,))
@@ -171,10 +176,10 @@ def score_utterances(utterances, models, ubm):
 
 
 def score_pairs(DB, ubm, relevance):
-    """Compare every two utterances of a DataFrame (filename, speaker_id) once. A GMM of the first scores the second.
+    """Compare every two utterances of a DataFrame (filename) once. A GMM of the first scores the second.
 
-    Returns (scores, first, second), each (n_trials,). Trial i compares the rows first[i] and second[i] of DB. With 64
-    components and 1000 utterances of three seconds, half a million trials take a minute on one core.
+    Returns (scores, first, second), each (n_trials,). Trial i compares the rows first[i] and second[i] of DB.
+    With 64 components and 1000 utterances of three seconds, half a million trials take a minute on one core.
     """
     utterances = read_frames(DB)
     models = [adapt(ubm, frames, relevance) for frames in utterances]
@@ -187,7 +192,7 @@ def score_pairs(DB, ubm, relevance):
 
 
 def adapt_speakers(DB, ubm, relevance):
-    """Dict speaker -> GMM. Each is adapted to all utterances of the speaker in a DataFrame (filename, speaker_id)."""
+    """Dict speaker -> GMM, adapted to all utterances of the speaker in a DataFrame (filename, speaker_id)."""
     return {speaker: adapt(ubm, np.concatenate(read_frames(rows)), relevance)
             for speaker, rows in DB.groupby('speaker_id')}
 
@@ -205,22 +210,22 @@ def identify(enroll_DB, test_DB, ubm, relevance):
 
 
 def split_first(DB, n_enroll, n_each):
-    """Split DB into (enroll_DB, test_DB): the first n_enroll utterances of each speaker, and the rest up to n_each.
+    """Split the first n_each utterances of each speaker into the first n_enroll and the rest.
 
-    Raises LabError if a speaker has no utterance left to test with.
+    Returns (enroll_DB, test_DB). Raises LabError if a speaker has no utterance left to test with.
     """
     place = DB.groupby('speaker_id').cumcount()  # number of an utterance among those of its speaker
     sizes = DB['speaker_id'].value_counts()
     if not 1 <= n_enroll < min(n_each, sizes.min()):
-        raise LabError('n_enroll = %s, n_each = %s: of the %d utterances of %s none would be left to enrol or to test.'
-                       % (n_enroll, n_each, sizes.min(), sizes.idxmin()))
+        raise LabError('n_enroll = %s, n_each = %s: of the %d utterances of %s none would be left to enrol '
+                       'or to test.' % (n_enroll, n_each, sizes.min(), sizes.idxmin()))
     return DB[place < n_enroll], DB[(place >= n_enroll) & (place < n_each)]
 
 
 def main(
         # The background model
         train_dir=c.TRAIN_FEAT_DIR,  # what the UBM is trained on
-        n_utterances=1000,  # utterances drawn from it, 40 minutes of speech; more are slower and change little
+        n_utterances=1000,  # utterances drawn from it, 40 minutes of speech; more change little
         n_components=64,  # Gaussians; try 16, 128, 256. Utterances of a few seconds do not fill so many
         n_iterations=20,  # steps of EM
         seed=0,  # of the draws of the utterances, and of the frames to start from
@@ -228,12 +233,13 @@ def main(
         # The speakers
         test_dir=c.TEST_FEAT_DIR,  # where the enrolment and test files are
         relevance=16,  # the UBM counts as much as so many frames of the speaker; try 4 and 64
-        thres='eer',  # threshold, as in verification.py
-        unseen_dir='',  # people whom the UBM never heard; experiments/hold_out.py makes such a folder; '': nobody
+        thres='eer',  # threshold, as in exercises/thresholds.py; scores are about 0
+        unseen_dir='',  # people whom the UBM never heard, as from experiments/hold_out.py; '': nobody
         n_each=25,  # so many utterances of each of them are used, the first ones. Every two are compared
         n_enroll=5,  # for identification, so many of these enrol the speaker
 ):
-    check_settings(locals(), GMM_RULES)
+    check_settings(main, locals(), seed=whole(0), relevance=POSITIVE, unseen_dir=FOLDER_OR_NONE,
+                   thres=threshold_rule(ANY_SCORE, ['eer']))
 
     # Draw the utterances for the background model, and train it
     require_log_filterbank('deep_dive/gmm.py')
@@ -241,7 +247,8 @@ def main(
     train_DB = read_feats_structure(train_dir)
     drawn = np.random.default_rng(seed).permutation(len(train_DB))[:n_utterances]
     frames = np.concatenate(read_frames(train_DB.iloc[drawn]))
-    print('Background model: %d Gaussians, %d utterances, %d frames' % (n_components, len(drawn), len(frames)))
+    print('Background model: %d Gaussians, %d utterances, %d frames'
+          % (n_components, len(drawn), len(frames)))
     ubm = train_ubm(frames, n_components, n_iterations, seed=seed)
 
     # Identify each test file

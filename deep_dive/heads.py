@@ -1,4 +1,4 @@
-"""What stands behind the pooling of a network, for losses and trainings beyond the slides (model.py)."""
+"""What stands behind the pooling of a network, for other losses (networks.py), and transfer from a trained one."""
 from types import MethodType
 
 import torch

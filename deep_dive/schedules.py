@@ -1,17 +1,12 @@
-"""How the learning rate moves, beyond the plateau of the slides. `scheduler_type` in train.py names it."""
+"""A learning rate that rises for as long as one likes: `warm_up` in deep_dive/train.py. The other ones are train.py's."""
 from torch import optim
 
-SCHEDULERS = ['plateau', 'cosine', 'onecycle']
 
+def one_cycle(optimizer, lr, n_steps, warm_up):
+    """Up to lr during the share warm_up of n_steps, then down along a cosine (Smith & Topin 2019, "Super-convergence").
 
-def create_scheduler(scheduler_type, optimizer, *, lr, warm_up, n_steps):
-    """A scheduler that is stepped after each of n_steps training steps.
-
-    'onecycle': up to lr during the share warm_up of the steps, then down to nothing along a cosine (Smith & Topin 2019,
-    "Super-convergence"). 'cosine': from lr down to nothing (Loshchilov & Hutter 2017).
+    The scheduler is stepped after each training step.
     """
-    if scheduler_type == 'cosine':
-        return optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     if warm_up * n_steps == 1:  # PyTorch would divide by zero
         warm_up = warm_up / 2
     return optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=n_steps, pct_start=warm_up, cycle_momentum=False)

@@ -1,7 +1,7 @@
-"""Draw the losses of several runs over each other, and print what differs between them: the answer to exercise 2.
+"""Draw the losses of several runs over each other, and print what differs between them: exercise 2.
 
-    python experiments/losses.py                                    # model_saved and the earlier runs in it
-    python experiments/losses.py model_saved/run_001 model_saved    # these runs
+    python -m exercises.losses                                    # model_saved and the earlier runs in it
+    python -m exercises.losses model_saved/run_001 model_saved    # these runs
 
 Reads run.json in each folder. Writes losses.png into the folder in which you start it. Takes three seconds.
 """
@@ -10,40 +10,47 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 
-import project
-
-from support.messages import LabError, run_script
+from support.messages import LabError, check_settings, is_name, run_script
 from support.pictures import CLUSTER_STYLES, save_picture
-from support.runs import RUN_FILE, read_run
+from support.runs import RUN_FILE, WITHOUT_EFFECT, read_run
 
 LOG_DIR = 'model_saved'
-WITHOUT_EFFECT = ['log_dir', 'log_interval', 'plot', 'num_workers', 'cache_gb']  # these settings change no loss
 ABOUT_DATA = ['utterances', 'classes']  # entries of run.json that are no settings of train.py
-OTHER_LOSS = ['loss_type', 'train_dir', 'val_ratio', *ABOUT_DATA]  # losses of runs that differ in these are not alike
+OTHER_LOSS = ['loss_type', 'train_dir', 'val_ratio', *ABOUT_DATA]  # they make other losses of a good network
+# What train.py does, where deep_dive/train.py has a setting
+SLIDES = {'loss_type': 'softmax', 'backbone': 'resnet18', 'pooling': 'average', 'warm_up': 0.3}
+FOLDERS = 'a list of folders', lambda value: isinstance(value, list) and all(map(is_name, value))
 
 
 def runs_in(log_dir):
-    """The folders of runs with a finished epoch, the earliest first: run_001, run_002, ... in log_dir, and log_dir."""
+    """Folders of runs with a finished epoch, the earliest first: run_001 and so on, then log_dir."""
     folders = [*sorted(Path(log_dir).glob('run_*')), Path(log_dir)]
     return [str(folder) for folder in folders if (folder / RUN_FILE).exists() and read_run(folder)['epochs']]
 
 
 def what_differs(settings_of):
-    """Settings that are not the same in all runs. settings_of: list of dicts name -> value. Returns such a list."""
-    names = list(dict.fromkeys(name for settings in settings_of for name in settings))
-    differ = [name for name in names if name not in WITHOUT_EFFECT
-              and any(settings.get(name) != settings_of[0].get(name) for settings in settings_of)]
-    return [{name: settings.get(name) for name in differ} for settings in settings_of]
+    """The settings that are not the same in all runs. settings_of: list of dicts. Returns such a list.
+
+    A setting that a run does not have is as in SLIDES, or it is off: False, 0, None or empty.
+    """
+    names = dict.fromkeys(name for settings in settings_of for name in settings if name not in WITHOUT_EFFECT)
+    differences = [{} for _ in settings_of]
+    for name in names:
+        values = [settings.get(name, SLIDES.get(name)) for settings in settings_of]
+        if any((value or None) != (values[0] or None) for value in values):
+            for difference, value in zip(differences, values):
+                difference[name] = value
+    return differences
 
 
 def draw_losses(losses_of, labels, filename):
-    """Draw the losses of runs: list of (training losses, validation losses). The lowest validation loss is marked."""
+    """Draw the losses of runs: list of (training, validation losses). Mark the lowest validation loss."""
     fig, ax = plt.subplots(figsize=(10, 8))
     for i, ((train_losses, valid_losses), label) in enumerate(zip(losses_of, labels)):
         colour, marker = CLUSTER_STYLES[i % len(CLUSTER_STYLES)]
-        epochs = range(1, len(valid_losses) + 1)
-        ax.plot(epochs, valid_losses, color=colour, marker=marker, markevery=[valid_losses.index(min(valid_losses))],
-                markersize=9, label=label)
+        epochs, lowest = range(1, len(valid_losses) + 1), valid_losses.index(min(valid_losses))
+        mark = {'marker': marker, 'markevery': [lowest], 'markersize': 9}
+        ax.plot(epochs, valid_losses, color=colour, label=label, **mark)
         ax.plot(epochs, train_losses, color=colour, linewidth=0.7)
     ax.set(xlabel='epochs', ylabel='loss', yscale='log',
            title='Thick: validation loss, with a mark where it is lowest. Thin: training loss')
@@ -56,8 +63,7 @@ def main(
         log_dirs=[],  # folders of runs; []: model_saved and the earlier runs in it
         filename='losses.png',  # the picture
 ):
-    if not isinstance(log_dirs, list):
-        raise LabError('log_dirs = %r: it must be a list of folders.' % (log_dirs,))
+    check_settings(main, locals(), log_dirs=FOLDERS)
     log_dirs = log_dirs or runs_in(LOG_DIR)
     if not log_dirs:
         raise LabError('There is no finished epoch of a run in %s. Run python train.py first.' % LOG_DIR)
@@ -67,13 +73,16 @@ def main(
             raise LabError('%s: no epoch of this run is finished yet.' % log_dir)
 
     # What differs between the runs
-    differences = what_differs([{**run['settings'], **{name: run.get(name) for name in ABOUT_DATA}} for run in runs])
+    about_data = [{name: run.get(name) for name in ABOUT_DATA} for run in runs]
+    differences = what_differs([{**run['settings'], **about} for run, about in zip(runs, about_data)])
     texts = [', '.join('%s = %s' % setting for setting in difference.items()) or 'nothing'
              for difference in differences]
+    labels = ['%s: %s' % pair for pair in zip(log_dirs, texts)] if differences[0] else log_dirs
 
     # Draw the losses
-    losses_of = [[[entry[name] for entry in run['epochs']] for name in ('train_loss', 'valid_loss')] for run in runs]
-    draw_losses(losses_of, ['%s: %s' % pair if differences[0] else pair[0] for pair in zip(log_dirs, texts)], filename)
+    losses_of = [[[entry[name] for entry in run['epochs']] for name in ('train_loss', 'valid_loss')]
+                 for run in runs]
+    draw_losses(losses_of, labels, filename)
 
     # Print the table
     lowest = [min(valid_losses) for _, valid_losses in losses_of]
@@ -87,10 +96,9 @@ def main(
     # Losses of other classes or another formula are other numbers, even if the network is as good
     other_loss = [name for name in OTHER_LOSS if name in differences[0]]
     if other_loss:
-        print('\nNote: these runs differ in %s, so their losses cannot be compared. Compare the error rates instead: '
-              'python verification.py --test_speaker=all' % ' and '.join(other_loss))
+        print('\nNote: these runs differ in %s, so their losses cannot be compared. Compare the error rates '
+              'instead: python -m exercises.thresholds' % ' and '.join(other_loss))
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

@@ -1,21 +1,22 @@
-"""Measure how good scores are: equal error rate, detection cost, DET curve, confidence intervals, trial lists.
+"""Measure how good scores are: equal error rate, detection cost, DET curve, confidence intervals.
 
-A trial compares two recordings and gives a score. In a *target* trial both are by one speaker. In an *impostor* trial
-they are by two. A trial is accepted if its score is above the threshold. Nothing here needs the network.
+A trial compares two recordings and gives a score. In a *target* trial both are by one speaker. In an
+*impostor* trial they are by two. A trial is accepted if its score is above the threshold. Nothing here needs
+the network.
 """
-from pathlib import Path
-
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from support.checks import is_number
-from support.messages import LabError
+from support.messages import LabError, is_number
 
 TRIALS_AT_ONCE = 100000  # so many need about 100 MB of memory
 
 
 def cosine_scores(embeddings, others):
-    """Cosine similarity of each row of (n, size) with each of (m, size): (n, m). Raises LabError if sizes differ."""
+    """Cosine similarity of each row of (n, size) with each of (m, size): (n, m).
+
+    Raises LabError if the sizes differ.
+    """
     check_sizes(embeddings, others)
     products = embeddings @ others.T
     with np.errstate(invalid='ignore', divide='ignore'):
@@ -26,15 +27,16 @@ def cosine_scores(embeddings, others):
 def check_sizes(embeddings, others):
     """Raise LabError if the rows of (n, size) and (m, size) have two sizes."""
     if embeddings.shape[1] != others.shape[1]:
-        raise LabError('d-vectors of %d numbers cannot be compared with those of %d. Run python enroll.py again.'
-                       % (embeddings.shape[1], others.shape[1]))
+        raise LabError('d-vectors of %d numbers cannot be compared with those of %d. Run python enroll.py '
+                       'again.' % (embeddings.shape[1], others.shape[1]))
 
 
 def only_numbers(scores):
-    """Return the scores. Raises LabError if one is not a number, because it can be neither accepted nor rejected."""
+    """Return the scores. Raises LabError if one is not a number: no threshold could decide about it."""
     if not np.isfinite(scores).all():
-        raise LabError('%d of %d scores are not numbers: a d-vector is zero or NaN.\nRun python enroll.py again, or '
-                       'choose another checkpoint or backend.' % (np.sum(~np.isfinite(scores)), np.size(scores)))
+        raise LabError('%d of %d scores are not numbers: a d-vector is zero or NaN.\nRun python enroll.py '
+                       'again, or choose another checkpoint or backend.'
+                       % (np.sum(~np.isfinite(scores)), np.size(scores)))
     return scores
 
 
@@ -44,14 +46,14 @@ def lengths_of(vectors):
 
 
 def trial_scores(vectors, first, second):
-    """Cosine similarity of the rows first[i] and second[i] of vectors (n, size) for each trial i: (n_trials,)."""
+    """Cosine similarity of the rows first[i] and second[i] of vectors (n, size): (n_trials,)."""
     with np.errstate(invalid='ignore', divide='ignore'):
         unit = vectors / lengths_of(vectors)[:, None]
     return only_numbers(trial_products(unit, first, second))
 
 
 def trial_products(vectors, first, second):
-    """The dot product of the rows first[i] and second[i] of vectors (n, size) for each trial i: (n_trials,)."""
+    """The dot product of the rows first[i] and second[i] of vectors (n, size): (n_trials,)."""
     starts = range(0, len(first), TRIALS_AT_ONCE)
     parts = [np.sum(vectors[first[i:i + TRIALS_AT_ONCE]] * vectors[second[i:i + TRIALS_AT_ONCE]], axis=1)
              for i in starts]
@@ -59,11 +61,12 @@ def trial_products(vectors, first, second):
 
 
 def error_rates(target_scores, impostor_scores, *, target_weights=None, impostor_weights=None):
-    """The two error rates at every threshold that makes a difference: (thresholds, misses, false_alarms), each (k,).
+    """Both error rates at every threshold that makes a difference: (thresholds, misses, false_alarms).
 
-    target_scores: (n,). impostor_scores: (m,). A weight says how often its trial counts. By default it counts once. The
-    first threshold is below all scores, the last above all, the others halfway between two neighbours. misses: share of
-    the targets at or below the threshold. false_alarms: share of the impostors above it.
+    Each is (k,). target_scores: (n,). impostor_scores: (m,). A weight says how often its trial counts. By
+    default it counts once. The first threshold is below all scores, the last above all, the others halfway
+    between two neighbours. misses: share of the targets at or below the threshold. false_alarms: share of the
+    impostors above it.
     """
     scores = np.concatenate([target_scores, impostor_scores])
     values, place = np.unique(scores, return_inverse=True)  # sorted; the place of each trial among them
@@ -94,10 +97,11 @@ def equal_error_rate(target_scores, impostor_scores, **weights):
 
 
 def min_dcf(target_scores, impostor_scores, *, p_target=0.01, cost_miss=1, cost_false_alarm=1):
-    """The smallest detection cost over all thresholds, divided by that of always accepting or always rejecting.
+    """The smallest detection cost of any threshold, divided by that of always accepting or always rejecting.
 
-    cost(t) = cost_miss * p_target * miss(t) + cost_false_alarm * (1 - p_target) * false_alarm(t), as in the NIST
-    speaker recognition evaluations (Martin & Przybocki 2000). Of the two constant answers, the cheaper one counts.
+    cost(t) = cost_miss * p_target * miss(t) + cost_false_alarm * (1 - p_target) * false_alarm(t), as in the
+    NIST speaker recognition evaluations (Martin & Przybocki 2000). Of the two constant answers, the cheaper
+    one counts.
     """
     _, misses, false_alarms = error_rates(target_scores, impostor_scores)
     miss_cost, false_alarm_cost = cost_miss * p_target, cost_false_alarm * (1 - p_target)
@@ -107,23 +111,33 @@ def min_dcf(target_scores, impostor_scores, *, p_target=0.01, cost_miss=1, cost_
 def cllr(target_ratios, impostor_ratios):
     """The cost of log-likelihood ratios in bits: 0 if all are right and sure, 1 if all are 0 and say nothing.
 
-    target_ratios: (n,), impostor_ratios: (m,), natural logarithms. Cllr of Brümmer & du Preez 2006: the mean over the
-    targets of log2(1 + 1 / ratio), and that over the impostors of log2(1 + ratio), averaged.
+    target_ratios: (n,), impostor_ratios: (m,), natural logarithms. Cllr of Brümmer & du Preez 2006: the mean
+    over the targets of log2(1 + 1 / ratio), and that over the impostors of log2(1 + ratio), averaged.
     """
-    misses, false_alarms = np.logaddexp(0, -np.asarray(target_ratios)), np.logaddexp(0, np.asarray(impostor_ratios))
+    misses = np.logaddexp(0, -np.asarray(target_ratios))
+    false_alarms = np.logaddexp(0, np.asarray(impostor_ratios))
     return (misses.mean() + false_alarms.mean()) / 2 / np.log(2)
 
 
-def min_cllr(target_scores, impostor_scores):
-    """The lowest Cllr that any rising function of the scores can have. What is left is the fault of the scores.
+def log_likelihood_ratio(score, description):
+    """How much likelier a score is if one speaker said both than if two did: natural logarithm.
 
-    The best function is found by isotonic regression, called PAV by Brümmer & du Preez 2006. Each kind of trial has
-    half the weight.
+    description: a dict with 'slope' and 'offset', found by deep_dive/calibration.py.
+    """
+    return description['slope'] * score + description['offset']
+
+
+def min_cllr(target_scores, impostor_scores):
+    """The lowest Cllr that a rising function of the scores can have. What is left is the fault of the scores.
+
+    The best function is found by isotonic regression, called PAV by Brümmer & du Preez 2006. Each kind of
+    trial has half the weight.
     """
     scores = np.concatenate([target_scores, impostor_scores])
     values, place = np.unique(scores, return_inverse=True)  # equal scores have equal ratios
     n_targets = len(target_scores)
-    shares = [np.bincount(part, minlength=len(values)) / len(part) for part in (place[:n_targets], place[n_targets:])]
+    shares = [np.bincount(part, minlength=len(values)) / len(part)
+              for part in (place[:n_targets], place[n_targets:])]
     share = isotonic_regression(shares[0] / (shares[0] + shares[1]), weights=shares[0] + shares[1]).x
     with np.errstate(divide='ignore', invalid='ignore'):
         ratios = np.log(share) - np.log1p(-share)  # -inf and inf where only one kind is
@@ -144,30 +158,34 @@ def choose_threshold(thres, target_scores, impostor_scores):
         return closest_rates(target_scores, impostor_scores)[0]
     if isinstance(thres, (tuple, list)) and len(thres) == 2 and thres[0] == 'far' and is_number(thres[1]):
         if not 1 / len(impostor_scores) <= thres[1] < 1:
-            raise LabError("thres = ('far', %g): with %d impostor trials, a false-accept rate must be at least 1 / %d "
-                           "and below 1.\nAsk for more, or cut the test files into pieces (piece_seconds = 1)."
+            raise LabError("thres = ('far', %g): with %d impostor trials, a false-accept rate must be at "
+                           "least 1 / %d and below 1.\nAsk for more, or cut the test files into pieces "
+                           "(piece_seconds = 1)."
                            % (thres[1], len(impostor_scores), len(impostor_scores)))
         thresholds, _, false_alarms = error_rates(target_scores, impostor_scores)
         return thresholds[np.argmax(false_alarms <= thres[1] + 1e-12)]  # the lowest one that is strict enough
     if is_number(thres):
         return float(thres)
-    raise LabError("thres = %r: it must be a number, 'eer', or ('far', 0.01): a false-accept rate of 1 %%" % (thres,))
+    raise LabError("thres = %r: it must be a number, 'eer', or ('far', 0.01): a false-accept rate of 1 %%"
+                   % (thres,))
 
 
 def bootstrap_interval(scores, is_target, first, second, *, n_rounds=500, seed=0, level=95):
     """Confidence interval (low, high) of the equal error rate in percent, by the bootstrap (Efron 1979).
 
-    scores, is_target: (n,). first, second: (n,), the two speakers of each trial. Speakers are drawn with replacement. A
-    trial counts as often as its speakers were drawn. Trials are not drawn, because those of one speaker depend on each
-    other, so the interval would be far too narrow. Returns (nan, nan) for fewer than two speakers.
+    scores, is_target: (n,). first, second: (n,), the two speakers of each trial. Speakers are drawn with
+    replacement. A trial counts as often as its speakers were drawn. Trials are not drawn, because those of
+    one speaker depend on each other, so the interval would be far too narrow. Returns (nan, nan) for fewer
+    than two speakers.
     """
     speakers, number = np.unique(np.concatenate([first, second]), return_inverse=True)
     if len(speakers) < 2:
         return np.nan, np.nan
-    # Count trials of the same two speakers with the same score, to three decimals, as one with a weight. Scores that
-    # are no cosines may lie further apart, so they are rounded more
+    # Count trials of the same two speakers with the same score, to three decimals, as one with a weight.
+    # Scores that are no cosines may lie further apart, so they are rounded more
     whole_scores = np.round(1000 * scores / max(1, np.ptp(scores) / 2)).astype(int)
-    places = np.stack([number[:len(first)], number[len(first):], whole_scores - whole_scores.min(), is_target])
+    whole_scores -= whole_scores.min()
+    places = np.stack([number[:len(first)], number[len(first):], whole_scores, is_target])
     code, counts = np.unique(np.ravel_multi_index(places, places.max(axis=1) + 1), return_counts=True)
     first, second, whole_scores, is_target = np.unravel_index(code, places.max(axis=1) + 1)
     is_target = is_target.astype(bool)
@@ -176,16 +194,17 @@ def bootstrap_interval(scores, is_target, first, second, *, n_rounds=500, seed=0
     while len(rates) < n_rounds:
         drawn = np.bincount(rng.integers(len(speakers), size=len(speakers)), minlength=len(speakers))
         weights = counts * np.where(first == second, drawn[first], drawn[first] * drawn[second])
-        if weights[is_target].sum() and weights[~is_target].sum():  # both kinds of trial were drawn
+        of_targets, of_impostors = weights[is_target], weights[~is_target]
+        if of_targets.sum() and of_impostors.sum():  # both kinds of trial were drawn
             rates.append(equal_error_rate(whole_scores[is_target], whole_scores[~is_target],
-                                          target_weights=weights[is_target], impostor_weights=weights[~is_target]))
+                                          target_weights=of_targets, impostor_weights=of_impostors))
     return tuple(np.percentile(rates, [(100 - level) / 2, (100 + level) / 2]))
 
 
 def accuracy_interval(is_right, speakers, *, n_rounds=500, seed=0, level=95):
-    """Confidence interval (low, high) of a share of right answers in percent. Speakers are drawn with replacement.
+    """Confidence interval (low, high) of a share of right answers in percent, by the bootstrap.
 
-    is_right: (n,) of bool; speakers: (n,), whose answer each is.
+    is_right: (n,) of bool; speakers: (n,), whose answer each is. Speakers are drawn with replacement.
     """
     names, number = np.unique(speakers, return_inverse=True)
     right, total = np.bincount(number, weights=is_right), np.bincount(number)  # of each speaker
@@ -197,31 +216,3 @@ def accuracy_interval(is_right, speakers, *, n_rounds=500, seed=0, level=95):
 def all_pairs(n):
     """Every pair of n things once: two index arrays (n (n - 1) / 2,)."""
     return np.triu_indices(n, 1)
-
-
-def read_trials(filename):
-    """Read a trial list in VoxCeleb's format. A line is `1 path path` for a target, `0 path path` for an impostor.
-
-    Returns (is_target (n,), first paths, second paths). Raises LabError, with the line, if a line is something else.
-    """
-    if not Path(filename).is_file():
-        raise LabError("trials = %r: there is no such trial list. Write 'enrolled', 'pairs', or the name of a file."
-                       % str(filename))
-    is_target, first, second = [], [], []
-    try:
-        with open(filename, encoding='utf-8') as f:
-            for i, line in enumerate(f, 1):
-                fields = line.split(None, 3)
-                if not fields:
-                    continue
-                if len(fields) != 3 or fields[0] not in ('0', '1'):
-                    raise LabError('%s, line %d: not a trial `1 path path` or `0 path path`: %s'
-                                   % (filename, i, ' '.join(line[:60].split())))
-                is_target.append(fields[0] == '1')
-                first.append(fields[1])
-                second.append(fields[2])
-    except UnicodeDecodeError as error:
-        raise LabError('%s: no text in UTF-8. A trial list has a trial a line: 1 path path' % filename) from error
-    if len(set(is_target)) < 2:
-        raise LabError('%s: needs trials of both kinds, 1 and 0' % filename)
-    return np.array(is_target), first, second

@@ -1,28 +1,26 @@
-"""Find threshold and calibration for your own recordings: as soon as three speakers have two recordings each.
+"""Find threshold and calibration for your own recordings, if three speakers or more have two recordings each.
 
-    python experiments/calibrate.py <folder> [folder ...] --cp_num=voices
+    python -m own_voice.calibrate                                    # the people of the page
+    python -m own_voice.calibrate <folder> [folder ...] --embedding_dir=enroll_embeddings
 
-A folder holds <speaker>/<name>.wav, or feature files, such as the test_dir of enroll.py. Compares every two recordings
-of a folder, each folder counts equally, and writes calibration.json beside the enrolment. There identification.py and
-verification.py find it, and say so. Delete it to use the thresholds of the model again. With --into_checkpoint=<file>
-they go into a checkpoint, those of recordings and those of unlevelled features side by side. A hundred recordings take
-half a minute.
+A folder holds <speaker>/<name>.wav, or feature files, as the test_dir of enroll.py does. Every two recordings
+of a folder are compared, and each folder counts equally. Writes calibration.json beside the enrolment. All
+programs find it there, and say so. Delete it to use the thresholds of the model again. With
+--into_checkpoint=<file>, they go into a checkpoint, those of recordings and those of unlevelled features side
+by side. A hundred recordings take half a minute.
 """
 import json
 from pathlib import Path
 
 import pandas as pd
 
-import project
-
-import configure as c
 from DB_wav_reader import read_feats_and_wavs
 from SR_Dataset import read_MFB
 from deep_dive.calibration import describe_model
 from model import load_model
-from support.checks import NAME, NAMES, TEST_RULES, check_settings, or_none
+from own_voice.who import EMBEDDING_DIR
 from support.enrolments import CALIBRATION_FILE
-from support.messages import LabError, run_script
+from support.messages import EPOCH_OR_NAME, NAME, LabError, check_settings, or_none, run_script
 from support.recordings import origin_of
 from support.runs import save_checkpoint
 from support.safe_files import read_checkpoint, written_whole
@@ -32,33 +30,36 @@ MIN_SPEAKERS = 3
 
 def main(
         # Settings
-        folders=[c.TEST_FEAT_DIR],  # the recordings; those of two folders are not compared with each other
+        folders=['feat_own/test'],  # the recordings; those of two folders are not compared with each other
         cp_num='voices',  # which checkpoint; the one that you test with
         log_dir='model_saved',  # where the checkpoints are saved
-        embedding_dir='enroll_embeddings',  # where enroll.py saved the embeddings
-        into_checkpoint=None,  # the name of a checkpoint to write them into, for everybody who uses it
+        embedding_dir=EMBEDDING_DIR,  # where the enrolment is saved
+        into_checkpoint=None,  # instead, write them into this checkpoint, for everybody who uses it
         use_cuda=True,  # use a GPU if there is one
 ):
-    check_settings(locals(), {**TEST_RULES, 'folders': NAMES, 'into_checkpoint': or_none(NAME)})
+    check_settings(main, locals(), cp_num=EPOCH_OR_NAME, into_checkpoint=or_none(NAME))
     DBs = [read_feats_and_wavs(folder) for folder in folders]
     groups = [folder for folder, DB in zip(folders, DBs) for _ in range(len(DB))]
     DB, named = pd.concat(DBs, ignore_index=True), ' and '.join(folders)
     n_files = pd.Series(list(zip(groups, DB['speaker_id']))).value_counts()
     if (n_files > 1).sum() < MIN_SPEAKERS:
-        raise LabError('Speakers with two recordings or more in %s: %d. %d are needed, each with enroll.wav and '
-                       'test.wav.' % (named, (n_files > 1).sum(), MIN_SPEAKERS))
+        raise LabError('Speakers with two recordings or more in %s: %d. %d are needed, each with enroll.wav '
+                       'and test.wav.' % (named, (n_files > 1).sum(), MIN_SPEAKERS))
     model = load_model(use_cuda, log_dir, cp_num, None, None)
-    features = [read_MFB(filename, model.settings['level'])[0] for filename in DB['filename']]
-    levels = [origin_of(filename, model.settings['level'])['LEVEL_DBFS'] for filename in DB['filename']]
+    features, levels = [], []
+    for filename in DB['filename']:
+        features.append(read_MFB(filename, model.settings['level'])[0])  # (n_frames, n_dims)
+        levels.append(origin_of(filename, model.settings['level'])['LEVEL_DBFS'])
     thresholds = describe_model(model, features, list(DB['speaker_id']), levels, use_cuda, groups)
     if not thresholds:
-        raise LabError('%s: there are no two recordings of one speaker that are of one kind (levelled, or published '
-                       'features).' % named)
+        raise LabError('%s: there are no two recordings of one speaker that are of one kind (levelled, or '
+                       'published features).' % named)
     print('Measured with %s' % model.checkpoint['file'])
     if into_checkpoint is not None:
         written = into_checkpoint
         checkpoint, _ = read_checkpoint(written)
-        save_checkpoint(written, {**checkpoint, 'thresholds': {**checkpoint.get('thresholds', {}), **thresholds}})
+        checkpoint['thresholds'] = {**checkpoint.get('thresholds', {}), **thresholds}
+        save_checkpoint(written, checkpoint)
     else:
         written = Path(embedding_dir) / CALIBRATION_FILE
         content = {'recordings': named, 'speakers': len(n_files), 'sha256': model.checkpoint['sha256'],
@@ -75,5 +76,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

@@ -1,10 +1,12 @@
 """The people of the page: their recordings below one folder, and their d-vectors.
 
-The recordings decide who is enrolled. Somebody else may change them, by hand or with a second server. So they are
-looked at again before anybody is enrolled, deleted or listed. An enrolment is never written from memory alone.
+The recordings decide who is enrolled. Somebody else may change them, by hand or with a second server. So they
+are looked at again before anybody is enrolled, deleted or listed. An enrolment is never written from memory
+alone.
 
-support/voice_page.py asks; here are the answers, as dicts that become JSON. The numbers are those of the scripts,
-because the functions are the same: the feature, embed_feature, F.normalize, the cosine, and the threshold of the model.
+page.py asks; here are the answers, as dicts that become JSON. The numbers are those of the scripts, because
+the functions are the same: the feature, embed_feature, F.normalize, the cosine, and the threshold of the
+model.
 """
 import contextlib
 import itertools
@@ -19,24 +21,25 @@ import torch.nn.functional as F
 from scipy.special import expit
 
 import configure as c
-from DB_wav_reader import find_wavs, finish_features, log_filterbank, read_audio
-from deep_dive.calibration import description_at, log_likelihood_ratio
-from deep_dive.who_when import who_spoke_when
+from DB_wav_reader import feature_of, find_wavs
+from SR_Dataset import trim
+from exercises.scoring import log_likelihood_ratio
+from identification import UNKNOWN, best_speaker
 from model import embed_feature, get_embeddings, save_enroll_embeddings
-from support.checks import check_length, is_name, level_or_configured
-from support.enrolments import ENROLL_FILE, use_own_thresholds
-from support.messages import LabError, NoSpeech
-from support.recordings import MAX_FLOOR, differ_in_bandwidth, facts_of, is_recording, prepare_speech, read_facts
-from support.recordings import read_recording, same_origin, to_mono_at_rate, what_is_wrong
+from own_voice.who_when import who_spoke_when
+from support.checks import level_or_configured
+from support.enrolments import ENROLL_FILE, description_at, use_own_thresholds
+from support.messages import LabError, NoSpeech, is_name
+from support.recordings import differ_in_bandwidth, is_recording, open_recording, same_origin, what_is_wrong
 from support.safe_files import written_whole
 
 MAX_BYTES = 20_000_000  # of a recording: ten minutes at 16 kHz
 MOST_FRAMES = 1500  # of a feature that is drawn: 15 s
 N_PEAKS = 600  # points of the waveform that is drawn
 LONGEST_NAME = 60
-UNKNOWN = 'unknown'  # the answer if nobody is near enough
 NOT_IN_NAMES = '<>:"/\\|?*'  # Windows allows none of them in the name of a folder
-RESERVED = ['CON', 'PRN', 'AUX', 'NUL', *('%s%d' % (word, n) for word in ('COM', 'LPT') for n in range(1, 10))]
+RESERVED = ['CON', 'PRN', 'AUX', 'NUL',
+            *('%s%d' % (word, n) for word in ('COM', 'LPT') for n in range(1, 10))]
 
 
 @contextlib.contextmanager
@@ -50,7 +53,7 @@ def coded(code, kind=LabError, **values):
 
 
 def told(error):
-    """An error as a dict for the page. A code is that of a sentence in TEXTS of voice_page.html."""
+    """An error as a dict for the page. A code is that of a sentence in TEXTS of page.html."""
     return {'error': str(error), **getattr(error, 'for_page', {})}
 
 
@@ -66,15 +69,17 @@ def folder_name(name):
             name[-1] == '.' or name.partition('.')[0].upper() in RESERVED or name == UNKNOWN):
         letters = ' '.join(NOT_IN_NAMES)
         with coded('badName', most=LONGEST_NAME, letters=letters):
-            raise LabError("This name cannot be used: take up to %d letters, none of %s, no dot at either end, and not "
-                           "'unknown'." % (LONGEST_NAME, letters))
+            raise LabError("This name cannot be used: take up to %d letters, none of %s, no dot at either "
+                           "end, and not 'unknown'." % (LONGEST_NAME, letters))
     return name
 
 
 def files_of(folder):
-    """What delete() removes of a person: the enrolment and test recordings and features in the folder, sorted."""
-    return sorted(path for path in folder.glob('*') if path.is_file() and (
-        path.name.lower().startswith(('enroll', 'test')) and (is_recording(path.name) or path.suffix == '.p')))
+    """What delete() removes of a person: the enrolment and test recordings and features in the folder,
+    sorted."""
+    return sorted(path for path in folder.glob('*') if path.is_file()
+                  and path.name.lower().startswith(('enroll', 'test'))
+                  and (is_recording(path.name) or path.suffix == '.p'))
 
 
 def enrolment_files(folder):
@@ -84,14 +89,16 @@ def enrolment_files(folder):
 
 
 class Gallery:
-    """Who is enrolled. test_dir: <test_dir>/<name>/enroll*.wav; embedding_dir: where the enrolment is written.
+    """Who is enrolled. test_dir: <test_dir>/<name>/enroll*.wav; embedding_dir: where the enrolment is
+    written.
 
-    Everybody who has recordings in test_dir is enrolled at once. A speaker with a bad recording is left out, and the
-    reason is printed. Raises LabError if the model has no threshold of its own.
+    Everybody who has recordings in test_dir is enrolled at once. A speaker with a bad recording is left out,
+    and the reason is printed. Raises LabError if the model has no threshold of its own.
     """
 
     def __init__(self, model, test_dir, embedding_dir, use_cuda=True):
-        self.model, self.test_dir, self.embedding_dir, self.use_cuda = model, Path(test_dir), embedding_dir, use_cuda
+        self.model, self.use_cuda = model, use_cuda
+        self.test_dir, self.embedding_dir = Path(test_dir), embedding_dir
         self.found = {}  # name of each folder with recordings -> what read_person says
         self.people = {}  # those of them who are enrolled
         if c.SPEAKER_LEVEL != 1:
@@ -106,7 +113,8 @@ class Gallery:
     # ------------------------------------------------------------------------------------------- files
 
     def refresh(self):
-        """Read those whose recordings have changed, forget those whose recordings are gone, and save what is new.
+        """Read those whose recordings have changed, forget those whose recordings are gone, and save what is
+        new.
 
         If nobody is left, the enrolment stays as it is: perhaps test_dir is only the wrong folder.
         """
@@ -120,15 +128,16 @@ class Gallery:
                     **self.read_person(folder), 'stamps': stamps}
         people = {name: person for name, person in found.items() if 'error' not in person}
         if people and any(found.get(name) is not self.found.get(name) for name in {*found, *self.found}):
-            save_enroll_embeddings(self.embedding_dir, {name: person['embedding'] for name, person in people.items()},
-                                   self.model, {name: person['origin'] for name, person in people.items()})
+            embeddings = {name: person['embedding'] for name, person in people.items()}
+            origins = {name: person['origin'] for name, person in people.items()}
+            save_enroll_embeddings(self.embedding_dir, embeddings, self.model, origins)
         self.found, self.people = found, people  # not before it is saved: otherwise nobody would try again
 
     def read_person(self, folder):
         """Enrol one person, as enroll.py does: with the sum of the d-vectors of the enrolment files.
 
-        Returns a dict of 'embedding' (1, embedding_size), 'origin', 'facts' of each file and 'files'. For a person who
-        cannot be enrolled, a dict of 'error'.
+        Returns a dict of 'embedding' (1, embedding_size), 'origin', 'facts' of each file and 'files'. For a
+        person who cannot be enrolled, a dict of 'error'.
         """
         embedding, origin, facts, files = 0, None, [], enrolment_files(folder)
         try:
@@ -139,11 +148,12 @@ class Gallery:
             for path in files:
                 embedding = embedding + get_embeddings(self.use_cuda, str(path), self.model, None)
                 origin = same_origin(origin, str(path), self.model.settings['level'])
-                facts.append(read_facts(str(path)))
+                facts.append(open_recording(str(path)).facts)
         except (LabError, OSError) as error:
             print('Skipped %s: %s' % (folder.name, error), file=sys.stderr)
             return {'error': error}
-        return {'embedding': embedding, 'origin': origin, 'facts': facts, 'files': [path.name for path in files]}
+        return {'embedding': embedding, 'origin': origin, 'facts': facts,
+                'files': [path.name for path in files]}
 
     def folder_of(self, name):
         """The folder of a person. Raises LabError if it lies anywhere else than in test_dir."""
@@ -153,7 +163,8 @@ class Gallery:
         return folder
 
     def folder_to_enrol(self, name):
-        """The folder for another recording of a person. Raises LabError if the person could not be enrolled then."""
+        """The folder for another recording of a person. Raises LabError if the person could not be enrolled
+        then."""
         folder = self.folder_of(name)
         self.refresh()
         for other, person in self.found.items():
@@ -181,27 +192,21 @@ class Gallery:
     # ------------------------------------------------------------------------------------------- answers
 
     def hear(self, wav):
-        """What a recording holds: (feature (n_frames, n_dims), d-vector (embedding_size,), what is known of it).
+        """What a recording holds: (feature (n_frames, n_dims), d-vector (embedding_size,), dict of facts).
 
-        Feature and d-vector are those of read_MFB and get_embeddings. 'advice' holds codes of what is wrong (ADVICE).
+        Feature and d-vector are those of read_MFB and get_embeddings. 'advice' is what what_is_wrong says.
         """
         with self.as_file(wav) as filename:
             with coded('unreadable'):
-                samples, rate = read_recording(filename)  # (n_samples, n_channels)
-            audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
-            with coded('tooShort' if len(audio) < c.SAMPLE_RATE else 'noSpeech'):
-                facts = facts_of(samples, audio, filename)
-            log_energies = log_filterbank(prepare_speech(audio, filename, self.model.settings['level']))
-            with coded('tooShort'):
-                check_length(len(log_energies), filename)
-            n_trim = round(c.TRIM_SECONDS / c.WIN_STEP)  # frames at each end
-            feature = finish_features(log_energies)[n_trim:len(log_energies) - n_trim]
+                recording = open_recording(filename)
+            with coded('tooShort' if len(recording.audio) < c.SAMPLE_RATE else 'noSpeech'):
+                facts = recording.facts
+            with coded('tooShort', NoSpeech):
+                feature, facts = feature_of(recording, self.model.settings['level'])
+            feature = trim(feature)
             vector = embed_feature(self.use_cuda, feature, self.model, None, filename).numpy()[0]
-        on_floor = np.mean(log_energies == log_energies.min(axis=0))  # as diagnose of support/recordings.py counts it
-        return feature, vector, {
-            'seconds': facts['seconds'], 'level': facts['level'], 'noise': facts['noise'],
-            'bandwidth': facts['bandwidth'], 'clipped': 100 * facts['clipped'],
-            'advice': what_is_wrong(facts) + (['floor'] if on_floor > MAX_FLOOR else [])}
+        about = {name: facts[name] for name in ('seconds', 'level', 'noise', 'bandwidth')}
+        return feature, vector, {**about, 'clipped': 100 * facts['clipped'], 'advice': what_is_wrong(facts)}
 
     def state(self):
         """Who is enrolled, and what the model knows about its scores."""
@@ -224,7 +229,8 @@ class Gallery:
         return (torch.cat(vectors) if vectors else torch.zeros(0, 1)).numpy()
 
     def enrol(self, name, wav):
-        """Save one more recording of a person, and enrol them with it. Nothing is written if it cannot be used."""
+        """Save one more recording of a person, and enrol them with it. Nothing is written if it cannot be
+        used."""
         folder = self.folder_to_enrol(name)
         _, _, about = self.hear(wav)
         # A stem of its own, because enroll.wav would switch an enroll.m4a off
@@ -254,11 +260,10 @@ class Gallery:
         """Who speaks in a recording, and whether it is the claimed speaker."""
         threshold = self.description['eer']
         _, vector, about = self.hear(wav)
-        scores = (self.unit_vectors() @ vector).tolist() if self.people else []
-        ranking = sorted([self.answer(name, score) for name, score in zip(self.people, scores)],
-                         key=lambda answer: -answer['score'])
+        scores = dict(zip(self.people, (self.unit_vectors() @ vector).tolist())) if self.people else {}
+        ranking = [self.answer(name, scores[name]) for name in sorted(scores, key=scores.get, reverse=True)]
         said = {'recording': about, 'threshold': threshold, 'ranking': ranking, 'notes': self.notes(about),
-                'answer': ranking[0]['name'] if ranking and ranking[0]['score'] > threshold else UNKNOWN}
+                'answer': best_speaker(scores, threshold) if scores else UNKNOWN}
         if claimed is not None:
             self.check_enrolled(claimed)
             mine = next(answer for answer in ranking if answer['name'] == claimed)
@@ -266,8 +271,10 @@ class Gallery:
         return said
 
     def notes(self, about):
-        """What makes a recording hard to compare with the enrolment: list of codes of TEXTS with their values."""
-        differ = [name for name, person in self.people.items() if differ_in_bandwidth(person['origin'], about)]
+        """What makes a recording hard to compare with the enrolment: list of codes of TEXTS with their
+        values."""
+        differ = [name for name, person in self.people.items()
+                  if differ_in_bandwidth(person['origin'], about)]
         if not differ:
             return []
         names = ', '.join(differ[:3]) + (' ...' if len(differ) > 3 else '')
@@ -276,7 +283,8 @@ class Gallery:
             'there': round(self.people[differ[0]]['origin']['bandwidth'])}}]
 
     def answer(self, name, score):
-        """A score, and how likely it is that both are one speaker, if both answers are equally likely beforehand."""
+        """A score, and how likely it is that both are one speaker, if both answers are equally likely
+        beforehand."""
         return {'name': name, 'score': score,
                 'probability': float(expit(log_likelihood_ratio(score, self.description)))}
 
@@ -294,9 +302,9 @@ class Gallery:
             name = list(self.people)[(gallery @ vector).argmax()]
         self.check_enrolled(name)
         enrolled = gallery[list(self.people).index(name)]
-        return {'recording': about, 'feature': rounded(feature[:MOST_FRAMES], 1), 'd_vector': rounded(vector, 4),
-                'enrolled': rounded(enrolled, 4), 'name': name, 'score': float(enrolled @ vector),
-                'map': draw_map(list(self.people), gallery, vector)}
+        return {'recording': about, 'feature': rounded(feature[:MOST_FRAMES], 1),
+                'd_vector': rounded(vector, 4), 'enrolled': rounded(enrolled, 4), 'name': name,
+                'score': float(enrolled @ vector), 'map': draw_map(list(self.people), gallery, vector)}
 
     def who_when(self, wav):
         """Who spoke when in a longer recording."""
@@ -305,9 +313,10 @@ class Gallery:
         gallery = {name: F.normalize(person['embedding']) for name, person in self.people.items()}
         with self.as_file(wav) as filename:
             with coded('unreadable'):
-                audio = read_audio(filename)  # (n_samples,)
+                recording = open_recording(filename)
+            audio = recording.audio  # (n_samples,)
             with coded('tooShort' if len(audio) < c.SAMPLE_RATE else 'noSpeech', NoSpeech):
-                bands = who_spoke_when(audio, self.model, gallery, self.description['eer'], filename, self.use_cuda)
+                bands = who_spoke_when(recording, self.model, gallery, self.description['eer'], self.use_cuda)
         peaks = np.array([np.abs(part).max(initial=0) for part in np.array_split(audio, N_PEAKS)])
         return {'seconds': len(audio) / c.SAMPLE_RATE, 'peaks': rounded(peaks / max(peaks.max(), 1e-9), 3),
                 'bands': [{'begin': begin, 'end': end, 'name': name} for begin, end, name in bands]}

@@ -1,10 +1,11 @@
 """Enrol and recognise people in the browser, with its microphone, on this computer alone.
 
-    python -m support.voice_page
-    python -m support.voice_page --open_browser=False --port=8000     # every setting of main() can be named
+    python -m own_voice.page
+    python -m own_voice.page --open_browser=False --port=8000     # every setting of main() can be named
 
-Prints an address, and opens it. Recordings go to <test_dir>/<name>/enroll.wav, as enroll.py reads them, the enrolment
-to embedding_dir. Ctrl-C ends it. The answers are those of support/gallery.py.
+Prints an address, and opens it. Recordings go to <test_dir>/<name>/enroll.wav, as enroll.py reads them. The
+enrolment goes to embedding_dir, where own_voice.who and own_voice.who_when find it. Ctrl-C ends the program.
+The answers are those of gallery.py.
 """
 import hmac
 import json
@@ -17,14 +18,15 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from model import load_model
-from support.checks import BOOL, TEST_RULES, check_settings, is_whole
-from support.gallery import MAX_BYTES, Gallery, told
-from support.messages import LabError, NoSpeech, run_script
+from own_voice.gallery import MAX_BYTES, Gallery, told
+from own_voice.who import EMBEDDING_DIR
+from support.messages import EPOCH_OR_NAME, LabError, NoSpeech, check_settings, is_whole, run_script
 
 PAGE = Path(__file__).with_suffix('.html')
 TIMEOUT = 30  # seconds without a byte after which a connection is closed
-POLICY = ("default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; base-uri 'none'; "
-          "form-action 'none'; frame-ancestors 'none'")
+POLICY = ("default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; "
+          "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+PORT = 'a whole number up to 65535', lambda value: is_whole(value) and value < 65536
 
 
 class PageServer(ThreadingHTTPServer):
@@ -63,16 +65,18 @@ class PageHandler(BaseHTTPRequestHandler):
         action = self.find_action()
         if action is None:
             return
-        origin = self.headers.get('Origin', '')
-        if origin not in ['http://%s' % host for host in self.server.hosts]:  # a browser always says where it is
+        origin = self.headers.get('Origin', '')  # a browser always says from which site a request comes
+        if origin not in ['http://%s' % host for host in self.server.hosts]:
             return self.refuse(403, 'This request comes from another site.')
         name, body = self.name(), self.read_body()
         if body is None:
             return
         gallery = self.server.gallery
         answers = {'check': lambda: {'name': gallery.folder_to_enrol(name or '').name},
-                   'enrol': lambda: gallery.enrol(name or '', body), 'delete': lambda: gallery.delete(name or ''),
-                   'score': lambda: gallery.score(body, name), 'why': lambda: gallery.why(body, name),
+                   'enrol': lambda: gallery.enrol(name or '', body),
+                   'delete': lambda: gallery.delete(name or ''),
+                   'score': lambda: gallery.score(body, name),
+                   'why': lambda: gallery.why(body, name),
                    'who_when': lambda: gallery.who_when(body)}
         if action in answers:
             self.answer(answers[action])
@@ -125,9 +129,10 @@ class PageHandler(BaseHTTPRequestHandler):
 
     def reply(self, status, content, kind='application/json', policy="default-src 'none'"):
         self.send_response(status)
-        for name, value in (('Content-Type', kind), ('Content-Length', len(content)), ('Cache-Control', 'no-store'),
-                            ('Content-Security-Policy', policy), ('X-Content-Type-Options', 'nosniff'),
-                            ('Referrer-Policy', 'no-referrer')):
+        headers = {'Content-Type': kind, 'Content-Length': len(content), 'Cache-Control': 'no-store',
+                   'Content-Security-Policy': policy, 'X-Content-Type-Options': 'nosniff',
+                   'Referrer-Policy': 'no-referrer'}
+        for name, value in headers.items():
             self.send_header(name, str(value))
         self.end_headers()
         self.wfile.write(content)
@@ -141,17 +146,17 @@ def main(
         cp_num='voices',  # which checkpoint
         log_dir='model_saved',  # where the checkpoints are saved
         test_dir='feat_own/test',  # where the recordings go: DIR/<name>/enroll.wav
-        embedding_dir='enroll_own',  # where the enrolment goes
+        embedding_dir=EMBEDDING_DIR,  # where the enrolment goes
         port=0,  # of the address; 0: any that is free
         open_browser=True,  # open the page in the browser
         use_cuda=True,  # use a GPU if there is one
 ):
-    check_settings(locals(), {**TEST_RULES, 'open_browser': BOOL, 'port': (
-        'a whole number up to 65535', lambda value: is_whole(value) and value < 65536)})
+    check_settings(main, locals(), cp_num=EPOCH_OR_NAME, port=PORT)
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     gallery = Gallery(model, test_dir, embedding_dir, use_cuda)
     server = PageServer(gallery, port)
-    print('Open this address in a browser on this computer (Ctrl-C ends the server):\n%s' % server.address, flush=True)
+    print('Open this address in a browser on this computer (Ctrl-C ends the server):\n%s' % server.address,
+          flush=True)
     if open_browser:
         webbrowser.open(server.address)
     with server:

@@ -1,77 +1,88 @@
-"""Who spoke when? The d-vectors of overlapping windows of a recording, against those of the enrolled speakers.
+"""Who spoke when in a longer recording? The enrolled speakers, as coloured bands over the waveform.
 
-experiments/who_when.py and the page of support/voice_page.py call who_spoke_when. The idea is that of the demonstration
-of diarization in Resemblyzer (2019): the speakers are known, so nothing has to be clustered.
+    python -m own_voice.who_when talk.wav                                      # those enrolled in the browser
+    python -m own_voice.who_when talk.wav --embedding_dir=enroll_embeddings    # those enrolled by enroll.py
+
+The d-vectors of overlapping segments are compared with those of the enrolled speakers. Prints who speaks from
+when to when, and draws a picture. The idea is that of the demonstration of diarization in Resemblyzer (2019):
+the speakers are known, so nothing has to be clustered. A minute of audio takes five seconds on one core.
 """
 from itertools import groupby
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from scipy.ndimage import uniform_filter1d
 
 import configure as c
 from DB_wav_reader import extract_features
+from exercises.scoring import cosine_scores
+from identification import UNKNOWN, best_speaker
 from model import embed_feature
-from deep_dive.scoring import cosine_scores
-from support.checks import level_or_configured
-from support.recordings import active_level, find_speech, frame_levels
+from own_voice.who import EMBEDDING_DIR, load_enrolled
+from support.enrolments import check_recordings, choose_thres
+from support.messages import SCORE_OR_MODEL, LabError, check_settings, run_script
+from support.pictures import drawable, save_picture
+from support.recordings import open_recording
 
-WINDOW = 1.6  # seconds that are judged together; shorter: quicker to notice a change, and less sure
-STEP = 0.2  # seconds from one window to the next
-SMOOTH = 5  # windows whose scores are averaged, so that a single one does not decide
-MIN_SHARE = 0.4  # of the middle half of a window must be speech
-SHORTEST = 0.6  # seconds: a shorter band after another voice is no change of the speaker, but a few windows in doubt
+SEGMENT = 1.6  # seconds that are judged together; shorter: quicker to notice a change, and less sure
+STEP = 0.2  # seconds from one segment to the next
+SMOOTH = 5  # segments whose scores are averaged, so that a single one does not decide
+MIN_SHARE = 0.4  # of the middle half of a segment must be speech
+SHORTEST = 0.6  # seconds: a shorter band after another voice is only a few segments in doubt
+
+# Of the picture
+NO_SPEECH, NO_NAME = '#dddddd', '#888888'  # colours
+HATCHES = ['', '//', 'xx', '..']  # the next one when all colours are used
 
 
-def window_scores(audio, model, embeddings, filename='a recording', use_cuda=True):
-    """The cosine similarity of every window of a recording with every enrolled speaker.
+def segment_scores(recording, model, embeddings, use_cuda=True):
+    """The cosine similarity of every segment of a Recording with every enrolled speaker.
 
-    audio: (n_samples,), mono, of any level; embeddings: dict speaker -> (1, embedding_size). Returns (scores
-    (n_windows, n_speakers), is_speech (n_windows,) of bool). The middle of window i is at (i + 0.5) * STEP seconds.
-    Raises LabError if there is no speech.
+    embeddings: dict speaker -> (1, embedding_size). Returns (scores (n_segments, n_speakers), is_speech
+    (n_segments,) of bool). The middle of segment i is at (i + 0.5) * STEP seconds. Raises LabError if there
+    is no speech.
     """
-    levels = frame_levels(audio)
-    speech = find_speech(levels, filename)  # (n_frames of 25 ms,)
-    level = level_or_configured(model.settings['level'])
-    gain = 1 if level is None else 10 ** ((level - active_level(levels, speech)) / 20)
-    half = round(WINDOW * c.SAMPLE_RATE / 2)
-    feature = extract_features(np.pad((audio - audio.mean()) * gain, half))  # (n_frames, n_dims)
-    step, length = round(STEP / c.WIN_STEP), round(WINDOW / c.WIN_STEP)
+    speech, half = recording.is_speech, round(SEGMENT * c.SAMPLE_RATE / 2)  # (n_blocks of 25 ms,)
+    audio = (recording.audio - recording.audio.mean()) * recording.gain(model.settings['level'])
+    feature = extract_features(np.pad(audio, half))  # (n_frames, n_dims)
+    step, length = round(STEP / c.WIN_STEP), round(SEGMENT / c.WIN_STEP)
     starts = range(step // 2, len(feature) - length + 1, step)
     vectors = []
     for start in starts:
-        window = feature[start:start + length]
+        segment = feature[start:start + length]
         # Minus its own mean, because that of the recording is a mixture of the speakers
-        vectors.append(embed_feature(use_cuda, window - window.mean(axis=0), model, None, filename))
-    gallery = torch.cat(list(embeddings.values()))  # (n_speakers, embedding_size)
-    scores = cosine_scores(torch.cat(vectors).numpy(), gallery.numpy())
+        segment = segment - segment.mean(axis=0)
+        vectors.append(embed_feature(use_cuda, segment, model, None, recording.filename))
+    enrolled = torch.cat(list(embeddings.values()))  # (n_speakers, embedding_size)
+    scores = cosine_scores(torch.cat(vectors).numpy(), enrolled.numpy())
     scores = uniform_filter1d(scores, SMOOTH, axis=0, mode='nearest')
     share = np.interp((np.arange(len(starts)) + 0.5) * STEP, (np.arange(len(speech)) + 0.5) * c.WIN_LENGTH,
-                      uniform_filter1d(speech.astype(float), round(WINDOW / 2 / c.WIN_LENGTH)))
+                      uniform_filter1d(speech.astype(float), round(SEGMENT / 2 / c.WIN_LENGTH)))
     return scores, share >= MIN_SHARE
 
 
-def who_spoke_when(audio, model, embeddings, thres, filename='a recording', use_cuda=True):
-    """Who speaks from when to when: list of (begin, end, name) in seconds.
+def who_spoke_when(recording, model, embeddings, thres, use_cuda=True):
+    """Who speaks from when to when in a Recording: list of (begin, end, name) in seconds.
 
-    name: an enrolled speaker, 'unknown' if nobody's score is above thres, None where nobody speaks.
+    name: what best_speaker of identification.py says; None where nobody speaks.
     """
-    scores, is_speech = window_scores(audio, model, embeddings, filename, use_cuda)
-    names = list(embeddings)
-    answers = [None if not there else names[row.argmax()] if row.max() > thres else 'unknown'
+    scores, is_speech = segment_scores(recording, model, embeddings, use_cuda)
+    answers = [best_speaker(dict(zip(embeddings, row)), thres) if there else None
                for row, there in zip(scores, is_speech)]
-    return bands_of(answers, len(audio) / c.SAMPLE_RATE)
+    return bands_of(answers, len(recording.audio) / c.SAMPLE_RATE)
 
 
 def bands_of(answers, seconds):
-    """Put windows with one answer together: list of (begin, end, name). answers: a name or None for each window.
+    """Put segments with one answer together: list of (begin, end, name). answers: a name or None for each
+    segment.
 
-    A band shorter than SHORTEST takes the name of the band before it. Silence (None) is never renamed, and a band after
-    silence keeps its name.
+    A band shorter than SHORTEST takes the name of the band before it. Silence (None) is never renamed, and a
+    band after silence keeps its name.
     """
-    bands, end = [], 0  # end: in windows
-    for name, windows in groupby(answers):
-        begin, end = end, end + len(list(windows))
+    bands, end = [], 0  # end: in segments
+    for name, segments in groupby(answers):
+        begin, end = end, end + len(list(segments))
         before = bands[-1][2] if bands else None
         if None not in (name, before) and end - begin < round(SHORTEST / STEP):
             name = before
@@ -81,3 +92,49 @@ def bands_of(answers, seconds):
     if bands:
         bands[-1][1] = seconds
     return [tuple(band) for band in bands]
+
+
+def draw_bands(audio, bands, filename):
+    """Draw the waveform (n_samples,) over bands, a list of (begin, end, name) in seconds: a colour for each
+    name."""
+    fig, ax = plt.subplots(figsize=(12, 4), layout='constrained')
+    cycle = list(dict.fromkeys(plt.rcParams['axes.prop_cycle'].by_key()['color']))
+    looks = {None: {'facecolor': NO_SPEECH}, UNKNOWN: {'facecolor': NO_NAME}}
+    names = list(dict.fromkeys(name for _, _, name in bands if name not in looks))  # in the order of speaking
+    for i, name in enumerate(names):
+        looks[name] = {'facecolor': cycle[i % len(cycle)], 'hatch': HATCHES[i // len(cycle) % len(HATCHES)]}
+    shown = {None: 'nobody', UNKNOWN: UNKNOWN, **dict(zip(names, drawable(names)))}
+    for begin, end, name in bands:
+        ax.axvspan(begin, end, alpha=0.5, linewidth=0, edgecolor='white', **looks[name])
+    for name in dict.fromkeys(name for _, _, name in bands):
+        ax.bar(0, 0, alpha=0.5, linewidth=0, edgecolor='white', label=shown[name], **looks[name])
+    every = max(1, len(audio) // 20000)
+    ax.plot(np.arange(0, len(audio), every) / c.SAMPLE_RATE, audio[::every], color='black', linewidth=0.5)
+    ax.set(xlim=(0, len(audio) / c.SAMPLE_RATE), xlabel='seconds', ylabel='amplitude')
+    fig.legend(loc='outside upper center', ncols=6)
+    save_picture(fig, filename)
+
+
+def main(
+        # Settings
+        recording='',  # the recording
+        picture='who_when.png',  # where to save the picture
+        embedding_dir=EMBEDDING_DIR,  # where the enrolment is saved
+        thres='model',  # if no score is above it, the answer is 'unknown'; 'model': that of the checkpoint
+        use_cuda=True,  # use a GPU if there is one
+):
+    if not recording:
+        raise LabError('Name a recording, as in\npython -m own_voice.who_when talk.wav')
+    check_settings(main, locals(), thres=SCORE_OR_MODEL)
+    model, embeddings = load_enrolled(embedding_dir, use_cuda)
+    check_recordings(embedding_dir, list(embeddings), [recording], model.settings['level'])
+    thres = choose_thres(thres, model, 'cosine', recording)
+    talk = open_recording(recording)
+    bands = who_spoke_when(talk, model, embeddings, thres, use_cuda)
+    for begin, end, name in bands:
+        print('%6.1f to %6.1f s: %s' % (begin, end, name or 'nobody'))
+    draw_bands(talk.audio, bands, picture)
+
+
+if __name__ == '__main__':
+    run_script(main, words=True)

@@ -1,6 +1,5 @@
 """What makes a feature file, a checkpoint or an enrolment unusable. The check_ functions raise LabError."""
 import os
-from collections import Counter
 from types import NoneType
 
 import numpy as np
@@ -111,24 +110,17 @@ def check_folders(DB):
                            'its files into the other.' % (folders[speaker], folder, speaker))
 
 
-def check_split(train_dir, train_speakers, valid_speakers, val_ratio, n_each=1):
+def check_split(train_dir, train_speakers, valid_speakers, val_ratio):
     """Raise LabError if there are too few speakers to train on, or too few utterances for training or validation.
 
-    train_speakers, valid_speakers: the speaker of each utterance. n_each: how many training utterances each speaker
-    must have.
+    train_speakers, valid_speakers: the speaker of each utterance.
     """
     train_len, valid_len = len(train_speakers), len(valid_speakers)
     if valid_len < 1 or train_len < 2:
         raise LabError('%s has %d utterances: val_ratio = %g leaves %d for training and %d for validation. Change it.'
                        % (train_dir, train_len + valid_len, val_ratio, train_len, valid_len))
-    speakers, counts = sorted({*train_speakers, *valid_speakers}), Counter(train_speakers)
-    if len(speakers) < 2:
+    if len({*train_speakers, *valid_speakers}) < 2:
         raise LabError('%s has only one speaker. Training needs at least two.' % train_dir)
-    fewest = min(speakers, key=lambda speaker: counts[speaker])
-    if counts[fewest] < n_each > 1:
-        raise LabError('%s: %d of the utterances of %s are for training, and batch_speakers needs %d of each speaker.\n'
-                       'Lower val_ratio, add recordings, or set batch_speakers = None.'
-                       % (train_dir, counts[fewest], fewest, n_each))
 
 
 def check_loss(loss, epoch):

@@ -1,26 +1,33 @@
-"""The file that enroll.py writes: who is enrolled, with which checkpoint, from what kind of recordings."""
+"""The file that enroll.py writes: who is enrolled, with which checkpoint, from what kind of recordings.
+
+And the threshold that belongs to a checkpoint or to an enrolment.
+"""
 import json
 import os
 from pathlib import Path
 
-from support.checks import are_thresholds, is_enrolment, is_origin
+from support.checks import are_thresholds, check_enrolled, is_enrolment, is_origin
 from support.messages import LabError
-from support.recordings import compare_origins
+from support.recordings import compare_origins, origin_of
 from support.safe_files import read_pickles, read_whole
 
 ENROLL_FILE = 'embeddings.p'  # in the folder of the enrolment
-CALIBRATION_FILE = 'calibration.json'  # beside it: what experiments/calibrate.py found
+CALIBRATION_FILE = 'calibration.json'  # beside it: what own_voice/calibrate.py found
 
 
 def read_enrolment(embedding_dir):
-    """(dict speaker -> array, dict with 'file' and 'sha256' of the checkpoint, and 'recordings') of an enrolment."""
+    """Read an enrolment: (dict speaker -> array, dict about it).
+
+    The second dict has 'file' and 'sha256' of the checkpoint, and 'recordings': how each speaker was
+    recorded.
+    """
     filename = os.path.join(embedding_dir, ENROLL_FILE)
     if not os.path.isfile(filename):
         raise LabError('%s does not exist: nobody is enrolled yet. Run python enroll.py first.' % filename)
     embeddings, made_with = (read_pickles(filename) + [{}])[:2]
     if not is_enrolment(embeddings) or not is_origin(made_with):
-        raise LabError('%s: not a dict of speakers and their embeddings, all of one size and none zero or NaN.\n'
-                       'Run python enroll.py again.' % filename)
+        raise LabError('%s: not a dict of speakers and their embeddings, all of one size and none zero or '
+                       'NaN.\nRun python enroll.py again.' % filename)
     return embeddings, made_with
 
 
@@ -33,15 +40,20 @@ def checkpoint_of(embedding_dir):
 def check_recordings(embedding_dir, speakers, test_filenames, level=None):
     """Raise LabError, or print a note, if a test file was recorded in another way than the enrolment.
 
-    level: to which the model wants recordings brought (prepare_speech of support/recordings.py).
+    level: to which the model wants recordings brought (prepare_speech of support/recordings.py). Raises
+    LabError for a speaker who is not enrolled, too.
     """
-    recordings = read_enrolment(embedding_dir)[1]['recordings']
+    embeddings, made_with = read_enrolment(embedding_dir)
+    check_enrolled(speakers, embeddings)
+    recordings = made_with['recordings']
     for filename in test_filenames:
         compare_origins({speaker: recordings[speaker] for speaker in speakers}, filename, level)
 
 
+# ------------------------------------------------------------------------------------------------- thresholds
+
 def use_own_thresholds(model, embedding_dir):
-    """Let the thresholds that experiments/calibrate.py found for this model, if it did, replace those of the model."""
+    """If own_voice/calibrate.py found thresholds for this model, let them replace those of the checkpoint."""
     path = Path(embedding_dir) / CALIBRATION_FILE
     if not path.is_file():
         return
@@ -51,9 +63,47 @@ def use_own_thresholds(model, embedding_dir):
     except (ValueError, KeyError, TypeError, RecursionError):
         sha256, thresholds = None, None
     if not are_thresholds(thresholds):
-        raise LabError('%s: not what experiments/calibrate.py wrote. Run it again, or delete the file.' % path)
+        raise LabError('%s: not what python -m own_voice.calibrate wrote. Run it again, or delete the file.'
+                       % path)
     if sha256 != model.checkpoint['sha256']:
-        print('%s is not used: it belongs to another checkpoint. Run experiments/calibrate.py again.' % path)
+        print('%s is not used: it belongs to another checkpoint. Run python -m own_voice.calibrate again.'
+              % path)
         return
     model.thresholds = thresholds
     print('Threshold and calibration: %s' % path)
+
+
+def description_at(model, backend, level):
+    """What describe_scores of deep_dive/calibration.py found for a level in dBFS; {} if nothing.
+
+    backend: here and below, how scores are made: 'cosine', or the name of a Scorer of deep_dive/backends.py.
+    If nothing is known of this level, the first level of which something is known counts.
+    """
+    found = {name: of_backends[backend] for name, of_backends in model.thresholds.items()
+             if backend in of_backends}
+    return found.get(str(level), next(iter(found.values()), {}))
+
+
+def own_description(model, backend, filename):
+    """What description_at says of a test file."""
+    return description_at(model, backend, origin_of(filename, model.settings['level'])['LEVEL_DBFS'])
+
+
+def choose_thres(thres, model, backend, filename):
+    """The threshold that a setting asks for: thres itself, or for 'model' that of the checkpoint.
+
+    Raises LabError if the checkpoint has none.
+    """
+    if thres != 'model':
+        return thres
+    description = own_description(model, backend, filename)
+    if not description:
+        path = Path(model.checkpoint['file'])
+        advice = "cp_num = 'best' here and in enroll.py"
+        if ' ' in backend:  # scores that are normalised
+            advice = "'eer', or train with val_speakers = 20"
+        elif path.name == 'checkpoint_best.pth':
+            advice = 'run python -m deep_dive.calibration --log_dir=%s, then python enroll.py' % path.parent
+        raise LabError("thres = 'model': %s has no threshold of its own.\nSet a number, such as 0.9, or %s."
+                       % (path, advice))
+    return description['eer']

@@ -177,7 +177,7 @@ TEST_RULES = {  # of the scripts that use a trained network
 
 def rule_of(default):
     """The rule of a setting that has none of its own: it must be of the kind of its default."""
-    kinds = {bool: BOOL, int: whole(1), float: POSITIVE, str: NAME, list: NAMES}
+    kinds = {bool: BOOL, int: whole(1 if default else 0), float: number(0), str: NAME, list: NAMES}
     return kinds[type(default)]
 
 

@@ -1,4 +1,4 @@
-"""Every picture of the lab but the loss curves. The functions get the numbers to draw."""
+"""The pictures of the suite. The functions get the numbers to draw."""
 import os
 from pathlib import Path
 
@@ -45,31 +45,32 @@ def axis_top(train_losses, valid_losses):
     return 1.1 * max([*train_losses, *valid_losses[1:]])
 
 
-def draw_training(epochs, filename):
-    """Draw losses, accuracy and learning rate of all epochs, one above the other.
+def visualize_the_losses(train_losses, valid_losses, *, log_dir='.', accuracies=(), learning_rates=()):
+    """Draw the losses of all epochs into LOG_DIR/loss_plot.png, with a dashed line at the lowest validation loss.
 
-    epochs: list of dicts with train_loss, valid_loss, lr and valid_acc (percent). Runs of earlier versions have no
-    valid_acc.
+    Below them, if they are given: the validation accuracies in percent and the learning rates. Runs of earlier versions
+    have no accuracies: None.
     """
-    numbers = range(1, len(epochs) + 1)
-    train_losses, valid_losses, rates = (
-        [epoch[name] for epoch in epochs] for name in ('train_loss', 'valid_loss', 'lr'))
-    accuracies = [epoch.get('valid_acc', np.nan) for epoch in epochs]
-    lowest = valid_losses.index(min(valid_losses)) + 1
-    fig, (losses, accuracy, rate) = plt.subplots(3, 1, figsize=(10, 10), sharex=True, height_ratios=(3, 2, 1))
-    losses.plot(numbers, train_losses, '.-', label='training loss')
-    losses.plot(numbers, valid_losses, '.-', label='validation loss')
-    losses.set(ylabel='loss', ylim=(0, axis_top(train_losses, valid_losses)),
+    numbers, lowest = range(1, len(train_losses) + 1), valid_losses.index(min(valid_losses)) + 1
+    below = [(values, label, colour, look) for values, label, colour, look in (
+        (accuracies, 'validation accuracy (%)', ORANGE, {'ylim': (0, 100)}),
+        (learning_rates, 'learning rate', GREEN, {'yscale': 'log'})) if values]
+    fig, axes = plt.subplots(1 + len(below), 1, figsize=(10, 8 + len(below)), sharex=True, squeeze=False,
+                             height_ratios=(3, 2, 1)[:1 + len(below)])
+    losses, *others = axes[:, 0]
+    losses.plot(numbers, train_losses, '.-', label='Training Loss')
+    losses.plot(numbers, valid_losses, '.-', label='Validation Loss')
+    losses.set(ylabel='loss', xlim=(0, len(numbers) + 1), ylim=(0, axis_top(train_losses, valid_losses)),
                title='The validation loss was lowest, %.3f, at epoch %d of %d'
-               % (min(valid_losses), lowest, len(epochs)))
-    accuracy.plot(numbers, accuracies, '.-', color=ORANGE, label='validation accuracy')
-    accuracy.set(ylabel='accuracy (%)', ylim=(0, 100))
-    rate.plot(numbers, rates, '.-', color=GREEN, label='learning rate')
-    rate.set(ylabel='learning rate', yscale='log', xlabel='epoch', xlim=(0, len(epochs) + 1))
-    for ax in (losses, accuracy, rate):
-        ax.axvline(lowest, linestyle='--', color=BLACK, label='lowest validation loss')
+               % (min(valid_losses), lowest, len(numbers)))
+    for ax, (values, label, colour, look) in zip(others, below):
+        ax.plot(numbers, np.array(values, float), '.-', color=colour, label=label)
+        ax.set(ylabel=label, **look)
+    for ax in axes[:, 0]:
+        ax.axvline(lowest, linestyle='--', color=BLACK, label='Lowest validation loss (epoch %d)' % lowest)
         ax.legend()
-    save_picture(fig, filename)
+    ax.set(xlabel='epochs')
+    save_picture(fig, os.path.join(log_dir, 'loss_plot.png'))
 
 
 def drawable(names):

@@ -4,18 +4,15 @@ import functools
 import io
 import json
 import os
+import time
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import configure as c
-from DB_wav_reader import speaker_of
-from model import embed_feature, find_checkpoint
-from support.checks import check_checkpoint
-from support.devices import rank
+from support.checks import check_checkpoint, check_loss, feature_settings, path_parts
 from support.messages import LabError, in_one_line
 from support.pictures import CLUSTER_STYLES, draw_clusters
 from support.safe_files import read_checkpoint, read_whole, written_whole
@@ -26,17 +23,200 @@ BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss
 RUN_PICTURES = ['loss_plot.png', 'clusters.png']
 TRAINING_ONLY = ['optimizer', 'scheduler', 'random', 'criterion']  # what BEST_FILE leaves out
 SAME_DATA = ['corpus', 'utterances', 'classes']  # what a run that goes on must have in common with its beginning
-SAME_SETTINGS = ['backbone', 'pooling', 'loss_type', 'embedding_size', 'seed', 'val_ratio', 'corpora', 'val_speakers',
-                 'augment', 'init_from', 'freeze_backbone', 'optimizer_type', 'lr', 'wd', 'batch_size',
-                 'batch_speakers', 'scheduler_type', 'patience', 'min_lr', 'warm_up']
+# These settings may change when a run goes on. All others decide what it learns, so they must stay as they are
+WITHOUT_EFFECT = ['use_cuda', 'log_dir', 'log_interval', 'plot', 'num_workers', 'cache_gb', 'n_backend']
+MAY_CHANGE = ['start', 'n_epochs', 'train_dir', *WITHOUT_EFFECT]  # train_dir: the data themselves are compared
 
 
-# ------------------------------------------------------------------------------------------------- writing
+class Run:
+    """A training run in log_dir: it begins there, or goes on, and writes each epoch.
+
+        with Run(settings, [train_dataset, valid_dataset], model, criterion, optimizer, scheduler) as run:
+            for epoch in ...:
+                ...
+                run.save(epoch, train_loss, valid_loss, valid_acc)
+
+    settings: those of main(). If settings['start'] > 1, everything is put back to where it was after the epoch before.
+    What an earlier run wrote from epoch `start` on is moved aside. Until this process ends, no other training may use
+    log_dir. Ctrl-C ends in a line that says how to go on. writes: False in all processes of torchrun but the first.
+    """
+
+    def __init__(self, settings, datasets, model, criterion, optimizer, scheduler, *, writes=True):
+        self.settings, self.log_dir, self.datasets, self.writes = settings, settings['log_dir'], datasets, writes
+        self.model, self.criterion, self.optimizer, self.scheduler = model, criterion, optimizer, scheduler
+        self.content = {'corpus': settings['train_dir'], 'utterances': sum(map(len, datasets)),
+                        'classes': datasets[0].n_classes, 'settings': settings, 'epochs': []}  # that of run.json
+
+    def __enter__(self):
+        if self.settings['start'] > 1:
+            self.content['epochs'] = self.go_on()
+        if self.writes:
+            lock_log_dir(Path(self.log_dir).resolve())
+            move_aside(Path(self.log_dir), self.settings['start'])
+            self.write()
+        self.begin_epoch()
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if kind is KeyboardInterrupt:
+            start, end = len(self.epochs) + 1, self.settings['start'] + self.settings['n_epochs']
+            raise LabError('Stopped by Ctrl-C in epoch %d, after %d finished epochs.\nTo go on from there, add '
+                           '--start=%d --n_epochs=%d to the same command.'
+                           % (start, start - 1, start, end - start)) from None
+
+    @property
+    def epochs(self):
+        """List of the finished epochs: dicts of train_loss, valid_loss, valid_acc (percent), lr and seconds."""
+        return self.content['epochs']
+
+    @property
+    def best_epoch(self):
+        """The number of the epoch with the lowest validation loss, from 1 on."""
+        losses = self.all('valid_loss')
+        return losses.index(min(losses)) + 1
+
+    def all(self, name):
+        """List of one of these numbers of every epoch. Runs of earlier versions have no valid_acc: None."""
+        return [entry.get(name) for entry in self.epochs]
+
+    def begin_epoch(self):
+        """Note the time and the learning rate."""
+        self.begin, self.lr = time.perf_counter(), self.optimizer.param_groups[0]['lr']
+
+    def save(self, epoch, train_loss, valid_loss, valid_acc):
+        """Write checkpoint_<epoch>.pth, run.json and, if it is the best epoch so far, checkpoint_best.pth.
+
+        Raises LabError if a loss is no longer a number.
+        """
+        for loss in (train_loss, valid_loss):
+            check_loss(loss, epoch)
+        seconds = round(time.perf_counter() - self.begin, 1)
+        print('  * Epoch {}: learning rate {:g}, {} s'.format(epoch, self.lr, seconds), flush=True)
+        self.epochs.append({'train_loss': train_loss, 'valid_loss': valid_loss, 'lr': self.lr, 'seconds': seconds,
+                            'valid_acc': valid_acc})
+        if self.writes:
+            save_checkpoint('{}/checkpoint_{}.pth'.format(self.log_dir, epoch), {
+                'epoch': epoch + 1, 'state_dict': self.model.state_dict(), 'optimizer': self.optimizer.state_dict(),
+                'scheduler': self.scheduler.state_dict(), 'criterion': self.criterion.state_dict(),
+                'random': random_state(), 'features': feature_settings(), 'n_speakers': self.datasets[0].n_speakers,
+                **self.model.settings})
+            self.write()
+        self.begin_epoch()
+
+    def write(self):
+        """Write run.json and, if the last epoch is the best one so far, checkpoint_best.pth."""
+        with written_whole(Path(self.log_dir) / RUN_FILE) as f:
+            f.write(json.dumps(self.content, indent=1).encode())
+        best = self.best_epoch if self.epochs else None
+        is_new = best == len(self.epochs) or not (Path(self.log_dir) / BEST_FILE).exists()
+        if self.epochs and is_new and os.path.isfile('%s/checkpoint_%d.pth' % (self.log_dir, best)):
+            keep_best(self.log_dir, best)
+
+    def best_model(self):
+        """The model with the parameters of the best epoch, in eval mode."""
+        return load_epoch(self.model, self.log_dir, self.best_epoch)
+
+    def draw_clusters(self, model_before, embed):
+        """Draw LOG_DIR/clusters.png: where d-vectors of validation speakers lie before, early in and after training.
+
+        model_before: the network before the first epoch. embed: embed_feature of model.py. The speakers are those with
+        the most utterances.
+        """
+        picture = os.path.join(self.log_dir, 'clusters.png')
+        pieces, labels, utterances, names = cut_for_clusters(self.datasets[1])
+        if not pieces:
+            print('%s is not drawn: no validation utterance has %d frames' % (picture, c.NUM_WIN_SIZE))
+            return
+        models = {'before training': model_before.eval()}
+        if self.best_epoch > 1 and os.path.isfile('%s/checkpoint_1.pth' % self.log_dir):
+            models['after epoch 1'] = load_epoch(copy.deepcopy(model_before), self.log_dir, 1)
+        models['after epoch %d' % self.best_epoch] = self.best_model()
+        use_cuda = self.settings['use_cuda']
+        vectors = {title: torch.cat([embed(use_cuda, piece, model, None) for piece in pieces]).numpy()
+                   for title, model in models.items()}
+        draw_clusters(vectors, np.array(labels), np.array(utterances), names, picture)
+
+    def go_on(self):
+        """Put everything back to where it was after epoch start - 1. Returns the list of the epochs until then.
+
+        Raises LabError if the run in log_dir is another one, or does not reach that epoch.
+        """
+        log_dir, start, there = self.log_dir, self.settings['start'], read_run(self.log_dir)
+        for name in SAME_DATA:
+            if there.get(name) != self.content[name]:
+                raise LabError('The run in %s has %s = %s, this one %s. Set start = 1 to begin a new run.'
+                               % (log_dir, name, there.get(name), self.content[name]))
+        for name in {**self.settings, **there['settings']}:
+            values = [settings.get(name) for settings in (there['settings'], self.settings)]
+            if name in there['settings'] and name not in self.settings and name not in MAY_CHANGE:
+                raise LabError('The run in %s has a setting %s = %s. Go on with python -m deep_dive.train.'
+                               % (log_dir, name, values[0]))
+            if name not in MAY_CHANGE and (values[0] or None) != (values[1] or None):  # earlier runs lack some
+                raise LabError('The run in %s has %s = %s, main() says %s. To go on with it, they must be the same.'
+                               % (log_dir, name, *values))
+        if len(there['epochs']) < start - 1:
+            raise LabError('%s has %d finished epochs: set start = %d or lower.'
+                           % (log_dir, len(there['epochs']), len(there['epochs']) + 1))
+        filename = find_checkpoint(log_dir, start - 1)
+        checkpoint, _ = read_checkpoint(filename)
+        check_checkpoint(checkpoint, filename)
+        try:
+            states = checkpoint['scheduler'], self.scheduler.state_dict()
+            n_steps = [state.get('total_steps', state.get('T_max')) for state in states]
+            if n_steps[0] != n_steps[1]:
+                last_epoch = there['settings']['start'] + there['settings']['n_epochs'] - 1
+                raise LabError('The learning rate of the run in %s ends with epoch %d, after %d training steps, not '
+                               'after %d.\nSet n_epochs = %d, and keep the number of processes.'
+                               % (log_dir, last_epoch, *n_steps, last_epoch - start + 1))
+            self.model.load_state_dict(checkpoint['state_dict'])
+            self.criterion.load_state_dict(checkpoint['criterion'])
+            self.optimizer.load_state_dict(checkpoint['optimizer'])
+            self.scheduler.load_state_dict(checkpoint['scheduler'])
+            if self.writes:  # the other processes of torchrun have random numbers of their own
+                torch.set_rng_state(checkpoint['random']['cpu'])
+                if checkpoint['random']['cuda'] is not None and torch.cuda.is_available():
+                    torch.cuda.set_rng_state(checkpoint['random']['cuda'])
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise LabError('%s: no training can go on from it (%s).\nSet start to an earlier epoch, or to 1.'
+                           % (filename, in_one_line(error))) from error
+        return there['epochs'][:start - 1]
+
+def cut_for_clusters(dataset):
+    """Pieces of NUM_WIN_SIZE frames of the speakers with the most utterances, as many as there are CLUSTER_STYLES.
+
+    Returns (pieces, the label of each, the utterance of each, dict label -> name of the speaker).
+    """
+    counts = Counter(dataset.labels)
+    speakers = sorted(counts, key=lambda spk: (-counts[spk], spk))[:len(CLUSTER_STYLES)]
+    pieces, labels, utterances, names = [], [], [], {}
+    for i, label in enumerate(dataset.labels):
+        feature = dataset.feature(i) if label in speakers else ()  # (n_frames, n_dims)
+        for start in range(0, len(feature) - c.NUM_WIN_SIZE + 1, c.NUM_WIN_SIZE):
+            pieces.append(feature[start:start + c.NUM_WIN_SIZE])
+            labels.append(label)
+            utterances.append(i)
+        if label in speakers:
+            names[label] = path_parts(dataset.filenames[i])[-1 - c.SPEAKER_LEVEL]
+    return pieces, labels, utterances, {spk: names[spk] for spk in speakers}
+
+
+# ------------------------------------------------------------------------------------------------- checkpoints
+
+def find_checkpoint(log_dir, cp_num):
+    """The file LOG_DIR/checkpoint_<cp_num>.pth. Raises LabError, with those that exist, if there is none."""
+    filename = os.path.join(log_dir, 'checkpoint_%s.pth' % cp_num)
+    if not os.path.isfile(filename):
+        names = [path.stem.removeprefix('checkpoint_') for path in Path(log_dir).glob('checkpoint_*.pth')]
+        names.sort(key=lambda name: (len(name), name))  # 2 before 10
+        names = ', '.join(name if name.isdigit() else repr(name) for name in names)  # as one writes them in main()
+        training = 'python train.py' if log_dir == 'model_saved' else 'python train.py --log_dir=%s' % log_dir
+        raise LabError('%s does not exist. Run %s first%s.'
+                       % (filename, training, ', or set cp_num to one of %s' % names if names else ''))
+    return filename
+
 
 def save_checkpoint(filename, checkpoint):
-    """torch.save, whole or not at all. With torchrun, only the first process saves."""
-    if rank() > 0:
-        return
+    """torch.save, whole or not at all."""
     content = io.BytesIO()  # torch.save itself does not notice a full disk
     torch.save(checkpoint, content)
     with written_whole(filename) as f:
@@ -46,27 +226,15 @@ def save_checkpoint(filename, checkpoint):
 
 def keep_best(log_dir, number, **more):
     """Write checkpoint_best.pth: checkpoint `number` without what only training needs, and with `more` entries."""
-    if rank() > 0:
-        return
     checkpoint, _ = read_checkpoint(find_checkpoint(log_dir, number))
     kept = {name: value for name, value in checkpoint.items() if name not in TRAINING_ONLY}
     save_checkpoint(Path(log_dir) / BEST_FILE, {**kept, **more})
 
 
-def write_run(log_dir, run):
-    """Write LOG_DIR/run.json: the data, the settings, and the losses of every epoch so far.
-
-    The epoch with the lowest validation loss so far is checkpoint_best.pth.
-    """
-    if rank() > 0:
-        return
-    with written_whole(Path(log_dir) / RUN_FILE) as f:
-        f.write(json.dumps(run, indent=1).encode())
-    losses = [entry['valid_loss'] for entry in run['epochs']]
-    best = losses.index(min(losses)) + 1 if losses else None
-    is_new = best == len(losses) or not (Path(log_dir) / BEST_FILE).exists()
-    if losses and is_new and os.path.isfile('%s/checkpoint_%d.pth' % (log_dir, best)):
-        keep_best(log_dir, best)
+def load_epoch(model, log_dir, number):
+    """Give a model the parameters of an epoch of the run in log_dir. Returns the model, in eval mode."""
+    model.load_state_dict(read_checkpoint(find_checkpoint(log_dir, number))[0]['state_dict'])
+    return model.eval()
 
 
 def random_state():
@@ -74,26 +242,7 @@ def random_state():
     return {'cpu': torch.get_rng_state(), 'cuda': torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
 
 
-# ------------------------------------------------------------------------------------------------- begin, go on
-
-def begin_run(settings, datasets, model, criterion, optimizer, scheduler):
-    """Begin a run in log_dir, or go on with the one that is there, as the settings of train.py say.
-
-    datasets: those of training and validation. What an earlier run wrote from epoch `start` on is moved aside. Until
-    this process ends, no other training may use log_dir. Returns the dict that is written as run.json. Its 'epochs' are
-    those of the run so far.
-    """
-    log_dir, start = settings['log_dir'], settings['start']
-    run = {'corpus': settings['train_dir'], 'utterances': sum(map(len, datasets)), 'classes': datasets[0].n_classes,
-           'settings': settings, 'epochs': []}
-    if start > 1:
-        run['epochs'] = continue_run(log_dir, run, start, model, criterion, optimizer, scheduler)
-    if rank() == 0:
-        lock_log_dir(Path(log_dir).resolve())
-        move_aside(Path(log_dir), start)
-        write_run(log_dir, run)
-    return run
-
+# ------------------------------------------------------------------------------------------------- folders of runs
 
 @functools.cache  # once in a process, because the process keeps the lock
 def lock_log_dir(log_dir):
@@ -168,92 +317,3 @@ def read_run(log_dir):
         raise LabError('%s: not what train.py wrote there (%s). Set start = 1, which moves it aside.'
                        % (filename, in_one_line(error))) from error
     return run
-
-
-def continue_run(log_dir, run, start, model, criterion, optimizer, scheduler):
-    """Put everything back to where it was after epoch start - 1. Returns the history of the epochs until then.
-
-    Raises LabError if the run in log_dir is another one than `run`, or does not reach that epoch.
-    """
-    there = read_run(log_dir)
-    for name in SAME_DATA:
-        if there.get(name) != run[name]:
-            raise LabError('The run in %s has %s = %s, this one %s. Set start = 1 to begin a new run.'
-                           % (log_dir, name, there.get(name), run[name]))
-    for name in SAME_SETTINGS:
-        if (there['settings'].get(name) or None) != (run['settings'][name] or None):  # earlier runs lack some settings
-            raise LabError('The run in %s has %s = %s, main() says %s. To go on with it, they must be the same.'
-                           % (log_dir, name, there['settings'].get(name), run['settings'][name]))
-    if len(there['epochs']) < start - 1:
-        raise LabError('%s has %d finished epochs: set start = %d or lower.'
-                       % (log_dir, len(there['epochs']), len(there['epochs']) + 1))
-    filename = find_checkpoint(log_dir, start - 1)
-    checkpoint, _ = read_checkpoint(filename)
-    check_checkpoint(checkpoint, filename)
-    try:
-        states = checkpoint['scheduler'], scheduler.state_dict()
-        n_steps = [state.get('total_steps', state.get('T_max')) for state in states]
-        if n_steps[0] != n_steps[1]:
-            last_epoch = there['settings']['start'] + there['settings']['n_epochs'] - 1
-            raise LabError('The learning rate of the run in %s ends with epoch %d, after %d training steps, not after '
-                           '%d.\nSet n_epochs = %d, and keep the number of processes.'
-                           % (log_dir, last_epoch, *n_steps, last_epoch - start + 1))
-        model.load_state_dict(checkpoint['state_dict'])
-        criterion.load_state_dict(checkpoint['criterion'])
-        optimizer.load_state_dict(checkpoint['optimizer'])
-        scheduler.load_state_dict(checkpoint['scheduler'])
-        if rank() == 0:  # the other processes of torchrun have random numbers of their own
-            torch.set_rng_state(checkpoint['random']['cpu'])
-            if checkpoint['random']['cuda'] is not None and torch.cuda.is_available():
-                torch.cuda.set_rng_state(checkpoint['random']['cuda'])
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise LabError('%s: no training can go on from it (%s).\nSet start to an earlier epoch, or to 1.'
-                       % (filename, in_one_line(error))) from error
-    return there['epochs'][:start - 1]
-
-
-@contextmanager
-def explained_ctrl_c(run, end):
-    """Turn Ctrl-C into a line that says how to go on until epoch end - 1. run['epochs'] holds the finished epochs."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        start = len(run['epochs']) + 1
-        raise LabError('Stopped by Ctrl-C in epoch %d, after %d finished epochs.\nTo go on from there, add --start=%d '
-                       '--n_epochs=%d to the same command.' % (start, start - 1, start, end - start)) from None
-
-
-# ------------------------------------------------------------------------------------------------- clusters
-
-def load_epoch(model, log_dir, number):
-    """Give a model the parameters of an epoch of the run in log_dir. Returns the model, in eval mode."""
-    model.load_state_dict(read_checkpoint(find_checkpoint(log_dir, number))[0]['state_dict'])
-    return model.eval()
-
-
-def draw_clusters_of(model_before, best_model, dataset, use_cuda, log_dir, minposs):
-    """Draw LOG_DIR/clusters.png: where d-vectors of validation speakers lie before, early in and after the training.
-
-    The speakers are those with the most utterances. Each utterance is cut into pieces of NUM_WIN_SIZE frames.
-    """
-    picture = os.path.join(log_dir, 'clusters.png')
-    counts = Counter(dataset.labels)
-    speakers = sorted(counts, key=lambda spk: (-counts[spk], spk))[:len(CLUSTER_STYLES)]
-    pieces, labels, utterances = [], [], []
-    for i, label in enumerate(dataset.labels):
-        feature = dataset.feature(i) if label in speakers else ()  # (n_frames, n_dims)
-        starts = range(0, len(feature) - c.NUM_WIN_SIZE + 1, c.NUM_WIN_SIZE)
-        pieces += [feature[start:start + c.NUM_WIN_SIZE] for start in starts]
-        labels += [label for _ in starts]
-        utterances += [i for _ in starts]
-    if not pieces:
-        print('%s is not drawn: no validation utterance has %d frames' % (picture, c.NUM_WIN_SIZE))
-        return
-    models = {'before training': model_before.eval()}
-    if minposs > 1 and os.path.isfile('%s/checkpoint_1.pth' % log_dir):
-        models['after epoch 1'] = load_epoch(copy.deepcopy(model_before), log_dir, 1)
-    models['after epoch %d' % minposs] = best_model
-    vectors = {title: torch.cat([embed_feature(use_cuda, piece, model, None) for piece in pieces]).numpy()
-               for title, model in models.items()}
-    names = {label: speaker_of(filename) for label, filename in zip(dataset.labels, dataset.filenames)}
-    draw_clusters(vectors, np.array(labels), np.array(utterances), {spk: names[spk] for spk in speakers}, picture)

@@ -1,0 +1,105 @@
+"""Are two recordings of one speaker? Nobody need be enrolled.
+
+    python -m own_voice.compare a.wav b.wav
+
+Prints how both were recorded, the decision, the score, and what the score means. Feature files (.p) can be
+compared, too. Takes five seconds.
+"""
+import os
+
+import torch.nn.functional as F
+
+import configure as c
+from SR_Dataset import read_MFB
+from deep_dive.calibration import SHORT, percent
+from exercises.scoring import log_likelihood_ratio
+from model import get_embeddings, load_model
+from support.enrolments import choose_thres, own_description
+from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, run_script
+from support.recordings import compare_origins, is_recording, open_recording, origin_of
+
+
+def check_two_recordings(enroll_file, test_file, level=None):
+    """Print how two recordings were made. Raises LabError, or prints a note, if they cannot well be compared.
+
+    level: to which the model wants recordings brought (Recording.prepared).
+    """
+    for filename in (enroll_file, test_file):
+        if not os.path.isfile(filename):
+            raise LabError('%s: there is no such file.' % filename)
+        if not is_recording(filename) and not filename.endswith('.p'):
+            raise LabError('%s: no recording. Give the name of a wav file.' % filename)
+        if is_recording(filename):
+            facts = open_recording(filename).facts
+            print('%s: %.1f s of speech at %.0f dBFS, background %.0f dB lower, up to %.1f kHz, %.2f %% '
+                  'clipped' % (filename, facts['seconds'], facts['level'], facts['noise'],
+                               facts['bandwidth'] / 1000, 100 * facts['clipped']))
+    compare_origins({enroll_file: origin_of(enroll_file, level)}, test_file, level)
+
+
+def seconds_of(filename):
+    """Seconds of speech in a recording. Of a feature file, its length without TRIM_SECONDS at both ends."""
+    if is_recording(filename):
+        return open_recording(filename).facts['seconds']
+    return len(read_MFB(filename, 'any')[0]) * c.WIN_STEP
+
+
+def print_decision(enroll_file, test_file, score, thres):
+    """Print what verification.py prints, with the names of the files. A score above thres is accepted."""
+    result = 'Accept' if score > thres else 'Reject'
+    print('\n=== Speaker verification ===')
+    print('True speaker: %s\nClaimed speaker : %s\n\nResult : %s\n' % (enroll_file, test_file, result))
+    n_digits = 2 if round(thres, 2) == thres else 4  # two, as in the slides, unless the threshold has more
+    print('Score : %0.4f\nThreshold : %0.*f\n' % (score, n_digits, thres))
+
+
+def print_what_it_means(score, thres, model, filenames):
+    """Print how likely it is that both recordings are of one speaker. Print it only if the model knows it.
+
+    If thres is not the model's own threshold, print the decision by that one, too. If a recording is short,
+    print how often such an answer is wrong.
+    """
+    description = own_description(model, 'cosine', filenames[-1])
+    if not description:
+        return
+    own = description['eer']
+    if abs(own - thres) > 5e-5:
+        print("The model's own threshold is %0.4f : %s" % (own, 'Accept' if score > own else 'Reject'))
+    ratio = log_likelihood_ratio(score, description)
+    print('Same speaker: %s (log-likelihood ratio %.1f, if both are equally likely beforehand)'
+          % (percent(ratio), ratio))
+    seconds = min(map(seconds_of, filenames))
+    measured = [length for length in SHORT if 'EER_%ds' % length in description]
+    if not measured or seconds >= max(measured):
+        return
+    length = max([length for length in measured if length <= seconds], default=measured[0])
+    if description['EER_%ds' % length] > description['EER'] + 0.5:
+        print('It is short: of answers on %d s of speech, %.0f %% are wrong, on whole recordings %.0f %%.'
+              % (length, description['EER_%ds' % length], description['EER']))
+
+
+def main(
+        # Settings
+        enroll_file='',  # a recording of one speaker
+        test_file='',  # another recording. Is it the same speaker?
+        thres='model',  # a score above it is accepted; 'model': that of the checkpoint; try 0.4
+        cp_num='voices',  # which checkpoint
+        log_dir='model_saved',  # where the checkpoints are saved
+        test_frames=None,  # cut a recording into segments of so many frames (10 ms); None: not cut
+        use_cuda=True,  # use a GPU if there is one
+):
+    if not enroll_file or not test_file:
+        raise LabError('Name two recordings, as in\npython -m own_voice.compare a.wav b.wav')
+    check_settings(main, locals(), **TEST_RULES, thres=SCORE_OR_MODEL)
+    model = load_model(use_cuda, log_dir, cp_num, None, None)
+    check_two_recordings(enroll_file, test_file, model.settings['level'])
+    thres = choose_thres(thres, model, 'cosine', test_file)
+    enroll_embedding, test_embedding = (get_embeddings(use_cuda, filename, model, test_frames)
+                                        for filename in (enroll_file, test_file))  # (1, embedding_size) each
+    score = F.cosine_similarity(test_embedding, enroll_embedding).item()
+    print_decision(enroll_file, test_file, score, thres)
+    print_what_it_means(score, thres, model, [enroll_file, test_file])
+
+
+if __name__ == '__main__':
+    run_script(main, words=True)

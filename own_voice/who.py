@@ -1,0 +1,68 @@
+"""Who of the enrolled speaks in a recording?
+
+    python -m own_voice.who x.wav                                      # those enrolled in the browser
+    python -m own_voice.who x.wav --embedding_dir=enroll_embeddings    # those enrolled by enroll.py
+
+Uses the checkpoint that the enrolment was made with. If no score is above the threshold of the model, the
+answer is 'unknown'. Takes five seconds.
+"""
+import os
+
+import torch.nn.functional as F
+
+from identification import best_speaker
+from model import get_embeddings, load_enroll_embeddings, load_model
+from support.checks import check_enrolled
+from support.enrolments import ENROLL_FILE, check_recordings, checkpoint_of, choose_thres
+from support.messages import NAMES, SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
+
+EMBEDDING_DIR = 'enroll_own'  # where the page enrols
+
+
+def load_enrolled(embedding_dir, use_cuda):
+    """The enrolment in embedding_dir: (model, dict speaker -> (1, embedding_size) of unit length).
+
+    The model is that of the checkpoint that the enrolment was made with. Raises LabError if nobody is
+    enrolled.
+    """
+    if not os.path.isfile(os.path.join(embedding_dir, ENROLL_FILE)):
+        raise LabError('Nobody is enrolled in %s. Enrol in the browser: python -m own_voice.page\nOr use '
+                       'what enroll.py wrote: --embedding_dir=enroll_embeddings' % embedding_dir)
+    model = load_model(use_cuda, *checkpoint_of(embedding_dir), None, None)
+    embeddings = load_enroll_embeddings(embedding_dir, model=model)
+    return model, {name: F.normalize(embedding) for name, embedding in embeddings.items()}
+
+
+def main(
+        # Settings
+        recording='',  # the recording
+        embedding_dir=EMBEDDING_DIR,  # where the enrolment is saved
+        spk_list=None,  # who can it be? None: everybody enrolled; or a list of names
+        thres='model',  # if no score is above it, the answer is 'unknown'; 'model': that of the checkpoint
+        test_frames=None,  # cut the recording into segments of so many frames (10 ms); None: not cut
+        use_cuda=True,  # use a GPU if there is one
+):
+    if not recording:
+        raise LabError('Name a recording, as in\npython -m own_voice.who x.wav')
+    check_settings(main, locals(), spk_list=or_none(NAMES), thres=SCORE_OR_MODEL,
+                   test_frames=TEST_RULES['test_frames'])
+    model, embeddings = load_enrolled(embedding_dir, use_cuda)
+    spk_list = spk_list or sorted(embeddings)
+    check_enrolled(spk_list, embeddings)
+    check_recordings(embedding_dir, spk_list, [recording], model.settings['level'])
+    thres = choose_thres(thres, model, 'cosine', recording)
+
+    test_embedding = get_embeddings(use_cuda, recording, model, test_frames)  # (1, embedding_size)
+    scores = {spk: F.cosine_similarity(test_embedding, embeddings[spk]).item() for spk in spk_list}
+    print('\n=== Speaker identification ===\nPredicted speaker : %s\n' % best_speaker(scores, thres))
+    ranking = sorted(spk_list, key=scores.get, reverse=True)
+    for spk in ranking:
+        print('%s : %0.4f' % (spk, scores[spk]))
+    print()
+    if len(ranking) > 1:
+        print('Margin to the runner-up : %0.4f' % (scores[ranking[0]] - scores[ranking[1]]))
+    print('Threshold : %0.4g' % thres)
+
+
+if __name__ == '__main__':
+    run_script(main, words=True)
