@@ -1,13 +1,13 @@
 """Settings that every script shares: where the data lies, and what a feature is.
 
-Paths are relative to the folder in which you run the scripts. The settings of one script (learning rate, threshold,
-...) are the arguments of its main(). A feature file made with other values is refused. The message shows both values.
+Paths begin in the folder in which you run a script. The settings of one script (learning rate, threshold)
+are the arguments of its main(). Feature files that were made with other values are refused.
 """
 
 # Recordings: DIR/<speaker>/<utterance>.wav
 TRAIN_WAV_DIR = 'train_wavs'  # your own training recordings, if you have any
 TEST_WAV_DIR = 'test_wavs'  # DIR/<speaker>/enroll.wav and DIR/<speaker>/test.wav
-SPEAKER_LEVEL = 1  # 1: the folder of a file is its speaker; 2: the folder above that (<speaker>/<video>/x.wav)
+SPEAKER_LEVEL = 1  # 1: DIR/<speaker>/x.wav; 2: DIR/<speaker>/<video>/x.wav, as in VoxCeleb
 
 # Features: DIR/<speaker>/<utterance>.p. Other features need another folder, such as feat_mfcc
 TRAIN_FEAT_DIR = 'feat_logfbank_nfilt40/train'
@@ -15,11 +15,11 @@ TEST_FEAT_DIR = 'feat_logfbank_nfilt40/test'  # recordings (wav) may be in it, t
 
 # How a feature is made (DB_wav_reader.py)
 SAMPLE_RATE = 16000  # Hz; recordings of another rate are resampled
-WIN_LENGTH = 0.025  # seconds of one analysis window
-WIN_STEP = 0.01  # seconds from one window to the next: 100 frames a second
+WIN_LENGTH = 0.025  # seconds of audio in one frame
+WIN_STEP = 0.01  # seconds from one frame to the next: 100 frames a second
 FILTER_BANK = 40  # number of mel filters between 0 Hz and SAMPLE_RATE / 2; try 23, 64
 ENERGY_FLOOR = 1e-5  # smaller filter energies are raised to this: -100 in units of 20*log10
-LEVEL_DBFS = -44  # dBFS (0 is full scale): speech in a recording is brought to this; None: not. A checkpoint keeps it
+LEVEL_DBFS = -44  # dBFS (0: full scale): the speech in recordings is brought to this level; None: it is not
 USE_LOGSCALE = True  # 20*log10 of the energies; False: the energies themselves
 USE_MFCC = False  # mel cepstrum (MFCC) instead of the filterbank
 N_CEPSTRUM = 20  # with USE_MFCC: the number of coefficients, at most FILTER_BANK; try 13, 40
@@ -29,4 +29,4 @@ USE_SCALE = False  # divide each row by its standard deviation over the utteranc
 # What the network sees (SR_Dataset.py)
 TRIM_SECONDS = 0.5  # seconds dropped at both ends of every utterance, because they are silent
 MIN_FRAMES = 40  # frames (0.4 s): an utterance must be longer than this after trimming
-NUM_WIN_SIZE = 100  # frames of one training sample: 1 second; try 200, and test_frames = None
+NUM_WIN_SIZE = 100  # frames of a training window: 1 second; try 200. Then test with test_frames=None, too

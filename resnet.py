@@ -1,7 +1,7 @@
 """Residual networks (He et al. 2016, "Deep residual learning for image recognition") for feature maps.
 
-This is the ResNet of PyTorch's vision library, made small as in the slides: one input channel, 16 to 128 channels, and
-no stride and no pooling at the beginning, because a map of 40 x T is small already.
+This is the ResNet of PyTorch's vision library, made small as in the slides: one input channel, 16 to 128
+channels, and no stride and no pooling at the beginning, because a map of 40 x T is small already.
 """
 from torch import nn
 
@@ -55,7 +55,10 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Residual network without its last layer: (batch, 1, 40, T) -> (batch, out_channels, 5, T / 8), rounded up."""
+    """Residual network without its last layer: (batch, 1, 40, T) -> (batch, out_channels, 5, T / 8).
+
+    T / 8 is rounded up.
+    """
 
     def __init__(self, block, layers):
         super().__init__()
@@ -74,7 +77,7 @@ class ResNet(nn.Module):
 
     def _make_layer(self, block, planes, n_blocks, stride=1):
         downsample = None
-        if stride != 1 or self.inplanes != planes * block.expansion:  # the residual must get the block's new shape
+        if stride != 1 or self.inplanes != planes * block.expansion:  # the residual must get the new shape
             downsample = nn.Sequential(
                 nn.Conv2d(self.inplanes, planes * block.expansion, kernel_size=1, stride=stride, bias=False),
                 nn.BatchNorm2d(planes * block.expansion))
@@ -91,7 +94,7 @@ class ResNet(nn.Module):
 
 
 def resnet18():
-    """18 layers: conv1, 16 convolutions in the blocks, and one linear layer. model.py has two in its place."""
+    """18 layers: conv1, 16 convolutions in the blocks, one linear layer. model.py has two in its place."""
     return ResNet(BasicBlock, [2, 2, 2, 2])
 
 

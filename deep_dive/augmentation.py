@@ -1,6 +1,6 @@
-"""Change training samples: speed, level, room, noise, band, gaps. `augment` in train.py names which.
+"""Change training samples: speed, level, room, noise, band, gaps. `augment` in deep_dive/train.py names which.
 
-All of it is done on the filterbank, so it works where there are features only. deep_dive/rooms.py changes waveforms.
+All of it is done on the filterbank, so features are enough. deep_dive/acoustics.py changes waveforms.
 """
 import functools
 

@@ -7,8 +7,6 @@ Cosines of different models lie at different places: 0.95 is strict for one and 
 program measures where the errors of a model lie. It reads run.json and the data of the run, and adds
 thresholds and backends to checkpoint_best.pth. deep_dive/train.py does the same at its end. Takes a minute.
 """
-from pathlib import Path
-
 import numpy as np
 import torch
 from scipy.optimize import minimize

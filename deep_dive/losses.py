@@ -2,7 +2,7 @@
 
 deep_dive/metric_losses.py holds those losses that compare the utterances of a batch with each other.
 
-`loss_type` in train.py names one of LOSSES. Each is called as loss(logits, targets, spk_embedding), of shapes
+`loss_type` in deep_dive/train.py names one of LOSSES. Each is called as loss(logits, targets, spk_embedding), of shapes
 (batch, n_classes), (batch,) and (batch, embedding_size). `head` names what the network gives to the loss (heads.py).
 'normalised' gives the embedding after BatchNorm. 'cosine' gives this embedding, too, and instead of the logits its
 cosine similarity to the weights of each class. 'subcenter' does the same with three weight vectors of each class. In

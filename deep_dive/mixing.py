@@ -1,4 +1,4 @@
-"""Train on several corpora at once. `corpora` in train.py names further folders, and how often to draw from each.
+"""Train on several corpora. `corpora` in deep_dive/train.py names further folders, and how often to draw from each.
 
 A corpus with few utterances would hardly be seen beside a large one. With {'feat_libri': 4}, each of its utterances is
 drawn four times in an epoch, each time with another window.

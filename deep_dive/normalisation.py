@@ -2,7 +2,7 @@
 
 Some recordings are near to everybody, others to nobody. So one threshold does not fit all. The mean and the standard
 deviation of a recording's scores with the cohort say which kind it is. The cohort are speakers of the training set, one
-d-vector for each, which train.py keeps in checkpoint_best.pth. Nothing here needs the network.
+d-vector for each, which deep_dive/calibration.py keeps in checkpoint_best.pth. Nothing here needs the network.
 """
 import numpy as np
 

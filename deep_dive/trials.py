@@ -51,24 +51,24 @@ def trials_of_list(use_cuda, model, filename, test_dir, test_frames):
 
 
 def file_of_trial(path, test_dir):
-    """Find the file of a path in a trial list, or its features, in test_dir. Raises LabError if there is neither."""
+    """The file of a path in a trial list, or its features, in test_dir. Raises LabError for neither."""
     filename = os.path.join(test_dir, path)
     feat_file = os.path.splitext(filename)[0] + '.p'
     if not os.path.isfile(filename) and not os.path.isfile(feat_file):
-        raise LabError('%s: there is no such file, nor its features. Set test_dir, or take its trials out of the list.'
-                       % filename)
+        raise LabError('%s: there is no such file, nor its features. Set test_dir, or take its trials out of '
+                       'the list.' % filename)
     return filename if os.path.isfile(filename) else feat_file
 
 
 def read_trials(filename):
-    """Read a trial list in VoxCeleb's format. A line is `1 path path` for a target, `0 path path` for an impostor.
+    """Read a trial list in VoxCeleb's format: lines `1 path path` for targets, `0 path path` for impostors.
 
     Returns (is_target (n,), first paths, second paths). Raises LabError, with the line, if a line is
     something else.
     """
     if not Path(filename).is_file():
-        raise LabError("trials = %r: there is no such trial list. Write 'enrolled', 'pairs', or the name of a file."
-                       % str(filename))
+        raise LabError("trials = %r: there is no such trial list. Write 'enrolled', 'pairs', or the name of "
+                       "a file." % str(filename))
     is_target, first, second = [], [], []
     try:
         with open(filename, encoding='utf-8') as f:
@@ -83,13 +83,19 @@ def read_trials(filename):
                 first.append(fields[1])
                 second.append(fields[2])
     except UnicodeDecodeError as error:
-        raise LabError('%s: no text in UTF-8. A trial list has a trial a line: 1 path path' % filename) from error
+        raise LabError('%s: no text in UTF-8. A line of a trial list is a trial: 1 path path'
+                       % filename) from error
     if len(set(is_target)) < 2:
         raise LabError('%s: needs trials of both kinds, 1 and 0' % filename)
     return np.array(is_target), first, second
 
 
 # ------------------------------------------------------------------------------------- the program
+
+def score_rule(backend, normalise):
+    """The rule of a score: a cosine lies between -1 and 1, others lie anywhere."""
+    return SCORE if backend in COSINES and normalise is None else ANY_SCORE
+
 
 def main(
         # Settings of verification.py
@@ -102,49 +108,50 @@ def main(
 
         # Of the deep dive
         backend='cosine',  # or 'centre', 'lda', 'wccn', 'plda': see deep_dive/backends.py
-        normalise=None,  # or 's-norm', 'as-norm': measure by scores with strangers (deep_dive/normalisation.py)
+        normalise=None,  # or 's-norm', 'as-norm': see deep_dive/normalisation.py
         trials='enrolled',  # or 'pairs', every two utterances in test_dir; or the name of a trial list
         thres=None,  # as in exercises/thresholds.py; None: 'eer', or with identify the nearest speaker
         identify=False,  # True: name the speaker of each test file, as exercises/similar_voices.py does
         piece_seconds=None,  # cut the test files into pieces; try 1, or with identify a list. None: not cut
         plot=True,  # draw the pictures
 ):
-    is_cosine = backend in COSINES and normalise is None
     check_settings(main, locals(), **TEST_RULES, backend=BACKENDS, normalise=NORMALISATIONS,
-                   thres=or_none(threshold_rule(SCORE if is_cosine else ANY_SCORE, ['eer', 'model'])),
+                   thres=or_none(threshold_rule(score_rule(backend, normalise), ['eer', 'model'])),
                    piece_seconds=PIECES if identify else SECONDS)
     if trials != 'enrolled' and (identify or piece_seconds is not None):
-        raise LabError("trials = '%s': only trials = 'enrolled' can be cut into pieces or identified." % trials)
+        raise LabError("trials = %r: piece_seconds and identify need trials = 'enrolled'." % trials)
     if identify and thres is not None and thres != 'model' and not is_number(thres):
         raise LabError("thres = %r: with identify, it must be a number, 'model' or None." % (thres,))
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     scorer, picture_dir = Scorer(backend, model, normalise), embedding_dir if plot else None
 
-    # Find the trials
+    # Find the files
     if trials == 'enrolled':
         DB, embeddings = load_tests(model, test_dir, embedding_dir)
     else:
         provide_test_features(test_dir)
         DB = read_feats_and_wavs(test_dir)
+    thres = choose_thres(thres, model, scorer.name, DB['filename'][0])
+
+    # Identify them
     if identify:
-        thres = choose_thres(thres, model, scorer.name, DB['filename'][0])
-        identify_all(use_cuda, model, embeddings, DB, test_frames, list(embeddings), thres=thres, scorer=scorer,
-                     piece_seconds=piece_seconds, picture_dir=picture_dir)
+        identify_all(use_cuda, model, embeddings, DB, test_frames, list(embeddings), thres=thres,
+                     scorer=scorer, piece_seconds=piece_seconds, picture_dir=picture_dir)
         return
+
+    # Or compare them, by every backend
     if trials == 'enrolled':
         found = trials_with_enrolled(use_cuda, model, DB, embeddings, test_frames, piece_seconds)
     elif trials == 'pairs':
         found = trials_of_pairs(use_cuda, model, DB, test_frames)
     else:
         found = trials_of_list(use_cuda, model, trials, test_dir, test_frames)
-
-    # Score them
     vectors, _, first, second, is_target = found
     scores_of = {name: Scorer(name, model, normalise).trials(vectors, first, second)
                  for name in available_backends(model)}
-    thres = choose_thres(thres or 'eer', model, scorer.name, DB['filename'][0])
-    verify_trials(scores_of[backend], found, thres, own_description(model, scorer.name, DB['filename'][0]),
-                  picture_dir, scorer.unit)
+    description = own_description(model, scorer.name, DB['filename'][0])
+    verify_trials(scores_of[backend], found, 'eer' if thres is None else thres, description, picture_dir,
+                  scorer.unit)
     for name, scores in scores_of.items():
         print("EER, backend '%s'%s : %.2f %%" % (name, ', ' + normalise if normalise else '',
                                                  equal_error_rate(scores[is_target], scores[~is_target])))

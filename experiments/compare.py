@@ -3,10 +3,11 @@
     python experiments/compare.py <folder that hold_out.py made> <folder for results> [number of seeds] [variant ...]
     python experiments/compare.py ../held_out ../converged 3 softmax ecapa --n_epochs=10
 
-Each variant is train.py with the settings that VARIANTS gives; those in capitals are of configure.py. Without names,
-all variants are trained. A variant that has been trained and tested is skipped, and one that was interrupted goes on
-after its last epoch, so the command may be stopped and given again. Prints the table and draws compare.png into the
-folder for the results. An epoch takes two minutes on one core with bfloat16, and four without, times the column "step".
+Each variant is deep_dive/train.py with the settings that VARIANTS gives. Settings in capitals are of configure.py.
+Without names, all variants are trained. A variant that has been trained and tested is skipped, and one that was
+interrupted goes on after its last epoch, so the command may be stopped and given again. Prints the table and draws
+compare.png into the folder for the results. An epoch takes two minutes on one core with bfloat16, and four without,
+times the column "step".
 """
 import contextlib
 import io
@@ -23,22 +24,24 @@ from matplotlib.ticker import LogLocator, NullLocator
 from torch import nn
 from torch.utils.data import DataLoader
 
-import project
+import project  # noqa: F401 (finds the lab)
 
 import configure as c
+import deep_dive.train
 import train
 from DB_wav_reader import find_feats, make_DB
-from deep_dive.all_trials import embed_pieces
 from deep_dive.backends import Scorer
 from deep_dive.losses import LOSSES
-from deep_dive.scoring import all_pairs, equal_error_rate, min_dcf
-from model import background_resnet, load_model
-from support import runs
-from support.checks import check_settings, feature_settings, feature_size, or_none, sex_of, whole
-from support.messages import LabError, run_script
+from deep_dive.networks import background_network
+from exercises.scoring import all_pairs, equal_error_rate, min_dcf
+from exercises.similar_voices import embed_pieces
+from model import load_model
+from support.checks import feature_settings, feature_size, sex_of
+from support.messages import LabError, check_settings, or_none, run_script, some_of, whole
 from support.pictures import GREEN, save_picture
+from support.runs import RUN_FILE, read_run
 
-# Settings of train.py that all variants have in common
+# Settings of deep_dive/train.py that all variants have in common
 COMMON = {'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False}
 ADAM = {'optimizer_type': 'adam', 'lr': 1e-3, 'wd': 0.0}  # a network without BatchNorm does not learn at lr = 0.1
 CONFORMER_AAM = {'backbone': 'conformer', 'pooling': 'attentive', 'loss_type': 'aamsoftmax', 'augment': ['speed']}
@@ -104,15 +107,15 @@ def features_for(name, data_dir):
 
 
 def train_to_the_end(settings, log_dir):
-    """Run train.py with these settings, or go on after the last epoch there. What it prints goes to LOG_DIR.log."""
+    """Run deep_dive/train.py, or go on after the last epoch in log_dir. What it prints goes to LOG_DIR.log."""
     last, n_done = settings['n_epochs'], 0
-    if (log_dir / runs.RUN_FILE).exists():
-        n_done = len(runs.read_run(log_dir)['epochs'])
+    if (log_dir / RUN_FILE).exists():
+        n_done = len(read_run(log_dir)['epochs'])
     if n_done == last and 'mean' in load_model(False, str(log_dir), 'best', None, None).backend:
         return
     start = min(n_done + 1, last)  # the last epoch again, if only the end of the training is missing
     with open('%s.log' % log_dir, 'a') as log, contextlib.redirect_stdout(log):
-        train.main(**{**settings, 'start': start, 'n_epochs': last - start + 1, 'log_dir': str(log_dir)})
+        deep_dive.train.main(**{**settings, 'start': start, 'n_epochs': last - start + 1, 'log_dir': str(log_dir)})
 
 
 def d_vectors_of(model, feat_dir, n_files, test_frames):
@@ -189,8 +192,8 @@ def step_ratio(settings, n_pairs=9):
     for these, n_rows, n_frames in (({}, 40, 100), (settings, feature_size(), c.NUM_WIN_SIZE)):
         loss_type = these.get('loss_type', 'softmax')
         criterion = nn.CrossEntropyLoss() if loss_type == 'softmax' else LOSSES[loss_type](200, 128, 300)
-        model = background_resnet(128, 200, these.get('backbone', 'resnet18'), pooling=these.get('pooling', 'average'),
-                                  head=getattr(criterion, 'head', 'slides'))
+        model = background_network(128, 200, these.get('backbone', 'resnet18'), these.get('pooling', 'average'),
+                                   head=getattr(criterion, 'head', 'slides'))
         optimizer = train.create_optimizer('sgd', model, 1e-3, 0.0)
         samples = [(torch.randn(1, n_rows, n_frames), i // 4) for i in range(128)]  # four of each speaker in a batch
         model = model.to(memory_format=torch.channels_last)
@@ -303,13 +306,8 @@ def main(
 ):
     if not data_dir or not out_dir:
         raise LabError('Give two folders: the one that hold_out.py made, and one for the results.')
-    numbers = {'n_seeds': n_seeds, 'n_epochs': n_epochs}
-    check_settings({**numbers, 'n_files': n_files, 'test_frames': test_frames, 'speakers': speakers},
-                   {**dict.fromkeys(numbers, whole(1)), 'n_files': whole(6), 'test_frames': or_none(whole(1))},
+    check_settings(main, locals(), variants=some_of(VARIANTS), n_files=whole(6), test_frames=or_none(whole(1)),
                    speakers=['all', 'even', 'odd'])
-    for name in variants:
-        if name not in VARIANTS:
-            raise LabError('unknown variant: %s. Choose some of %s.' % (name, ', '.join(VARIANTS)))
     feat_dirs = {name: features_for(name, data_dir) for name in variants or VARIANTS}
 
     out_dir = Path(out_dir)
@@ -342,5 +340,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

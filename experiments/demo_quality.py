@@ -16,11 +16,12 @@ import tempfile
 
 import numpy as np
 
-import project
+import project  # noqa: F401 (finds the lab)
 
 from DB_wav_reader import read_feats_structure, split_enroll_and_test
-from deep_dive.all_trials import answers, embed_pieces, score_matrix, trials_of_pairs
-from deep_dive.scoring import equal_error_rate, trial_scores
+from deep_dive.trials import trials_of_pairs
+from exercises.scoring import equal_error_rate, trial_scores
+from exercises.similar_voices import answers, embed_pieces, score_matrix
 from model import get_embeddings, load_model
 from support import demo_voices
 from support.messages import run_script
@@ -89,5 +90,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

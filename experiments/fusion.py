@@ -10,12 +10,11 @@ on the folder's train/ only: one that has heard the 40 people is far too good.
 """
 from pathlib import Path
 
-import project
+import project  # noqa: F401 (finds the lab)
 
 from compare import d_vectors_of, features_for, kinds_of_pairs, rates_of, scorer_of
 from model import load_model
-from support.checks import NAMES, check_settings, whole
-from support.messages import LabError, run_script
+from support.messages import LabError, check_settings, run_script, whole
 
 WAYS = ['raw', 'PLDA']  # of SCORERS in compare.py
 
@@ -29,8 +28,7 @@ def main(
 ):
     if not data_dir or len(log_dirs) < 2:
         raise LabError('Give the folder that hold_out.py made, and two or more folders of trained networks.')
-    check_settings({'log_dirs': log_dirs, 'n_files': n_files, 'speakers': speakers},
-                   {'log_dirs': NAMES, 'n_files': whole(2)}, speakers=['all', 'even', 'odd'])
+    check_settings(main, locals(), n_files=whole(2), speakers=['all', 'even', 'odd'])
     unseen_dir = features_for('softmax', data_dir) / 'unseen'  # the lab's features
     for log_dir in log_dirs:
         if not (Path(log_dir) / 'checkpoint_best.pth').exists():
@@ -61,5 +59,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

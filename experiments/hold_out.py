@@ -10,10 +10,9 @@ men. Of another corpus, --n_unseen speakers are drawn. Takes a second.
 import random
 from pathlib import Path
 
-import project
+import project  # noqa: F401 (finds the lab)
 
-from support.checks import check_settings, or_none, whole
-from support.messages import LabError, run_script
+from support.messages import LabError, check_settings, or_none, run_script, whole
 
 # The slides' corpus. Drawn once at random: places in the list of the speakers, sorted by name and counted from 0
 UNSEEN = [10, 12, 13, 17, 19, 22, 23, 27, 28, 31, 36, 44, 45, 57, 58, 88, 90, 92, 102, 106,
@@ -28,9 +27,9 @@ def main(
         n_unseen=None,  # how many speakers are kept; None: the 40 of the slides' 240
         seed=1,  # of the draw
 ):
-    check_settings({'n_unseen': n_unseen, 'seed': seed}, {'n_unseen': or_none(whole(1)), 'seed': whole(0)})
     if not feat_dir or not out_dir:
         raise LabError('Give two folders: the one of the speakers, and where the links go.')
+    check_settings(main, locals(), n_unseen=or_none(whole(1)), seed=whole(0))
     feat_dir, out_dir = Path(feat_dir), Path(out_dir)
     speakers = sorted(folder for folder in feat_dir.glob('[!.]*') if folder.is_dir())
     if n_unseen is None and len(speakers) != N_SPEAKERS:
@@ -52,5 +51,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from matplotlib.patches import Circle, Ellipse
 
-import project
+import project  # noqa: F401 (finds the lab)
 
 from deep_dive import plda
 from deep_dive.normalisation import cohort_statistics, normalise_scores
@@ -240,5 +240,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

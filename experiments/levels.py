@@ -11,12 +11,12 @@ import os
 
 import numpy as np
 
-import project
+import project  # noqa: F401 (finds the lab)
 
 import configure as c
 from DB_wav_reader import read_DB_structure, read_audio
 from conditions import CONDITIONS, d_vectors_of
-from deep_dive.scoring import equal_error_rate
+from exercises.scoring import equal_error_rate
 from model import load_model
 from support import demo_voices
 from support.messages import run_script
@@ -52,5 +52,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

@@ -1,24 +1,23 @@
 """Make more demo voices than the lab has, in rooms and over telephones: a further corpus to train on.
 
     python experiments/more_voices.py <new feature folder> <number of voices> [utterances of each]
-    python train.py "--corpora={'<new feature folder>': 1}"
+    python -m deep_dive.train "--corpora={'<new feature folder>': 1}"
 
-Writes <voice>/<voice>_<utterance>.p, changed at random by vary() of deep_dive/rooms.py (--changed=False: as they are).
-The voices are others than those of the lab. A thousand voices with seven utterances take ten minutes on two cores.
+Writes <voice>/<voice>_<utterance>.p, changed at random by vary() of deep_dive/acoustics.py (--changed=False: as they
+are). The voices are others than those of the lab. A thousand voices with seven utterances take ten minutes on two
+cores.
 """
 from pathlib import Path
 
 import numpy as np
 
-import project
+import project  # noqa: F401 (finds the lab)
 
-import configure as c
-from DB_wav_reader import extract_features, write_feature
-from deep_dive.rooms import vary
-from support.checks import BOOL, check_settings, whole
+from DB_wav_reader import feature_of, write_feature
+from deep_dive.acoustics import vary
 from support.demo_voices import TRAIN_SECONDS, draw_voice, synthesise
-from support.messages import LabError, in_parallel, run_script
-from support.recordings import bandwidth_of, prepare_speech
+from support.messages import LabError, check_settings, in_parallel, run_script, whole
+from support.recordings import Recording
 
 FIRST = 1001  # the lab's own voices have the numbers below
 
@@ -31,11 +30,12 @@ def write_utterance(task):
     filename = Path(feat_dir) / voice.name / ('%s_%02d.p' % (voice.name, utterance))
     audio = synthesise(seed, voice, utterance, rng.uniform(*TRAIN_SECONDS)).astype(np.float64)
     try:
-        heard = prepare_speech(vary(audio, rng) if changed else audio, filename)
+        recording = Recording(vary(audio, rng) if changed else audio, filename)
+        feature, _ = feature_of(recording)  # (n_frames, n_dims)
     except LabError:  # no speech stands out of the noise that was drawn
-        heard = prepare_speech(audio, filename)
-    write_feature(filename, extract_features(heard), voice.name, {'LEVEL_DBFS': c.LEVEL_DBFS,
-                                                                  'bandwidth': bandwidth_of(heard)})
+        recording = Recording(audio, filename)
+        feature, _ = feature_of(recording)
+    write_feature(filename, feature, voice.name, recording.origin())
 
 
 def main(
@@ -46,10 +46,9 @@ def main(
         changed=True,  # in rooms, with microphones and over telephones; False: as the lab's own
         seed=0,  # of the voices and the changes
 ):
-    check_settings({'n_voices': n_voices, 'n_utterances': n_utterances, 'changed': changed, 'seed': seed}, {
-        'n_voices': whole(2), 'n_utterances': whole(1), 'changed': BOOL, 'seed': whole(0)})
     if not feat_dir:
         raise LabError('Give a new feature folder, and the number of voices.')
+    check_settings(main, locals(), n_voices=whole(2))
     if Path(feat_dir).exists():
         raise LabError('%s exists already: remove it, or name another folder.' % feat_dir)
     tasks = [(feat_dir, index, utterance, changed, seed)
@@ -59,5 +58,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

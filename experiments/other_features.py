@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-import project
+import project  # noqa: F401 (finds the lab)
 
 import configure as c
 from DB_wav_reader import find_feats, finish_features, write_feature
@@ -61,5 +61,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

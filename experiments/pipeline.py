@@ -7,16 +7,15 @@ Writes the picture. Takes five seconds.
 import matplotlib.pyplot as plt
 import numpy as np
 
-import project
+import project  # noqa: F401 (finds the lab)
 
 import configure as c
-from DB_wav_reader import read_audio
 from SR_Dataset import read_MFB
-from deep_dive.calibration import choose_thres
 from model import embed_feature, load_model
+from support.enrolments import choose_thres
 from support.messages import LabError, run_script
 from support.pictures import BLACK, BLUE, GREEN, ORANGE, save_picture
-from support.recordings import prepare_speech
+from support.recordings import open_recording
 
 SECONDS = 3  # of the first recording that are shown
 
@@ -65,12 +64,11 @@ def main(
     features = [read_MFB(name, level)[0] for name in (wav_file, other_file)]  # (n_frames, FILTER_BANK)
     d_vectors = np.concatenate([embed_feature(True, feature, model, None).numpy() for feature in features])
     start = int(c.TRIM_SECONDS * c.SAMPLE_RATE)
-    audio = prepare_speech(read_audio(wav_file), wav_file, level)  # the feature is of this
+    audio = open_recording(wav_file).prepared(level)  # (n_samples,); the feature is of this
     draw_pipeline(audio[start:start + SECONDS * c.SAMPLE_RATE],
                   features[0][:round(SECONDS / c.WIN_STEP)], d_vectors,
                   choose_thres('model', model, 'cosine', wav_file), picture)
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

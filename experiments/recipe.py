@@ -3,25 +3,25 @@
     python experiments/recipe.py <folder of the 240 training speakers> <new folder>
 
 Keeps 50 speakers. Trains a ResNet-50 on the others (PRETRAINING). Then trains with the settings of the card (RECIPE) on
-50 files of each of the 50: once from scratch, and once from the trained network (init_from of train.py). Prints the
-validation accuracy of each epoch, and draws recipe.png (the training) and predictions.png (what the network says of
-validation utterances) into the new folder. What is done is not done again, so the command may be stopped and given
-again. Takes an hour on one core with bfloat16, and two without.
+50 files of each of the 50: once from scratch, and once from the trained network (init_from of deep_dive/train.py).
+Prints the validation accuracy of each epoch, and draws recipe.png (the training) and predictions.png (what the network
+says of validation utterances) into the new folder. What is done is not done again, so the command may be stopped and
+given again. Takes an hour on one core with bfloat16, and two without.
 """
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
 
-import project
+import project  # noqa: F401 (finds the lab)
 
 import hold_out
 from compare import train_to_the_end
 from model import load_model
 from subset import link_subset
-from support import runs
 from support.messages import LabError, run_script
 from support.pictures import BLUE, ORANGE, save_picture
+from support.runs import BEST_FILE, read_run
 from train import load_dataset
 
 N_SPEAKERS, N_FILES = 50, 50
@@ -91,10 +91,10 @@ def main(
     train_to_the_end({**PRETRAINING, 'train_dir': str(out_dir / 'speakers' / 'train')}, out_dir / 'pretraining')
     histories = {}
     for name, log_dir, init_from in (('from scratch', out_dir / 'from_scratch', None),
-                                     ('pretrained', out_dir / 'pretrained', out_dir / 'pretraining' / runs.BEST_FILE)):
+                                     ('pretrained', out_dir / 'pretrained', out_dir / 'pretraining' / BEST_FILE)):
         settings = {**RECIPE, 'train_dir': str(fifty), 'init_from': None if init_from is None else str(init_from)}
         train_to_the_end(settings, log_dir)
-        histories[name] = runs.read_run(log_dir)['epochs']
+        histories[name] = read_run(log_dir)['epochs']
         print('%-12s  validation accuracy after each epoch: %s %%'
               % (name, ', '.join('%.1f' % epoch['valid_acc'] for epoch in histories[name])))
     draw_trainings(histories, out_dir / 'recipe.png')
@@ -106,5 +106,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

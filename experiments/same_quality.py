@@ -14,7 +14,7 @@ import torch
 from torch import nn, optim
 from torch.utils.data import DataLoader
 
-import project
+import project  # noqa: F401 (finds the lab)
 
 import benchmark
 import demo_quality
@@ -22,9 +22,8 @@ import train
 from SR_Dataset import collate_fn_feat_padded
 from model import background_resnet
 from support import demo_voices
-from support.checks import check_settings, whole
 from support.devices import get_device
-from support.messages import run_script
+from support.messages import check_settings, run_script
 
 
 def loaders_of(kind, train_dir, seed, batch_size, valid_batch_size):
@@ -66,7 +65,7 @@ def main(
         n_seeds=3,  # how many trainings of each kind
         n_epochs=8,  # how many epochs each
 ):
-    check_settings(locals(), {'n_seeds': whole(1), 'n_epochs': whole(1)})
+    check_settings(main, locals())
     batch_size, valid_batch_size = 64, 16  # as in train.py
 
     with tempfile.TemporaryDirectory() as folder:
@@ -80,5 +79,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

@@ -14,17 +14,18 @@ import io
 import numpy as np
 import pandas as pd
 
-import project
+import project  # noqa: F401 (finds the lab)
 
 from DB_wav_reader import read_feats_and_wavs
 from SR_Dataset import read_MFB
 from compare import identified_from
 from deep_dive.backends import BACKENDS, Scorer
-from deep_dive.calibration import choose_thres, piece_vectors
-from deep_dive.scoring import all_pairs, equal_error_rate, rates_at
+from deep_dive.calibration import piece_vectors
+from exercises.scoring import all_pairs, equal_error_rate, rates_at
+from exercises.thresholds import SECONDS
 from model import load_model
-from support.checks import SCORE_OR_MODEL, check_settings, is_seconds, or_none
-from support.messages import LabError, run_script
+from support.enrolments import choose_thres
+from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
 
 
 def measure(model, folder, piece_seconds, backend, thres):
@@ -58,16 +59,14 @@ def main(
         piece_seconds=None,  # take the first seconds of each recording, of 500 at most; None: all recordings, whole
         thres=None,  # count the errors at this threshold; try 'model'
 ):
-    check_settings({'piece_seconds': piece_seconds, 'backend': backend, 'thres': thres},
-                   {'piece_seconds': or_none(('a number of seconds', is_seconds)), 'thres': or_none(SCORE_OR_MODEL)},
-                   backend=BACKENDS)
     if not folders:
         raise LabError('Name a folder or more: each holds <speaker>/<name>.wav.')
+    check_settings(main, locals(), cp_num=TEST_RULES['cp_num'], piece_seconds=SECONDS, backend=BACKENDS,
+                   thres=or_none(SCORE_OR_MODEL))
     model = load_model(True, log_dir, cp_num, None, None)
     rows = [measure(model, folder, piece_seconds, backend, thres) for folder in folders]
     print(pd.DataFrame(rows).to_string(index=False, float_format='{:.2f}'.format))
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

@@ -7,11 +7,10 @@ Takes a second.
 """
 from pathlib import Path
 
-import project
+import project  # noqa: F401 (finds the lab)
 
 from DB_wav_reader import find_feats
-from support.checks import check_settings, whole
-from support.messages import LabError, run_script
+from support.messages import LabError, check_settings, run_script
 
 
 def link_subset(feat_dir, new_dir, n_speakers, files):
@@ -42,12 +41,10 @@ def main(
 ):
     if not feat_dir or not new_dir:
         raise LabError('Give a feature folder, a new folder, the number of speakers and that of files of each.')
-    numbers = {'n_speakers': n_speakers, 'n_files': n_files}
-    check_settings(numbers, dict.fromkeys(numbers, whole(1)))
+    check_settings(main, locals())
     n_linked = link_subset(feat_dir, new_dir, n_speakers, slice(n_files))
     print('%s: %d speakers, %d files' % (new_dir, n_speakers, n_linked))
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

@@ -2,19 +2,18 @@
 
     python experiments/transfer.py <folder that hold_out.py made> <checkpoint trained on its train/> <new folder>
 
-Trains three times with train.py, with the settings of APPROACHES, on speakers that the checkpoint has never heard.
-Tests every epoch on 20 other files of each speaker. Prints accuracy and time of each epoch, and draws transfer.png into
-the new folder. Takes some minutes on two cores.
+Trains three times with deep_dive/train.py, with the settings of APPROACHES, on speakers that the checkpoint has never
+heard. Tests every epoch on 20 other files of each speaker. Prints accuracy and time of each epoch, and draws
+transfer.png into the new folder. Takes some minutes on two cores.
 """
 import contextlib
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
 from torch.utils.data import DataLoader
 
-import project
+import project  # noqa: F401 (finds the lab)
 
 import train
 from DB_wav_reader import read_feats_structure
@@ -22,12 +21,12 @@ from SR_Dataset import DvectorDataset, ToTensorDevInput, collate_fn_feat_padded,
 from compare import train_to_the_end
 from model import load_model
 from subset import link_subset
-from support import runs
 from support.messages import LabError, run_script
 from support.pictures import save_picture
+from support.runs import read_run
 
 N_SPEAKERS, N_FILES, N_TEST_FILES = 20, 10, 20
-# Settings of train.py. An epoch of 180 utterances has 12 steps
+# Settings of deep_dive/train.py. An epoch of 180 utterances has 12 steps
 COMMON = {'n_epochs': 20, 'batch_size': 16, 'lr': 1e-2, 'wd': 5e-4, 'scheduler_type': 'onecycle', 'plot': False}
 APPROACHES = {
     'from scratch': {'lr': 3e-2},
@@ -40,9 +39,8 @@ IN_WORDS = {'from scratch': 'from scratch: everything is new', 'frozen': 'frozen
 
 def accuracies_of(log_dir, test_loader):
     """The accuracy on the test files after each epoch, in percent, and the seconds of training until then."""
-    epochs = json.loads((log_dir / runs.RUN_FILE).read_text())['epochs']
     accuracies, seconds = [], []
-    for number, entry in enumerate(epochs, 1):
+    for number, entry in enumerate(read_run(log_dir)['epochs'], 1):
         with contextlib.redirect_stdout(None):
             model = load_model(False, str(log_dir), number, None, None)
         meter = train.AverageMeter()
@@ -94,5 +92,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

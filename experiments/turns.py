@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch.nn.functional as F
 
-import project
+import project  # noqa: F401 (finds the lab)
 
 import configure as c
-from DB_wav_reader import read_audio
-from deep_dive.calibration import choose_thres
-from deep_dive.who_when import who_spoke_when
+from exercises.similar_voices import is_seconds
+from identification import UNKNOWN
 from model import get_embeddings, load_model
-from support.checks import NAME, SCORE_OR_MODEL, TEST_RULES, check_settings, is_seconds
-from support.messages import LabError, run_script
-from support.recordings import find_speech, frame_levels
+from own_voice.who_when import who_spoke_when
+from support.enrolments import choose_thres
+from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, run_script
+from support.recordings import Recording, open_recording
 
-UNKNOWN, NOBODY = 'unknown', 'nobody'
+NOBODY = 'nobody'
 
 
 def conversation(first, second, turn):
@@ -36,10 +36,10 @@ def conversation(first, second, turn):
     return np.concatenate(parts), np.repeat(np.tile([0, 1], n_turns), turn)
 
 
-def samples_of_speech(audio, filename):
-    """Which samples of audio (n_samples,) lie in a frame with speech: (n_samples,) of bool."""
-    spoken = np.repeat(find_speech(frame_levels(audio), filename), round(c.WIN_LENGTH * c.SAMPLE_RATE))
-    return np.pad(spoken, (0, len(audio) - len(spoken)))  # the rest is shorter than a frame
+def samples_of_speech(recording):
+    """Which samples of a Recording lie in a block with speech: (n_samples,) of bool."""
+    spoken = np.repeat(recording.is_speech, round(c.WIN_LENGTH * c.SAMPLE_RATE))
+    return np.pad(spoken, (0, len(recording.audio) - len(spoken)))  # the rest is shorter than a block
 
 
 def main(
@@ -50,8 +50,8 @@ def main(
         turn_seconds=4,  # how long one speaks
         thres='model',  # below it, the answer is 'unknown'
 ):
-    check_settings(locals(), {**TEST_RULES, 'folder': NAME, 'turn_seconds': ('a number of seconds', is_seconds),
-                              'thres': SCORE_OR_MODEL})
+    check_settings(main, locals(), cp_num=TEST_RULES['cp_num'], turn_seconds=('a number of seconds', is_seconds),
+                   thres=SCORE_OR_MODEL)
     speakers = sorted(path.parent for path in Path(folder).glob('*/enroll.wav') if (path.parent / 'test.wav').exists())
     if len(speakers) < 2:
         raise LabError('%s: two speakers with enroll.wav and test.wav are needed.' % folder)
@@ -60,12 +60,12 @@ def main(
                for speaker in speakers}
     shares = []
     for first, second in zip(speakers, speakers[1:] + speakers[:1]):
-        files = [speaker / 'test.wav' for speaker in (first, second)]
-        recordings, turn = [read_audio(filename) for filename in files], int(turn_seconds * c.SAMPLE_RATE)
-        audio, turns = conversation(*recordings, turn)
-        spoken, _ = conversation(*map(samples_of_speech, recordings, files), turn)
-        bands = who_spoke_when(audio, model, gallery, choose_thres(thres, model, 'cosine', files[0]),
-                               'the conversation')
+        files = [str(speaker / 'test.wav') for speaker in (first, second)]
+        recordings, turn = [open_recording(filename) for filename in files], int(turn_seconds * c.SAMPLE_RATE)
+        audio, turns = conversation(*(recording.audio for recording in recordings), turn)
+        spoken, _ = conversation(*map(samples_of_speech, recordings), turn)
+        bands = who_spoke_when(Recording(audio, 'the conversation'), model, gallery,
+                               choose_thres(thres, model, 'cosine', files[0]))
         said = np.full(len(audio), NOBODY, object)
         for begin, end, name in bands:
             said[int(begin * c.SAMPLE_RATE):int(end * c.SAMPLE_RATE)] = name or NOBODY
@@ -77,5 +77,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

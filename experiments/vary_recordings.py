@@ -5,22 +5,20 @@
     python experiments/vary_recordings.py <folder of recordings> <new feature folder> 1 --n_pieces=3 --changed=False
 
 Reads <folder>/<speaker>/<name>.wav. Writes <speaker>/<name>_00.p, which is the recording itself, and _01.p, _02.p and
-so on, changed at random by vary() of deep_dive/rooms.py. Train on them with --corpora of train.py. With n_pieces, a
-recording is cut first, and only the first piece is left as it is: the pieces have other words, too. With changed=False
-all are left. A copy of ten seconds takes a quarter of a second on one core.
+so on, changed at random by vary() of deep_dive/acoustics.py. Train on them with --corpora of deep_dive/train.py. With
+n_pieces, a recording is cut first, and only the first piece is left as it is: the pieces have other words, too. With
+changed=False all are left. A copy of ten seconds takes a quarter of a second on one core.
 """
 from pathlib import Path
 
 import numpy as np
 
-import project
+import project  # noqa: F401 (finds the lab)
 
-import configure as c
-from DB_wav_reader import extract_features, read_audio, read_DB_structure, speaker_of, write_feature
-from deep_dive.rooms import vary
-from support.checks import BOOL, check_length, check_settings, whole
-from support.messages import LabError, in_parallel, run_script
-from support.recordings import bandwidth_of, prepare_speech
+from DB_wav_reader import feature_of, read_audio, read_DB_structure, speaker_of, write_feature
+from deep_dive.acoustics import vary
+from support.messages import LabError, check_settings, in_parallel, run_script
+from support.recordings import Recording
 
 N_TRIES = 5  # a copy in which no speech is found is drawn again, so often at most
 
@@ -37,13 +35,12 @@ def write_copy(task):
             audio = np.array_split(read_audio(wav_file), n_pieces)[piece]
             if is_changed:
                 audio = vary(audio, rng)
-            feature = extract_features(prepare_speech(audio, wav_file))  # (n_frames, n_dims)
-            check_length(len(feature), wav_file)
+            recording = Recording(audio, wav_file)
+            feature, _ = feature_of(recording)  # (n_frames, n_dims)
         except LabError as error:
             problem = '%s: %s' % (feat_file, error)
             continue
-        write_feature(feat_file, feature, speaker_of(wav_file), {'LEVEL_DBFS': c.LEVEL_DBFS,
-                                                                 'bandwidth': bandwidth_of(audio)})
+        write_feature(feat_file, feature, speaker_of(wav_file), recording.origin())
         return None
     return problem
 
@@ -57,10 +54,9 @@ def main(
         changed=True,  # False: cut the recordings only
         seed=0,  # of the changes
 ):
-    check_settings({'n_copies': n_copies, 'n_pieces': n_pieces, 'changed': changed, 'seed': seed},
-                   {'n_copies': whole(1), 'n_pieces': whole(1), 'changed': BOOL, 'seed': whole(0)})
     if not wav_dir or not feat_dir:
         raise LabError('Give two folders: the one of the recordings, and one for the features.')
+    check_settings(main, locals())
     if Path(feat_dir).exists():
         raise LabError('%s exists already: remove it, or name another folder.' % feat_dir)
     wav_files, tasks = list(read_DB_structure(wav_dir)['filename']), []
@@ -75,5 +71,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

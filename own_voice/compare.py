@@ -29,11 +29,11 @@ def check_two_recordings(enroll_file, test_file, level=None):
             raise LabError('%s: there is no such file.' % filename)
         if not is_recording(filename) and not filename.endswith('.p'):
             raise LabError('%s: no recording. Give the name of a wav file.' % filename)
-        if is_recording(filename):
-            facts = open_recording(filename).facts
-            print('%s: %.1f s of speech at %.0f dBFS, background %.0f dB lower, up to %.1f kHz, %.2f %% '
-                  'clipped' % (filename, facts['seconds'], facts['level'], facts['noise'],
-                               facts['bandwidth'] / 1000, 100 * facts['clipped']))
+    for filename in filter(is_recording, (enroll_file, test_file)):
+        facts = open_recording(filename).facts
+        print('%s: %.1f s of speech at %.0f dBFS, background %.0f dB lower, up to %.1f kHz, %.2f %% clipped'
+              % (filename, facts['seconds'], facts['level'], facts['noise'], facts['bandwidth'] / 1000,
+                 100 * facts['clipped']))
     compare_origins({enroll_file: origin_of(enroll_file, level)}, test_file, level)
 
 

@@ -1,4 +1,8 @@
-"""What makes a feature file, a checkpoint or an enrolment unusable. The check_ functions raise LabError."""
+"""What makes a feature file, a checkpoint or an enrolment unusable.
+
+The functions check_... raise LabError, and check_model raises ValueError. is_..., are_... and has_... answer
+True or False.
+"""
 import os
 from types import NoneType
 
@@ -18,17 +22,22 @@ LARGEST_FEATURE = 1000  # no feature is as large, in units of 20*log10
 
 
 def feature_settings():
-    """What configure.py says about features. It is saved with feature files and checkpoints, and compared later."""
+    """What configure.py says about features. Feature files and checkpoints keep it, to be compared later."""
     settings = {name: getattr(c, name) for name in PUBLISHED_SETTINGS}
     unused = 'USE_LOGSCALE' if c.USE_MFCC else 'N_CEPSTRUM'  # it changes nothing, so it is not compared
     settings[unused] = PUBLISHED_SETTINGS[unused]
     return settings
 
 
+def is_small_dict(value):
+    """Whether this is a dict with names as keys, and not too many of them."""
+    return isinstance(value, dict) and len(value) < 100 and all(map(is_name, value))
+
+
 def are_settings(settings):
     """Whether these can be the settings of a file: a dict of names and numbers."""
-    return isinstance(settings, dict) and len(settings) < 100 and all(
-        is_name(name) and isinstance(value, (bool, int, float, NoneType)) for name, value in settings.items())
+    return is_small_dict(settings) and all(
+        isinstance(value, (bool, int, float, NoneType)) for value in settings.values())
 
 
 def other_settings(settings):
@@ -42,51 +51,55 @@ def other_settings(settings):
 
 
 def feature_size():
-    """The number of rows of a feature map, n_dims: the filters or coefficients, three times as many with USE_DELTA."""
+    """The number of rows of a feature map, n_dims: filters or coefficients, times three with USE_DELTA."""
     return (c.N_CEPSTRUM if c.USE_MFCC else c.FILTER_BANK) * (3 if c.USE_DELTA else 1)
 
 
 def n_cepstrum():
     """N_CEPSTRUM. Raises LabError if the filterbank is too small for so many coefficients."""
     if c.N_CEPSTRUM > c.FILTER_BANK:
-        raise LabError('N_CEPSTRUM = %s in configure.py: FILTER_BANK = %s filters give no more coefficients than '
-                       'that.\nLower the one or raise the other.' % (c.N_CEPSTRUM, c.FILTER_BANK))
+        raise LabError('N_CEPSTRUM = %s in configure.py: FILTER_BANK = %s filters give no more coefficients '
+                       'than that.\nLower the one or raise the other.' % (c.N_CEPSTRUM, c.FILTER_BANK))
     return c.N_CEPSTRUM
 
 
 def require_log_filterbank(what):
-    """Raise LabError if configure.py asks for other features than log filterbank energies. `what` needs them."""
+    """Raise LabError if configure.py asks for other features than log filterbank energies.
+
+    what: the program that needs them, in words.
+    """
     if c.USE_MFCC or c.USE_DELTA or c.USE_SCALE or not c.USE_LOGSCALE:
         raise LabError('%s works on log filterbank energies: in configure.py, set USE_LOGSCALE = True,\n'
                        'and USE_MFCC, USE_DELTA and USE_SCALE to False.' % what)
 
 
 def level_or_configured(level):
-    """The level in dBFS that recordings are brought to: that of a checkpoint, or, if it says None, of configure.py."""
+    """The level in dBFS to which recordings are brought. level: of a checkpoint; None: LEVEL_DBFS."""
     return c.LEVEL_DBFS if level is None else level
 
 
 def check_feature(content, filename, level=None):
     """(feature (n_frames, n_dims), label) from the content of a feature file. Raises LabError if it is none.
 
-    level: in dBFS; features of a recording at another level are refused. None: LEVEL_DBFS of configure.py. 'any': all
-    are taken, and so are features that nobody levelled.
+    level: in dBFS; features of a recording at another level are refused. None: LEVEL_DBFS of configure.py.
+    'any': all are taken, and so are features that nobody levelled.
     """
     if not isinstance(content, dict) or not {'feat', 'label'} <= content.keys():
         raise LabError("%s: not a feature file: it must hold a dict with 'feat' and 'label'" % filename)
     feature, label, settings = content['feat'], content['label'], content.get('settings', {})
-    if (not isinstance(feature, np.ndarray) or feature.ndim != 2 or not is_name(label) or not are_settings(settings)
-            or not are_settings(content.get('recording', {}))):
-        raise LabError("%s: 'feat' must be a float array (n_frames, %d), 'label' a name, 'settings' and 'recording', "
-                       "if they are there, numbers" % (filename, feature_size()))
+    recording, is_array = content.get('recording', {}), isinstance(feature, np.ndarray) and feature.ndim == 2
+    if not is_array or not is_name(label) or not are_settings(settings) or not are_settings(recording):
+        raise LabError("%s: 'feat' must be a float array (n_frames, %d), 'label' a name, 'settings' and "
+                       "'recording', if they are there, numbers" % (filename, feature_size()))
     if other_settings(settings):
-        raise LabError('%s: made with other settings: %s.\nSet those of the file in configure.py, or name a folder of '
-                       'other features there, or delete the files and make them again.'
+        raise LabError('%s: made with other settings: %s.\nSet those of the file in configure.py, or name a '
+                       'folder of other features there, or delete the files and make them again.'
                        % (filename, other_settings(settings)))
-    made_at = content.get('recording', {}).get('LEVEL_DBFS')
+    made_at = recording.get('LEVEL_DBFS')
     if level != 'any' and made_at is not None and made_at != level_or_configured(level):
-        raise LabError('%s: its recording was brought to %g dBFS, and %s are asked for here.\nPut the recording itself '
-                       'there (.wav), or choose another checkpoint.' % (filename, made_at, level_or_configured(level)))
+        raise LabError('%s: its recording was brought to %g dBFS, and %s are asked for here.\nPut the '
+                       'recording itself there (.wav), delete the file and make it again, or choose another '
+                       'checkpoint.' % (filename, made_at, level_or_configured(level)))
     if feature.shape[1] != feature_size():
         raise LabError('%s: has %d rows a frame, configure.py asks for %d. Delete it and make it again.'
                        % (filename, feature.shape[1], feature_size()))
@@ -101,24 +114,24 @@ def path_parts(filename):
 
 
 def check_folders(DB):
-    """Raise LabError if two folders below a directory belong to speakers of one name. DB: filename, speaker_id."""
+    """Raise LabError if two folders belong to speakers of one name. DB: DataFrame (filename, speaker_id)."""
     folders = {}
     for filename, speaker in zip(DB['filename'], DB['speaker_id']):
         folder = '/'.join(path_parts(filename)[:-c.SPEAKER_LEVEL])
         if folders.setdefault(speaker, folder) != folder:
-            raise LabError('%s and %s are both a folder of speaker %s, who can be enrolled once.\nRename one, or move '
-                           'its files into the other.' % (folders[speaker], folder, speaker))
+            raise LabError('%s and %s are both a folder of speaker %s, who can be enrolled once.\nRename '
+                           'one, or move its files into the other.' % (folders[speaker], folder, speaker))
 
 
 def check_split(train_dir, train_speakers, valid_speakers, val_ratio):
-    """Raise LabError if there are too few speakers to train on, or too few utterances for training or validation.
+    """Raise LabError if there are too few speakers, or too few utterances to train on or to validate with.
 
     train_speakers, valid_speakers: the speaker of each utterance.
     """
     train_len, valid_len = len(train_speakers), len(valid_speakers)
     if valid_len < 1 or train_len < 2:
-        raise LabError('%s has %d utterances: val_ratio = %g leaves %d for training and %d for validation. Change it.'
-                       % (train_dir, train_len + valid_len, val_ratio, train_len, valid_len))
+        raise LabError('%s has %d utterances: val_ratio = %g leaves %d for training and %d for validation. '
+                       'Change it.' % (train_dir, train_len + valid_len, val_ratio, train_len, valid_len))
     if len({*train_speakers, *valid_speakers}) < 2:
         raise LabError('%s has only one speaker. Training needs at least two.' % train_dir)
 
@@ -152,28 +165,29 @@ def check_checkpoint(checkpoint, filename):
     if checkpoint.get('level') is not None and not is_number(checkpoint['level'], -200, 0):
         raise LabError("%s: 'level' must be a number in dBFS" % filename)
     if other_settings(settings):
-        raise LabError('%s was trained on other features: %s.\nSet those in configure.py, or choose another checkpoint.'
-                       % (filename, other_settings(settings)))
+        raise LabError('%s was trained on other features: %s.\nSet those in configure.py, or choose another '
+                       'checkpoint.' % (filename, other_settings(settings)))
 
 
 def are_thresholds(thresholds):
-    """Whether describe_model of deep_dive/calibration.py can have found this: a dict of dicts of dicts of numbers.
+    """Whether these can be the thresholds of a model: dict level -> dict backend -> see is_description."""
+    return is_small_dict(thresholds) and all(
+        is_small_dict(found_by) and all(is_description(found, backend) for backend, found in found_by.items())
+        for found_by in thresholds.values())
 
-    'own' and 'others', if they are there, are lists of 101 scores.
+
+def is_description(found, backend):
+    """Whether describe_scores of deep_dive/calibration.py can have found this: a dict of numbers.
+
+    'own' and 'others', if they are there, are lists of 101 scores of this backend.
     """
-    def are_scores(numbers, backend):
+    def are_scores(value):
         most = 2 if backend in COSINES else LARGEST_NUMBER
-        return isinstance(numbers, list) and len(numbers) == 101 and all(
-            is_number(score, -most, most) for score in numbers)
+        return isinstance(value, list) and len(value) == 101 and all(is_number(x, -most, most) for x in value)
 
-    return isinstance(thresholds, dict) and len(thresholds) < 100 and all(
-        is_name(level) and isinstance(of_backends, dict) and len(of_backends) < 100 and all(
-            is_name(backend) and isinstance(numbers, dict) and {'eer', 'slope', 'offset'} <= numbers.keys() and all(
-                is_name(name) and (are_scores(number, backend) if name in ('own', 'others') else
-                                   is_number(number, -LARGEST_NUMBER ** 2, LARGEST_NUMBER ** 2))
-                for name, number in numbers.items())
-            for backend, numbers in of_backends.items())
-        for level, of_backends in thresholds.items())
+    return is_small_dict(found) and {'eer', 'slope', 'offset'} <= found.keys() and all(
+        are_scores(value) if name in ('own', 'others') else
+        is_number(value, -LARGEST_NUMBER ** 2, LARGEST_NUMBER ** 2) for name, value in found.items())
 
 
 def check_model(model):
@@ -181,14 +195,15 @@ def check_model(model):
     size = model.fc0.out_features
     for name, tensor in model.backend.items():
         rows, columns = tensor.shape
-        shapes = {'mean': (1, size), 'plda_mean': (1, size), 'lda': (size, columns), 'cohort': (max(rows, 2), size)}
+        shapes = {'mean': (1, size), 'plda_mean': (1, size), 'lda': (size, columns),
+                  'cohort': (max(rows, 2), size)}
         if (rows, columns) != shapes.get(name, (size, size)):
             raise ValueError("'%s' is (%d, %d), the embedding is of %d" % (name, rows, columns, size))
     for name, tensor in [*model.state_dict().items(), *model.backend.items()]:
         if not tensor.isfinite().all():
             raise ValueError("'%s' holds NaN or infinity" % name)
     if 'plda_within' in model.backend:
-        np.linalg.cholesky(model.backend['plda_within'].numpy())  # a ValueError, unless all variances are above 0
+        np.linalg.cholesky(model.backend['plda_within'].numpy())  # ValueError: a variance is not above 0
 
 
 # ------------------------------------------------------------------------------------------------- speakers
@@ -204,26 +219,27 @@ def has_direction(embedding):
 
 
 def is_enrolment(embeddings):
-    """Whether this is a dict speaker -> (1, embedding_size) float array that can be compared, with somebody in it."""
+    """Whether this is a dict speaker -> (1, embedding_size) float array, not empty, that can be compared."""
     if not isinstance(embeddings, dict) or not all(
             is_name(speaker) and isinstance(e, np.ndarray) and e.ndim == 2 and len(e) == 1
             for speaker, e in embeddings.items()):
         return False
     with np.errstate(over='ignore', invalid='ignore'):  # what no float32 can hold is infinite
         all_of_use = all(has_direction(embedding.astype(np.float32)) for embedding in embeddings.values())
-    return all_of_use and len({embedding.shape for embedding in embeddings.values()}) == 1  # 0 if nobody is in it
+    return all_of_use and len({embedding.shape for embedding in embeddings.values()}) == 1  # 0: it is empty
 
 
 def is_origin(made_with):
     """Whether this can be what save_enroll_embeddings wrote about the checkpoint and the recordings."""
     recordings = made_with.get('recordings', {}) if isinstance(made_with, dict) else None
-    return isinstance(recordings, dict) and all(is_name(made_with.get(name, 'x')) for name in ('file', 'sha256')) and (
-        all(is_name(speaker) and are_settings(recording) and {'LEVEL_DBFS', 'bandwidth'} <= recording.keys()
-            for speaker, recording in recordings.items()))
+    return (isinstance(recordings, dict)
+            and all(is_name(made_with.get(name, 'x')) for name in ('file', 'sha256'))
+            and all(is_name(speaker) and are_settings(origin) and {'LEVEL_DBFS', 'bandwidth'} <= origin.keys()
+                    for speaker, origin in recordings.items()))
 
 
 def check_enrolment(embedding_dir, embeddings, made_with, checkpoint):
-    """Raise LabError if an enrolment cannot be scored with a checkpoint, because it was made with another one.
+    """Raise LabError if an enrolment was made with another checkpoint, so that this one cannot score it.
 
     embeddings: dict speaker -> array; made_with, checkpoint: dicts with 'file' and 'sha256'.
     """
@@ -232,19 +248,23 @@ def check_enrolment(embedding_dir, embeddings, made_with, checkpoint):
         if there == here:
             there = 'an earlier %s, which has been trained again since' % there
         raise LabError('The enrolment in %s was made with %s, and cannot be scored with %s.\n'
-                       'Run python enroll.py, with the cp_num that you test with.' % (embedding_dir, there, here))
+                       'Run python enroll.py, with the cp_num that you test with.'
+                       % (embedding_dir, there, here))
     if made_with.get('recordings', {}).keys() != embeddings.keys():
-        raise LabError('The enrolment in %s does not say how its recordings were made. Run python enroll.py again.'
-                       % embedding_dir)
+        raise LabError('The enrolment in %s does not say how its recordings were made. Run python enroll.py '
+                       'again.' % embedding_dir)
 
 
 def check_enrolled(speakers, embeddings):
-    """Raise LabError if one of the list `speakers` is not enrolled, or has an embedding that cannot be compared."""
+    """Raise LabError if one of the list `speakers` is not enrolled, or cannot be compared.
+
+    embeddings: dict speaker -> (1, embedding_size).
+    """
     if isinstance(speakers, str):
         raise LabError("%r is one name; a list is needed: ['%s']" % (speakers, speakers))
     for speaker in speakers:
         if speaker not in embeddings:
             raise LabError('%r is not enrolled. Choose among %s.' % (speaker, ', '.join(sorted(embeddings))))
         if not has_direction(embeddings[speaker]):
-            raise LabError('the embedding of %r is zero, infinite or not a number. Run python enroll.py again.'
-                           % speaker)
+            raise LabError('the embedding of %r is zero, infinite or not a number. Run python enroll.py '
+                           'again.' % speaker)

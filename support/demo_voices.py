@@ -2,14 +2,16 @@
 
     python -m support.demo_voices
 
-Makes feature files of 240 training voices in TRAIN_FEAT_DIR, with 7 utterances of 3 to 4 s each. Makes enroll.wav and
-test.wav of 10 test voices in TEST_WAV_DIR, 15 s each, and their features in TEST_FEAT_DIR. Keeps files that exist.
-Takes half a minute on two cores. train.py and the test scripts do the same if there are no feature files.
+Makes feature files of 240 training voices in TRAIN_FEAT_DIR, with 7 utterances of 3 to 4 s each. Makes
+enroll.wav and test.wav of 10 test voices in TEST_WAV_DIR, 15 s each, and their features in TEST_FEAT_DIR.
+Keeps files that exist. Takes half a minute on two cores. train.py and the test scripts do the same if there
+are no feature files.
 
-The synthesiser is a source-filter model (Fant 1960). A *voice* is a set of physical parameters. An *utterance* is a
-random sentence of Korean-like syllables. The source is pulses and noise. Formants filter it, and move from sound to
-sound. Every 5 ms, the short-time spectrum of the source is multiplied by the response of the vocal tract. The pieces
-are overlapped and added. The same seed, voice and utterance always give the same samples.
+The synthesiser is a source-filter model (Fant 1960). A *voice* is a set of physical parameters. An
+*utterance* is a random sentence of Korean-like syllables. The source is pulses and noise. Formants filter it,
+and move from sound to sound. Every 5 ms, the short-time spectrum of the source is multiplied by the response
+of the vocal tract. The pieces are overlapped and added. The same seed, voice and utterance always give the
+same samples.
 """
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +23,9 @@ from scipy import fft
 from scipy.io import wavfile
 
 import configure as c
-from DB_wav_reader import convert_wavs, extract_features, find_feats, find_wavs, speaker_of, write_feature
+from DB_wav_reader import convert_wavs, feature_of, find_feats, find_wavs, speaker_of, write_feature
 from support.messages import LabError, in_parallel, run_script
+from support.recordings import Recording, is_of_recording
 from support.safe_files import written_whole
 
 RATE = c.SAMPLE_RATE
@@ -35,7 +38,7 @@ SILENCE = 0.5  # seconds before and after an utterance, as in the corpus of the 
 SPEED_OF_SOUND = 35300  # cm/s in warm, moist air
 
 
-# ------------------------------------------------------------------------------------------------------- voices
+# ----------------------------------------------------------------------------------------------------- voices
 
 class Average(NamedTuple):
     """The average voice of a sex. Voices are drawn around it."""
@@ -79,10 +82,11 @@ class Voice(NamedTuple):
 def draw_voice(seed, index):
     """Draw the Voice number `index` around AVERAGES. Odd numbers are women, even numbers are men.
 
-    - F0 differs by 3 semitones. Women have 207 Hz (Traunmueller & Eriksson 1995), men a little more than 119 Hz
+    - F0 differs by 3 semitones. Women have 207 Hz (Traunmueller & Eriksson 1995), men a little above 119 Hz
     - The vocal tract has 14.5 and 16.9 cm, and differs by 5 % (Goldstein 1980; Fitch & Giedd 1999)
     - Formants differ by 5 to 6 % more, as within one vowel (Peterson & Barney 1952)
-    - Jitter is 0.3 to 1 %, shimmer 0.1 to 0.5 dB (Horii 1979, 1980). Women have more noise (Klatt & Klatt 1990)
+    - Jitter is 0.3 to 1 %, shimmer 0.1 to 0.5 dB (Horii 1979, 1980)
+    - Women have more noise in the voice (Klatt & Klatt 1990)
     - /s/ is higher for women (Jongman, Wayland & Wong 2000)
     - Spectral balance, level and its spread make feature maps as full as those of the corpus of the slides
     """
@@ -109,9 +113,9 @@ def draw_voice(seed, index):
         level=rng.uniform(-48, -41))
 
 
-PARAMETER_NAMES = ['pitch', 'length of vocal tract', *('formant %d' % (i + 1) for i in range(8)), 'vowel space',
-                   'bandwidths', 'open phase', 'tilt of glottis', 'jitter', 'shimmer', 'place of s', 'speaking rate',
-                   'pitch range', 'breathiness']
+PARAMETER_NAMES = ['pitch', 'length of vocal tract', *('formant %d' % (i + 1) for i in range(8)),
+                   'vowel space', 'bandwidths', 'open phase', 'tilt of glottis', 'jitter', 'shimmer',
+                   'place of s', 'speaking rate', 'pitch range', 'breathiness']
 
 
 def as_numbers(voice):
@@ -125,7 +129,10 @@ def as_numbers(voice):
 
 
 def parameters_of(name):
-    """The parameters of the demo voice of this name, in standard deviations from the mean of the training voices."""
+    """The parameters of the demo voice of this name: (n_parameters,).
+
+    In standard deviations from the mean of the training voices.
+    """
     training = np.array([as_numbers(draw_voice(SEED, index)) for index in range(1, N_TRAIN_VOICES + 1)])
     return (as_numbers(draw_voice(SEED, int(name[:3]))) - training.mean(axis=0)) / training.std(axis=0)
 
@@ -134,7 +141,8 @@ def parameters_of_all(speakers):
     """What parameters_of says of each speaker, as a DataFrame with a row for each; None for people."""
     if not all(map(is_demo_name, speakers)):
         return None
-    return pd.DataFrame([parameters_of(spk) for spk in speakers], index=list(speakers), columns=PARAMETER_NAMES)
+    rows = [parameters_of(spk) for spk in speakers]
+    return pd.DataFrame(rows, index=list(speakers), columns=PARAMETER_NAMES)
 
 
 def is_demo_name(speaker):
@@ -142,10 +150,10 @@ def is_demo_name(speaker):
     return speaker[:3].isdecimal() and speaker == draw_voice(SEED, int(speaker[:3])).name
 
 
-# ---------------------------------------------------------------------------------------------------- sentences
+# -------------------------------------------------------------------------------------------------- sentences
 
-# F1, F2, F3 in Hz of the Korean monophthongs, rounded to 10 Hz (Yang 1996, Journal of Phonetics 24). The weight is
-# roughly how often a vowel occurs in running speech
+# F1, F2, F3 in Hz of the Korean monophthongs, rounded to 10 Hz (Yang 1996, Journal of Phonetics 24). The
+# weight is roughly how often a vowel occurs in running speech
 VOWELS = {
     'a': {'M': (740, 1370, 2570), 'F': (990, 1790, 2960), 'weight': 24},
     'eo': {'M': (610, 1120, 2680), 'F': (770, 1370, 3010), 'weight': 13},
@@ -156,7 +164,7 @@ VOWELS = {
     'e': {'M': (490, 1970, 2640), 'F': (650, 2380, 3070), 'weight': 7},
     'ae': {'M': (590, 1850, 2600), 'F': (680, 2290, 3060), 'weight': 4},
 }
-NEUTRAL = np.array([500, 1500, 2500])  # Hz, the formants of a man whose vocal tract is equally wide everywhere
+NEUTRAL = np.array([500, 1500, 2500])  # Hz, formants of a man whose vocal tract is equally wide everywhere
 
 
 class Segment(NamedTuple):
@@ -169,30 +177,36 @@ class Segment(NamedTuple):
     centre: float = 1.0  # frequency of the frication, as a multiple of that of /s/
 
 
-# The formants at a closure and the levels follow Klatt (1980). The three kinds of stop follow Cho, Jun & Ladefoged
-# (2002). The weight is roughly how often a sound occurs in running speech
+# The formants at a closure and the levels follow Klatt (1980). The three kinds of stop follow Cho, Jun &
+# Ladefoged (2002). The weight is roughly how often a sound occurs in running speech
 LIPS, TEETH, PALATE, VELUM = (250, 950, 2300), (250, 1750, 2700), (250, 2050, 2850), (250, 1850, 2350)
 ONSETS = {
     '': (18, []),
     'g': (11, [Segment(45, -12, formants=VELUM),
                Segment(12, aspiration=-22, frication=-26, formants=VELUM, centre=0.35),
                Segment(25, aspiration=-18)]),
-    'd': (8, [Segment(40, -12, formants=TEETH), Segment(10, aspiration=-22, frication=-26, formants=TEETH, centre=0.65),
+    'd': (8, [Segment(40, -12, formants=TEETH),
+              Segment(10, aspiration=-22, frication=-26, formants=TEETH, centre=0.65),
               Segment(20, aspiration=-18)]),
-    'b': (4, [Segment(45, -12, formants=LIPS), Segment(8, aspiration=-22, frication=-34, formants=LIPS, centre=0.2),
+    'b': (4, [Segment(45, -12, formants=LIPS),
+              Segment(8, aspiration=-22, frication=-34, formants=LIPS, centre=0.2),
               Segment(18, aspiration=-20)]),
-    'k': (3, [Segment(65, formants=VELUM), Segment(15, aspiration=-16, frication=-20, formants=VELUM, centre=0.35),
+    'k': (3, [Segment(65, formants=VELUM),
+              Segment(15, aspiration=-16, frication=-20, formants=VELUM, centre=0.35),
               Segment(60, aspiration=-14)]),
-    't': (3, [Segment(60, formants=TEETH), Segment(12, aspiration=-16, frication=-20, formants=TEETH, centre=0.65),
+    't': (3, [Segment(60, formants=TEETH),
+              Segment(12, aspiration=-16, frication=-20, formants=TEETH, centre=0.65),
               Segment(55, aspiration=-14)]),
-    'p': (2, [Segment(65, formants=LIPS), Segment(10, aspiration=-16, frication=-30, formants=LIPS, centre=0.2),
+    'p': (2, [Segment(65, formants=LIPS),
+              Segment(10, aspiration=-16, frication=-30, formants=LIPS, centre=0.2),
               Segment(55, aspiration=-15)]),
     'kk': (2, [Segment(95, formants=VELUM), Segment(12, frication=-20, formants=VELUM, centre=0.35)]),
     'tt': (2, [Segment(95, formants=TEETH), Segment(10, frication=-20, formants=TEETH, centre=0.65)]),
     'pp': (1, [Segment(95, formants=LIPS), Segment(8, frication=-30, formants=LIPS, centre=0.2)]),
     'j': (9, [Segment(40, -14, formants=PALATE),
               Segment(45, aspiration=-24, frication=-16, formants=PALATE, centre=0.6)]),
-    'ch': (5, [Segment(55, formants=PALATE), Segment(60, aspiration=-20, frication=-13, formants=PALATE, centre=0.6),
+    'ch': (5, [Segment(55, formants=PALATE),
+               Segment(60, aspiration=-20, frication=-13, formants=PALATE, centre=0.6),
                Segment(30, aspiration=-16)]),
     's': (11, [Segment(75, aspiration=-24, frication=-12, formants=TEETH), Segment(20, aspiration=-17)]),
     'ss': (3, [Segment(105, aspiration=-26, frication=-10, formants=TEETH)]),
@@ -227,12 +241,16 @@ def draw_phrase(rng):
     onsets = {name: weight for name, (weight, _) in ONSETS.items()}
     vowels = {name: entry['weight'] for name, entry in VOWELS.items()}
     codas = {name: weight for name, (weight, _) in CODAS.items()}
-    return [(draw_key(rng, onsets), draw_key(rng, vowels), draw_key(rng, codas)) for _ in range(rng.integers(6, 13))]
+    return [(draw_key(rng, onsets), draw_key(rng, vowels), draw_key(rng, codas))
+            for _ in range(rng.integers(6, 13))]
 
 
 def draw_tones(rng, phrase):
-    """Draw a tone for each syllable: -0.5 is low, 0.5 is high. An accentual phrase has 3 to 5 syllables. It begins low,
-    or high if HIGH_ONSETS says so, goes on high and then lower, and ends high. The last one falls (Jun 1993)."""
+    """Draw a tone for each syllable: -0.5 is low, 0.5 is high (Jun 1993).
+
+    An accentual phrase has 3 to 5 syllables. It begins low, or high if HIGH_ONSETS says so, goes on high and
+    then lower, and ends high. The last one falls.
+    """
     tones = []
     while len(tones) < len(phrase):
         first_onset = phrase[len(tones)][0]
@@ -245,8 +263,8 @@ def draw_tones(rng, phrase):
 def draw_sentence(rng, voice, seconds):
     """Draw segments and pauses for at least `seconds`. The arrays have a row for each.
 
-    Returns (duration (n,) in steps, amplitudes (n, 3) of voicing, aspiration and frication, formants (n, 3) in Hz
-    without the scale of this vocal tract, frication centre (n,) in Hz, tone (n,) in semitones).
+    Returns (duration (n,) in steps, amplitudes (n, 3) of voicing, aspiration and frication, formants (n, 3)
+    in Hz without the scale of this vocal tract, frication centre (n,) in Hz, tone (n,) in semitones).
     """
     locus_scale = np.array(AVERAGES[voice.sex].locus_scale)
     neutral = NEUTRAL * locus_scale
@@ -255,26 +273,28 @@ def draw_sentence(rng, voice, seconds):
         phrase = draw_phrase(rng)
         for i, ((onset, vowel, coda), tone) in enumerate(zip(phrase, draw_tones(rng, phrase))):
             done = i / len(phrase)
-            tone = voice.f0_range * tone - 3 * done  # semitones; pitch falls during a phrase, and so does the level
+            tone = voice.f0_range * tone - 3 * done  # semitones; pitch and level fall during a phrase
             stress = rng.normal(0, 1.5) - 3 * done ** 2  # dB
             stretch = 5.5 / voice.rate * rng.lognormal(0, 0.15) * (1.5 if i == len(phrase) - 1 else 1)
-            target = neutral * (VOWELS[vowel][voice.sex] / neutral) ** voice.vowel_space * rng.lognormal(0, 0.03, 3)
-            sibilant = voice.sibilant * (0.75 if vowel == 'i' else 1)  # before /i/, the tongue is further back
+            target = neutral * (VOWELS[vowel][voice.sex] / neutral) ** voice.vowel_space
+            target = target * rng.lognormal(0, 0.03, 3)
+            sibilant = voice.sibilant * (0.75 if vowel == 'i' else 1)  # /i/: the tongue is further back
             for segment in ONSETS[onset][1] + [Segment(rng.normal(120, 20), 0)] + CODAS[coda][1]:
                 duration = max(1, round(segment.ms / 1000 * stretch / STEP))
                 levels = np.array([segment.voicing, segment.aspiration, segment.frication])
                 formants = target if segment.formants is None else segment.formants * locus_scale
-                rows.append((duration, 10 ** ((levels + stress) / 20), formants, segment.centre * sibilant, tone))
+                amplitudes = 10 ** ((levels + stress) / 20)
+                rows.append((duration, amplitudes, formants, segment.centre * sibilant, tone))
         pause = round(rng.uniform(0.08, 0.3) / STEP)
         rows.append((pause, np.zeros(3), *rows[-1][2:]))
         steps = sum(row[0] for row in rows)
     return [np.array(column) for column in zip(*rows)]
 
 
-# ------------------------------------------------------------------------------------------------------- sound
+# ------------------------------------------------------------------------------------------------------ sound
 
 def smooth(track, width):
-    """Smooth steps by a Hann-weighted mean over `width` (odd) rows, because a tongue cannot jump: (n, k) -> (n, k)."""
+    """Smooth steps by a Hann-weighted mean over `width` (odd) rows: (n, k) -> (n, k). Tongues cannot jump."""
     weights = np.hanning(width + 2)[1:-1]
     padded = np.pad(track, ((width // 2, width // 2), (0, 0)), mode='edge')
     windows = np.lib.stride_tricks.sliding_window_view(padded, width, axis=0)  # (n, k, width)
@@ -286,7 +306,8 @@ def glottal_pulses(rng, voice, f0):
     n_samples = len(f0) * HOP
     cycles = np.cumsum(np.repeat(f0, HOP)) / RATE
     number = np.arange(int(cycles[-1]))
-    instants = np.interp(number + voice.jitter * rng.standard_normal(len(number)), cycles, np.arange(n_samples))
+    moved = number + voice.jitter * rng.standard_normal(len(number))
+    instants = np.interp(moved, cycles, np.arange(n_samples))
     heights = 10 ** (voice.shimmer * rng.standard_normal(len(number)) / 20)
     heights *= np.sqrt(RATE / f0[(instants / HOP).astype(int)])  # fewer pulses are higher
     before = np.minimum(instants.astype(int), n_samples - 2)
@@ -303,7 +324,7 @@ def short_time_spectrum(source):
 
 
 def overlap_add(spectrum):
-    """Invert short_time_spectrum: (n, bins) -> ((n + 7) * HOP,) samples. In the last ones, the formants ring."""
+    """Invert short_time_spectrum: (n, bins) -> ((n + 7) * HOP,) samples. In the last, the formants ring."""
     pieces = fft.irfft(spectrum, FFT_SIZE).reshape(len(spectrum), -1, HOP)  # (n, 8, HOP)
     audio = np.zeros((len(spectrum) + pieces.shape[1] - 1, HOP), np.float32)
     for i in range(pieces.shape[1]):
@@ -312,7 +333,7 @@ def overlap_add(spectrum):
 
 
 def resonators(formants, bandwidths):
-    """Response of k resonators in a row, 1 at 0 Hz (Klatt 1980): (n, k) and (n, k), both in Hz -> (n, bins)."""
+    """Response of k resonators in a row, 1 at 0 Hz (Klatt 1980): (n, k), (n, k), both in Hz -> (n, bins)."""
     radius = np.exp(-np.pi * bandwidths / RATE)
     cosine = np.cos(2 * np.pi * formants / RATE)
     denominator = np.ones((len(formants), 1))
@@ -334,7 +355,7 @@ def bandwidths_of(formants):
 
 
 def second_order(frequency, quality):
-    """|(1 - x^2) + j x / quality| at x = FREQUENCIES / frequency: 1 / the response of a resonance at `frequency`."""
+    """1 / the response of a resonance: |(1 - x^2) + j x / quality| at x = FREQUENCIES / frequency."""
     x = FREQUENCIES / frequency
     return np.sqrt((1 - x ** 2) ** 2 + (x / quality) ** 2)
 
@@ -347,32 +368,37 @@ def speech_level(audio):
 
 
 def synthesise(seed, voice, utterance, seconds):
-    """Make utterance number `utterance` of a Voice: mono float32 audio in [-1, 1] of `seconds`, with its silence."""
+    """Make utterance number `utterance` of a Voice: mono float32 audio (n_samples,) in [-1, 1].
+
+    seconds: its length, with the silence at both ends.
+    """
     rng = np.random.default_rng([seed, voice.index, 1 + utterance])  # 0 would give the numbers of draw_voice
     average = AVERAGES[voice.sex]
     duration, amplitudes, formants, centre, tone = draw_sentence(rng, voice, seconds - 2 * SILENCE)
 
-    # Targets become tracks with a value every 5 ms: (n_segments, ...) -> (n, ...). The source changes quickly, the
-    # tongue slowly, and pitch most slowly
+    # Targets become tracks with a value every 5 ms: (n_segments, ...) -> (n, ...). The source changes
+    # quickly, the tongue slowly, and pitch most slowly
     n = round((seconds - 2 * SILENCE) / STEP)
     amplitudes = smooth(np.repeat(amplitudes, duration, axis=0)[:n], 5)  # (n, 3)
     formants = np.exp(smooth(np.log(np.repeat(formants, duration, axis=0)[:n]), 15))  # (n, 3)
     tone = smooth(np.repeat(tone, duration)[:n, None], 25)[:, 0]  # (n,)
     centre = np.repeat(centre, duration)[:n, None]  # (n, 1)
 
-    # The vocal tract. F1 to F3 come from the sounds, higher ones from a uniform tube. All are scaled to this voice
+    # The vocal tract. F1 to F3 come from the sounds, higher ones from a tube. All are scaled to this voice
     tract = average.tract_length / voice.tract_length
     tube = (2 * np.arange(4, 9) - 1) * SPEED_OF_SOUND / (4 * voice.tract_length)
     tube = tube[tube < 0.49 * RATE]
-    formants = np.hstack([formants * tract, np.tile(tube, (n, 1))]) * voice.formant_scale[:3 + len(tube)]  # (n, 7 or 8)
-    formants = np.sort(formants, axis=1)
+    formants = np.hstack([formants * tract, np.tile(tube, (n, 1))])  # (n, 7 or 8)
+    formants = np.sort(formants * voice.formant_scale[:3 + len(tube)], axis=1)
     piriform = second_order(average.piriform * tract, 7) / second_order(average.piriform * tract, 1.25)
-    tract_response = resonators(formants, bandwidths_of(formants) * voice.bandwidth_scale) * piriform  # (n, bins)
+    bandwidths = bandwidths_of(formants) * voice.bandwidth_scale
+    tract_response = resonators(formants, bandwidths) * piriform  # (n, bins)
 
     # The glottis makes pulses and noise. The spectrum of the pulses is that of the derivative of the air flow
     f0 = voice.f0 * 2 ** ((tone + rng.normal(0, 0.7)) / 12)
     peak = average.glottal_formant * voice.f0
-    pulse_shape = FREQUENCIES / peak / second_order(peak, voice.open_phase) / np.hypot(1, FREQUENCIES / voice.tilt)
+    pulse_shape = FREQUENCIES / peak / second_order(peak, voice.open_phase)
+    pulse_shape = pulse_shape / np.hypot(1, FREQUENCIES / voice.tilt)
     noise_shape = 0.25 / np.hypot(1, FREQUENCIES / 2500)
     voicing, aspiration, frication = np.repeat(amplitudes, HOP, axis=0).T  # (n * HOP,) each
     breath = voicing * 10 ** (voice.breathiness / 20) + aspiration
@@ -383,17 +409,19 @@ def synthesise(seed, voice, utterance, seconds):
 
     # A fricative is noise with one broad resonance
     detuning = FREQUENCIES / centre - centre / np.maximum(FREQUENCIES, 1)  # (n, bins)
-    spectrum += short_time_spectrum(frication * noise) * (1.6 / np.hypot(1, 2.5 * detuning)).astype(np.float32)
+    noise_shape = 1.6 / np.hypot(1, 2.5 * detuning)
+    spectrum += short_time_spectrum(frication * noise) * noise_shape.astype(np.float32)
 
-    # The recording has little below 160 Hz, silence at both ends, a level, and the noise of a quiet room. In the corpus
-    # of the slides, the level of a speaker has a standard deviation of 1.4 dB from utterance to utterance
+    # The recording has little below 160 Hz, silence at both ends, a level, and the noise of a quiet room. In
+    # the corpus of the slides, the level of a speaker has a standard deviation of 1.4 dB from utterance to
+    # utterance
     x = FREQUENCIES / 160
     audio = np.pad(overlap_add(spectrum * (x ** 3 / np.hypot(1, x ** 3)))[:n * HOP], round(SILENCE * RATE))
     audio *= 10 ** ((voice.level + rng.normal(0, 1.4) - speech_level(audio)) / 20)
     return audio + 1e-4 * rng.standard_normal(len(audio), np.float32)  # -80 dBFS
 
 
-# ---------------------------------------------------------------------------------------------- files, in parallel
+# ----------------------------------------------------------------------------------------- files, in parallel
 
 PROJECT = Path(__file__).resolve().parent.parent
 SEED = 0  # for all demo voices
@@ -402,6 +430,8 @@ N_UTTERANCES = 7  # utterances of each training voice
 TRAIN_SECONDS = (3.0, 4.0)  # shortest and longest training utterance, with the silence at both ends
 TEST_SECONDS = 15.0
 MARKER = '.unfinished'  # name of a file in a folder that is not complete
+EARLIER = ('%s holds demo voices of an earlier version, which are not levelled as recordings are.\n'
+           'To have them made again, delete the folder.')
 
 
 def make_train_utterance(task):
@@ -411,11 +441,15 @@ def make_train_utterance(task):
     filename = Path(feat_dir) / voice.name / ('%s_%02d.p' % (voice.name, utterance))
     if not filename.exists():
         seconds = np.random.default_rng([seed, index, 1 + utterance, 1]).uniform(*TRAIN_SECONDS)
-        write_feature(filename, extract_features(synthesise(seed, voice, utterance, seconds)), voice.name)
+        recording = Recording(synthesise(seed, voice, utterance, seconds).astype(np.float64), filename)
+        write_feature(filename, feature_of(recording)[0], voice.name, recording.origin())
 
 
 def make_test_wav(task):
-    """Write enroll.wav or test.wav of one test voice, 16-bit PCM. task is (folder, seed, voice index, file name)."""
+    """Write enroll.wav or test.wav of one test voice, 16-bit PCM.
+
+    task is (folder, seed, voice index, file name).
+    """
     wav_dir, seed, index, name = task
     voice = draw_voice(seed, index)
     filename = Path(wav_dir) / voice.name / name
@@ -426,7 +460,12 @@ def make_test_wav(task):
 
 
 def make_train_features(feat_dir, *, first=1, n_voices=N_TRAIN_VOICES, n_utterances=N_UTTERANCES, seed=SEED):
-    """Write the feature files of the training voices that do not exist: feat_dir/<voice>/<voice>_<utterance>.p."""
+    """Write feat_dir/<voice>/<voice>_<utterance>.p, where it does not exist, for all training voices.
+
+    They are levelled as those of recordings are. Raises LabError if others lie there that are not.
+    """
+    if is_unlevelled(feat_dir):
+        raise LabError(EARLIER % feat_dir)
     tasks = [(feat_dir, seed, index, utterance)
              for index in range(first, first + n_voices) for utterance in range(n_utterances)]
     with marked_unfinished(feat_dir):
@@ -434,7 +473,7 @@ def make_train_features(feat_dir, *, first=1, n_voices=N_TRAIN_VOICES, n_utteran
 
 
 def make_test_features(wav_dir, feat_dir, *, first=N_TRAIN_VOICES + 1, n_voices=N_TEST_VOICES, seed=SEED):
-    """Write wav_dir/<voice>/enroll.wav, test.wav and their feature files below feat_dir, if they do not exist."""
+    """Write wav_dir/<voice>/enroll.wav and test.wav, and their features below feat_dir, if they are missing."""
     tasks = [(wav_dir, seed, index, name)
              for index in range(first, first + n_voices) for name in ('enroll.wav', 'test.wav')]
     with marked_unfinished(feat_dir):
@@ -446,7 +485,7 @@ def make_test_features(wav_dir, feat_dir, *, first=N_TRAIN_VOICES + 1, n_voices=
 
 @contextmanager
 def marked_unfinished(feat_dir):
-    """Mark a folder of features as unfinished until the `with` ends. If the computer stops, the mark stays."""
+    """Mark a folder of features as unfinished until the `with` ends. If the work stops, the mark stays."""
     marker = Path(feat_dir) / MARKER
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
@@ -457,16 +496,16 @@ def marked_unfinished(feat_dir):
 def is_own(directory):
     """Whether this is the folder test_wavs, feat_*/train or feat_*/test of this project."""
     path = Path(directory).resolve()
-    return path == PROJECT / 'test_wavs' or (
-        path.parent.parent == PROJECT and path.parent.name.startswith('feat_') and path.name in ('train', 'test'))
+    is_feature_folder = path.parent.name.startswith('feat_') and path.name in ('train', 'test')
+    return path == PROJECT / 'test_wavs' or path.parent.parent == PROJECT and is_feature_folder
 
 
 def may_fill(*directories):
-    """Whether these are folders of this project with <speaker>/<utterance>, and hold nothing but demo voices."""
+    """Whether these are folders of this project with <speaker>/<utterance>, with nothing but demo voices."""
     demo_names = {draw_voice(SEED, index).name for index in range(1, N_TRAIN_VOICES + N_TEST_VOICES + 1)}
-    files = [filename for directory in directories for filename in find_wavs(directory) + find_feats(directory)]
+    files = [file for directory in directories for file in find_wavs(directory) + find_feats(directory)]
     return (c.SPEAKER_LEVEL == 1 and all(map(is_own, directories))
-            and all(speaker_of(filename) in demo_names for filename in files))
+            and all(speaker_of(file) in demo_names for file in files))
 
 
 def is_complete(feat_dir):
@@ -474,11 +513,24 @@ def is_complete(feat_dir):
     return len(find_feats(feat_dir)) > 0 and not (Path(feat_dir) / MARKER).exists()
 
 
+def is_unlevelled(feat_dir):
+    """Whether the demo voices in a folder are not levelled as recordings are. All of them are of one kind."""
+    filenames = find_feats(feat_dir)
+    return bool(filenames) and not is_of_recording(filenames[0])
+
+
 def provide_train_features(train_dir=c.TRAIN_FEAT_DIR):
-    """Make demo voices in train_dir if may_fill allows it, and there are neither feature files nor recordings."""
+    """Make demo voices in train_dir if may_fill allows it, and there are neither feature files nor
+    recordings.
+
+    Prints a note if there are demo voices that are not levelled as recordings are.
+    """
+    if is_complete(train_dir) and may_fill(train_dir) and is_unlevelled(train_dir):
+        print('Note: ' + EARLIER % train_dir)
     if is_complete(train_dir) or find_wavs(c.TRAIN_WAV_DIR) or not may_fill(train_dir):
         return
-    print('Making %d synthetic demo voices: %s has no feature files' % (N_TRAIN_VOICES, train_dir), flush=True)
+    print('Making %d synthetic demo voices: %s has no feature files' % (N_TRAIN_VOICES, train_dir),
+          flush=True)
     make_train_features(train_dir)
 
 

@@ -183,8 +183,8 @@ def bandwidth_of(audio):
 class Recording:
     """The audio of a recording, and what is known of it: computed when it is first asked for, and kept.
 
-    audio: (n_samples,) float64, mono, at SAMPLE_RATE; clipped: which share of the samples is above
-    FULL_SCALE.
+    audio: (n_samples,) float64, mono, at SAMPLE_RATE; filename: its name in messages; clipped: which share of the
+    samples is above FULL_SCALE.
     """
 
     def __init__(self, audio, filename, clipped=0.0):
@@ -241,11 +241,6 @@ class Recording:
         missing = max(0, margin - first), max(0, stop + margin - len(self.audio))
         framed = np.pad((self.audio - self.audio.mean())[max(0, first - margin):stop + margin], missing)
         return framed * self.gain(level)
-
-
-def prepare_speech(audio, filename, level=None):
-    """Recording.prepared for audio (n_samples,) that is in no file. filename: its name in messages."""
-    return Recording(audio, filename).prepared(level)
 
 
 def open_recording(filename):

@@ -11,7 +11,7 @@ from scipy.io import wavfile
 from browser import Browser, find_browser
 from conftest import PROJECT
 from model import load_model
-from support import gallery, voice_page
+from own_voice import gallery, page
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason='Chromium is not installed (apt install chromium)')
 WHY_IS_SHOWN = 'document.body.dataset.busy === "no" && !document.querySelector(".why").hidden'
@@ -24,7 +24,7 @@ def served(lab, six_voices):
     model = load_model(False, str(PROJECT / 'model_saved'), 'voices', None, None)
     microphone = Path('microphone.wav').resolve()
     speak(microphone, next(iter(voices.values())) / 'enroll.wav')
-    with voice_page.PageServer(gallery.Gallery(model, 'own', 'enrolled', use_cuda=False)) as server:
+    with page.PageServer(gallery.Gallery(model, 'own', 'enrolled', use_cuda=False)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
         thread.start()
         browser = Browser(Path('profile').resolve(), microphone)
@@ -212,7 +212,7 @@ def test_both_languages_say_everything(served):
     browser, _, _, _ = served
     keys = browser.ask('Object.keys(TEXTS.en)')
     assert sorted(keys) == sorted(browser.ask('Object.keys(TEXTS.ko)'))
-    sources = ''.join((PROJECT / 'support' / name).read_text() for name in ('gallery.py', 'voice_page.py'))
+    sources = ''.join((PROJECT / 'own_voice' / name).read_text() for name in ('gallery.py', 'page.py'))
     codes = re.findall(r"coded\('(\w+)'|'code': '(\w+)'|code='(\w+)'| else '(\w+)'\)", sources)
     codes = {code for of_one in codes for code in of_one if code}
     assert codes == {'badName', 'rename', 'spelling', 'unreadable', 'tooShort', 'tooLong', 'noSpeech',

@@ -213,11 +213,15 @@ def test_workers_draw_different_windows(lab, write_feat):
 def test_a_recording_is_a_feature_too(lab, monkeypatch, capsys):
     """read_MFB makes the feature of a recording, and prints what is wrong with it."""
     feature = np.random.default_rng(0).normal(size=(200, 40))
-    for note in (None, 'me/a.m4a: too quiet'):
-        monkeypatch.setattr(dataset, 'feature_of_wav', lambda filename, level: (feature, note, 8000.0))
+    monkeypatch.setattr(dataset, 'open_recording', lambda filename: filename)
+    for level in (-44, -70):
+        facts = {'seconds': 3.0, 'level': level, 'noise': 40.0, 'clipped': 0.0, 'floor': 0.5}
+        monkeypatch.setattr(dataset, 'feature_of', lambda recording, level: (feature, facts))
         trimmed, label = dataset.read_MFB('me/a.m4a')
         np.testing.assert_array_equal(trimmed, feature[50:150])
-        assert label == 'me' and capsys.readouterr().out == ('' if note is None else 'Note: %s\n' % note)
+        assert label == 'me' and capsys.readouterr().out == ('' if level == -44 else (
+            'Note: me/a.m4a: 3.0 s of speech at -70 dBFS, 0.00 % of the samples clipped, 50 % of the cells on the '
+            'floor: record at a higher level\n'))
 
 
 def test_speaker_with_all_files_in_the_validation_set_still_counts(lab, write_feat):

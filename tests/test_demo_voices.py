@@ -1,5 +1,8 @@
-"""The synthesiser: it always makes the same samples, it makes the voices asked for, and it touches no other files."""
+"""The synthesiser: it always makes the same samples, it makes the voices asked for, and it touches no other
+files."""
+import functools
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +12,12 @@ from scipy.io import wavfile
 import DB_wav_reader
 import configure as c
 from support import demo_voices as demo
-from support import safe_files
+from support import recordings, safe_files
 
 
 def tree(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob('*')) if path.is_file()}
+    files = [path for path in sorted(folder.rglob('*')) if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_same_samples_whatever_the_order_and_the_number_of_processes(tmp_path):
@@ -52,7 +56,8 @@ def test_parameters_are_in_standard_deviations():
     assert (np.abs(training.mean(axis=0)) < 1.2).all() and (np.abs(training.std(axis=0) - 1) < 0.8).all()
     voices = [demo.draw_voice(0, index) for index in range(1, 241)]
     pitches = np.log([voice.f0 for voice in voices])
-    assert demo.parameters_of(voices[4].name)[0] == pytest.approx((pitches[4] - pitches.mean()) / pitches.std())
+    assert demo.parameters_of(voices[4].name)[0] == pytest.approx(
+        (pitches[4] - pitches.mean()) / pitches.std())
     ranges = np.array([voice.f0_range for voice in voices])
     assert demo.parameters_of('242M9242')[-2] == pytest.approx(
         (demo.draw_voice(0, 242).f0_range - ranges.mean()) / ranges.std())
@@ -94,7 +99,7 @@ def autocorrelation_f0(audio):
 def test_fundamental_frequency_is_the_one_asked_for(f0):
     voice = demo.draw_voice(0, 1)._replace(f0=f0, f0_range=0.0, level=-20.0)
     measured = autocorrelation_f0(demo.synthesise(0, voice, 0, 4.0))
-    assert abs(12 * np.log2(measured / f0)) < 3  # semitones, because pitch falls, and an utterance has an offset
+    assert abs(12 * np.log2(measured / f0)) < 3  # semitones: pitch falls, and an utterance has an offset
 
 
 def test_a_longer_vocal_tract_lowers_the_formants():
@@ -126,9 +131,25 @@ def test_test_voices_are_wavs_and_their_features(tmp_path):
     rate, samples = wavfile.read(tmp_path / 'wavs/241F9241/test.wav')
     assert (rate, samples.dtype, len(samples)) == (16000, np.int16, 15 * 16000)
     content = safe_files.read_pickles(tmp_path / 'feats/241F9241/enroll.p')[0]
-    feature, note, bandwidth = DB_wav_reader.feature_of_wav(tmp_path / 'wavs/241F9241/enroll.wav')
+    recording = recordings.open_recording(tmp_path / 'wavs/241F9241/enroll.wav')
+    feature, facts = DB_wav_reader.feature_of(recording)
     np.testing.assert_array_equal(content['feat'], feature)
-    assert note is None and content['recording'] == {'LEVEL_DBFS': -44, 'bandwidth': bandwidth}
+    assert recordings.what_is_wrong(facts) == [] and content['recording'] == recording.origin()
+
+
+@pytest.mark.parametrize('level', [-44, -30, None])
+def test_training_features_are_levelled_as_those_of_recordings(tmp_path, monkeypatch, level):
+    """What a wav of the same audio gives, so that thresholds of a demo training hold for recordings."""
+    monkeypatch.setattr(c, 'LEVEL_DBFS', level)
+    demo.make_train_utterance((tmp_path / 'feats', 0, 2, 1))
+    content = safe_files.read_pickles(tmp_path / 'feats/002M9002/002M9002_01.p')[0]
+    seconds = np.random.default_rng([0, 2, 2, 1]).uniform(*demo.TRAIN_SECONDS)
+    audio = demo.synthesise(0, demo.draw_voice(0, 2), 1, seconds)
+    wavfile.write(tmp_path / 'x.wav', 16000, audio)
+    recording = recordings.open_recording(tmp_path / 'x.wav')
+    np.testing.assert_array_equal(content['feat'], DB_wav_reader.feature_of(recording)[0])
+    assert content['recording'] == {'LEVEL_DBFS': level, 'bandwidth': recording.facts['bandwidth']}
+    assert recordings.origin_of(tmp_path / 'feats/002M9002/002M9002_01.p') == recording.origin()
 
 
 @pytest.fixture
@@ -138,7 +159,7 @@ def small_project(lab, monkeypatch):
     small = {'make_train_features': {'n_voices': 3, 'n_utterances': 2},
              'make_test_features': {'first': 4, 'n_voices': 1}}
     for name, size in small.items():
-        monkeypatch.setattr(demo, name, lambda *folders, make=getattr(demo, name), size=size: make(*folders, **size))
+        monkeypatch.setattr(demo, name, functools.partial(getattr(demo, name), **size))
     return lab
 
 
@@ -154,6 +175,44 @@ def test_an_empty_project_is_filled_once(small_project, capsys):
     demo.provide_train_features()
     demo.provide_test_features()
     assert tree(small_project) == files and capsys.readouterr().out == ''
+
+
+def make_earlier_voices():
+    """The training voices as earlier versions wrote them: not levelled."""
+    for index in (1, 2, 3):
+        for utterance in (0, 1):
+            voice = demo.draw_voice(0, index)
+            audio = demo.synthesise(0, voice, utterance, 2.0)
+            filename = '%s/%s/%s_%02d.p' % (c.TRAIN_FEAT_DIR, voice.name, voice.name, utterance)
+            DB_wav_reader.write_feature(filename, DB_wav_reader.extract_features(audio), voice.name)
+
+
+def test_voices_of_an_earlier_version_are_used_and_named(small_project, capsys, stopped_with):
+    """They are neither thrown away nor mixed with levelled ones."""
+    make_earlier_voices()
+    before = tree(small_project)
+    demo.provide_train_features()
+    said = ('%s holds demo voices of an earlier version, which are not levelled as recordings are.\n'
+            'To have them made again, delete the folder.' % c.TRAIN_FEAT_DIR)
+    assert capsys.readouterr().out == 'Note: %s\n' % said
+    assert stopped_with(demo.main) == 'Error: ' + said
+    (small_project / c.TRAIN_FEAT_DIR / demo.MARKER).touch()  # if they are not complete
+    assert stopped_with(demo.provide_train_features) == 'Error: ' + said
+    (small_project / c.TRAIN_FEAT_DIR / demo.MARKER).unlink()
+    assert tree(small_project) == before
+
+    shutil.rmtree(c.TRAIN_FEAT_DIR)
+    capsys.readouterr()
+    demo.provide_train_features()
+    demo.provide_train_features()
+    assert 'earlier' not in capsys.readouterr().out and not demo.is_unlevelled(c.TRAIN_FEAT_DIR)
+
+
+def test_features_of_people_are_no_voices_of_an_earlier_version(small_project, write_feat, capsys):
+    make_earlier_voices()
+    write_feat(c.TRAIN_FEAT_DIR + '/103F3021/a.p')  # such as the published ones, which nobody levelled
+    demo.provide_train_features()
+    assert capsys.readouterr().out == ''
 
 
 def test_what_is_there_is_left_alone(small_project, write_feat, capsys):
@@ -178,8 +237,8 @@ def test_other_folders_are_never_filled(lab, capsys):
     assert tree(lab) == {} and capsys.readouterr().out.count('left alone') == 2
 
 
-@pytest.mark.parametrize('name', ['elsewhere', 'mine/train', 'feat_x/other', 'feat_x/deeper/train', '../feat_x/train',
-                                  'feat_x', 'test_wavs/train'])
+@pytest.mark.parametrize('name', ['elsewhere', 'mine/train', 'feat_x/other', 'feat_x/deeper/train',
+                                  '../feat_x/train', 'feat_x', 'test_wavs/train'])
 def test_a_folder_elsewhere_is_never_filled(small_project, name, monkeypatch):
     before = tree(small_project)
     demo.provide_train_features(name)
@@ -239,7 +298,8 @@ def test_a_broken_wav_of_a_demo_voice_is_an_error(small_project, stopped_with):
     path.write_bytes(b'rubbish')
     for _ in range(2):  # the second time, too
         message = stopped_with(demo.provide_test_features)
-        assert '004M9004/enroll.wav: not a wav file' in message and 'Delete it, and it is made again' in message
+        assert '004M9004/enroll.wav: not a wav file' in message
+        assert 'Delete it, and it is made again' in message
     path.unlink()
     demo.provide_test_features()
     assert len(DB_wav_reader.find_feats(c.TEST_FEAT_DIR)) == 2

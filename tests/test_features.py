@@ -148,7 +148,7 @@ def test_converter_does_what_is_missing_or_old_and_names_what_it_cannot_use(lab,
     content = safe_files.read_pickles('feat_logfbank_nfilt40/test/s1/test.p')[0]
     assert content.keys() == {'feat', 'label', 'recording'} and content['label'] == 's1'
     assert content['recording'] == recordings.origin_of(c.TEST_WAV_DIR + '/s1/test.wav')
-    audio = recordings.prepare_speech(np.round(speech() * 2**15) / 2**15, 'test.wav')
+    audio = recordings.Recording(np.round(speech() * 2**15) / 2**15, 'test.wav').prepared()
     np.testing.assert_allclose(content['feat'], reader.extract_features(audio))
 
     (lab / c.TEST_WAV_DIR / 's1/bad.wav').write_bytes(b'RIFFrubbish')
@@ -176,7 +176,7 @@ def test_what_a_library_cannot_read_is_named_with_the_file(lab, monkeypatch):
 
     def fail(wav_file):
         raise errors.pop()
-    monkeypatch.setattr(reader, 'feature_of_wav', fail)
+    monkeypatch.setattr(reader, 'open_recording', fail)
     while errors:
         note, message = reader.convert_wav(('s1/a.wav', 's1/a.p'))
         assert note is None and message.count('s1/a.wav') == 1 and 'no room' in message
@@ -373,12 +373,14 @@ def test_features_from_feature_files_are_those_from_wavs(lab, monkeypatch, setti
 
 
 def test_a_folder_of_other_features(lab, monkeypatch, capsys):
-    """What is made from log filterbank files equals what the synthesiser makes with the same settings."""
-    monkeypatch.setattr(other_features, 'in_parallel', lambda function, tasks, _: [function(task) for task in tasks])
+    """What is made from log filterbank files equals what is made from the same audio with the same settings."""
+    monkeypatch.setattr(other_features, 'in_parallel',
+                        lambda function, tasks, _: [function(task) for task in tasks])
     for folder, settings in (('old', {}), ('expected', {'USE_MFCC': True, 'USE_DELTA': True})):
         change(monkeypatch, settings)
-        for voice in (1, 2):
-            demo_voices.make_train_utterance((folder, 0, voice, 0))
+        for voice in (demo_voices.draw_voice(0, index) for index in (1, 2)):
+            feature = reader.extract_features(demo_voices.synthesise(0, voice, 0, 3.0))
+            reader.write_feature('%s/%s/0.p' % (folder, voice.name), feature, voice.name)
     other_features.main(old_dir='old', new_dir='new')
     assert capsys.readouterr().out == 'new: 2 feature files\n'
     for expected_file, new_file in zip(reader.find_feats('expected'), reader.find_feats('new'), strict=True):

@@ -20,8 +20,10 @@ import model as lab_model
 import verification
 from SR_Dataset import read_MFB
 from conftest import FirstFrame
+from own_voice import compare
 from support import demo_voices, recordings
 from support.messages import LabError
+from support.recordings import Recording
 
 
 def chirp(seconds=1.0, amplitude=0.01):
@@ -60,13 +62,19 @@ class Sizes(FirstFrame):
 
 @pytest.fixture
 def scripts(lab, monkeypatch):
-    """Calls main() of enroll, identification and verification for the files in feat, with Sizes as the network."""
+    """The settings of enroll, identification and verification for the files in feat. Sizes is their network."""
+    monkeypatch.setattr(enroll, 'draw_who_sounds_alike', lambda *arguments: None)
     for script in (enroll, identification, verification):
         monkeypatch.setattr(script, 'load_model', lambda *arguments: Sizes())
 
     def settings_of(**settings):
-        return {'test_dir': 'feat', 'plot': False, **settings}
+        return {'test_dir': 'feat', **settings}
     return settings_of
+
+
+def feature_of(filename):
+    """(feature, facts) of a recording."""
+    return reader.feature_of(recordings.open_recording(filename))
 
 
 # ------------------------------------------------------------------------------------------- wav files
@@ -247,7 +255,6 @@ def test_recordings_stand_beside_feature_files(lab, write_feat):
     enroll_DB, test_DB = reader.split_enroll_and_test('feat')
     assert list(enroll_DB['filename']) == ['feat/a/enroll.wav', 'feat/b/enroll.p']
     assert reader.test_files_of('a', test_DB) == ['feat/a/Test_2.wav', 'feat/a/test.wav']
-    assert reader.test_files_of('all', test_DB) == ['feat/a/Test_2.wav', 'feat/a/test.wav', 'feat/b/test.p']
     assert reader.test_files_of('feat/a/enroll.wav', test_DB) == ['feat/a/enroll.wav']
     assert reader.test_files_of('feat/b/enroll.p', test_DB) == ['feat/b/enroll.p']
     for name in ('elsewhere.wav', 'elsewhere.m4a', 'elsewhere.p'):
@@ -255,34 +262,33 @@ def test_recordings_stand_beside_feature_files(lab, write_feat):
             reader.test_files_of(name, test_DB)
     with pytest.raises(LabError, match="no test file of test_speaker = 'c'. Choose one of a, b, or the name"):
         reader.test_files_of('c', test_DB)
-    for test_speaker in ('a', 'all'):
-        with pytest.raises(LabError, match='There is no test file'):
-            reader.test_files_of(test_speaker, test_DB[:0])
+    with pytest.raises(LabError, match='There is no test file'):
+        reader.test_files_of('a', test_DB[:0])
     assert reader.test_files_of('feat/a/test.wav', test_DB[:0]) == ['feat/a/test.wav']  # one's own file needs no other
     feature, label = read_MFB('feat/a/test.wav')
-    assert label == 'a' and feature.shape == (len(reader.feature_of_wav('feat/a/test.wav')[0]) - 100, 40)
+    assert label == 'a' and feature.shape == (len(feature_of('feat/a/test.wav')[0]) - 100, 40)
 
 
 # ------------------------------------------------------------------------------------------- speech and its level
 
 def test_level_and_ends_by_hand():
     """Two seconds of a tone that comes and goes four times a second, of level -40 dBFS where it sounds."""
-    sounding = np.tile(np.repeat([1.0, 0.0], 2000), 8)  # 125 ms each: whole frames of 25 ms
+    sounding = np.tile(np.repeat([1.0, 0.0], 2000), 8)  # 125 ms each: whole blocks of 25 ms
     tone = 0.01 * np.sqrt(2) * np.sin(2 * np.pi * 2000 * np.arange(32000) / 16000)
     audio = np.pad(sounding * tone, (16000, 3200)) + 1e-6 * np.random.default_rng(0).standard_normal(51200)
     sounds = np.pad(sounding[::400] > 0, (40, 8))
-    levels = recordings.frame_levels(audio)
+    levels = recordings.block_levels(audio)
     assert recordings.active_level(levels, sounds) == pytest.approx(-40, abs=0.01)
     is_speech = recordings.find_speech(levels, 'a.wav')
-    after = np.roll(sounds, 1)  # the filter makes a sharp end last one frame longer
+    after = np.roll(sounds, 1)  # the filter makes a sharp end last one block longer
     assert is_speech[sounds].all() and not is_speech[~sounds & ~after].any()
-    prepared = recordings.prepare_speech(audio, 'a.wav')
-    n_samples = 30000 + 400  # to the frame after the last tone
+    prepared = Recording(audio, 'a.wav').prepared()
+    n_samples = 30000 + 400  # to the block after the last tone
     assert len(prepared) == 8000 + n_samples + 8000  # TRIM_SECONDS at both ends
     gain = 10 ** ((-44 - recordings.active_level(levels, is_speech)) / 20)
     np.testing.assert_allclose(prepared[8000:-8000], gain * (audio - audio.mean())[16000:16000 + n_samples], atol=1e-9)
     np.testing.assert_array_equal(prepared[-3200:], 0)  # the recording has 4800 samples left, so 3200 zeros follow
-    cut = recordings.prepare_speech(audio[12000:], 'a.wav')  # it begins 4000 samples before the first tone
+    cut = Recording(audio[12000:], 'a.wav').prepared()  # it begins 4000 samples before the first tone
     assert len(cut) == len(prepared) and not cut[:4000].any() and cut[4000:8000].any()
     np.testing.assert_allclose(cut[8000:], prepared[8000:], atol=1e-6)
 
@@ -295,29 +301,28 @@ def test_level_and_ends_by_hand():
     ids=['offset', 'hum', 'long silence', 'clicks', 'a click in the speech'])
 def test_speech_is_found_in_spite_of(spoil):
     clean, spoilt = speech(), spoil(speech())
-    of_frames = [recordings.frame_levels(audio) for audio in (clean, spoilt)]
-    levels = [recordings.active_level(part, recordings.find_speech(part, 'a.wav')) for part in of_frames]
-    lengths = [len(recordings.prepare_speech(audio, 'a.wav')) for audio in (clean, spoilt)]
+    heard = [Recording(audio, 'a.wav') for audio in (clean, spoilt)]
+    levels, lengths = [one.level for one in heard], [len(one.prepared()) for one in heard]
     assert levels[1] == pytest.approx(levels[0], abs=2) and lengths[1] == pytest.approx(lengths[0], abs=1600)
 
 
 @pytest.mark.parametrize('decibels', [-12, -6, 6, 24])
 def test_features_do_not_depend_on_the_level_of_a_recording(lab, decibels):
-    one, other = (reader.feature_of_wav(write_wav('%d.wav' % gain, speech() * 10 ** (gain / 20)))[0]
+    one, other = (feature_of(write_wav('%d.wav' % gain, speech() * 10 ** (gain / 20)))[0]
                   for gain in (0, decibels))
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_without_a_level_the_recipe_is_that_of_the_published_files(lab, monkeypatch):
     monkeypatch.setattr(c, 'LEVEL_DBFS', None)
-    feature, _, _ = reader.feature_of_wav(write_wav('a.wav'))
+    feature, _ = feature_of(write_wav('a.wav'))
     np.testing.assert_array_equal(feature, reader.extract_features(speech()))
 
 
 def test_a_checkpoint_brings_recordings_to_its_own_level(lab, made_feat):
     """20 dB louder are 40 more in every cell that is not on the floor: 20*log10 of the energies."""
     audio = speech()
-    quiet, loud = (recordings.prepare_speech(audio, 'a.wav', level) for level in (-44, -24))
+    quiet, loud = (Recording(audio, 'a.wav').prepared(level) for level in (-44, -24))
     np.testing.assert_allclose(loud, 10 * quiet)
     filename, model = write_wav('a/a.wav', audio), Sizes()
     model.settings['level'] = -24
@@ -349,7 +354,7 @@ def test_a_recording_without_speech_is_refused(lab, scripts, stopped_with, name)
     audio, reason = NO_SPEECH[name]
     write_wav(name + '.wav', audio)
     with pytest.raises(LabError, match='^%s.wav: .*%s' % (name, reason)):
-        reader.feature_of_wav(name + '.wav')
+        feature_of(name + '.wav')
     write_wav('feat/a/enroll.wav'), write_wav('feat/a/test.wav')
     enroll.main(**scripts())
     assert '%s.wav: ' % name in stopped_with(identification.main, **scripts(test_speaker=name + '.wav'))
@@ -372,7 +377,8 @@ def test_a_recording_of_a_moment_is_refused(lab, scripts, stopped_with, n_sample
     (lambda audio: audio[:24000], 'record for longer'),
     (lambda audio: audio + 1e-3 * np.random.default_rng(1).standard_normal(len(audio)), 'record in a quieter place')])
 def test_what_is_wrong_with_a_recording(lab, change, advice):
-    _, note, _ = reader.feature_of_wav(write_wav('a.wav', change(speech())))
+    _, facts = feature_of(write_wav('a.wav', change(speech())))
+    note = recordings.note_about('a.wav', facts)
     assert note is None if advice is None else advice in note, note
 
 
@@ -382,16 +388,31 @@ def test_a_note_by_hand(lab, monkeypatch, capsys):
     tones = np.pad(np.concatenate([tone, np.zeros(6400), tone]), 16000)
     left = np.clip(tones, -0.995, 0.995) + 1e-4 * np.random.default_rng(0).standard_normal(len(tones))
     monkeypatch.setattr(c, 'LEVEL_DBFS', -55)
-    feature, note, _ = reader.feature_of_wav(write_wav('me/a.wav', np.stack([left, 0 * left], axis=1)))
+    feature, facts = feature_of(write_wav('me/a.wav', np.stack([left, 0 * left], axis=1)))
     clipped = 100 * np.mean(np.abs(left) >= 0.99) / 2  # half of the samples are of the other channel
     level = 10 * np.log10(np.mean(np.clip(tone, -0.995, 0.995) ** 2)) - 6.02  # the mean of two channels is half as high
     on_floor = 100 * np.mean(feature == feature.min(axis=0))
     assert on_floor > 97
-    assert re.fullmatch(r'me/a.wav: 0\.[78] s of speech at %.0f dBFS, %.2f %% of the samples clipped, %.0f %% of the '
-                        r'cells on the floor: record with less gain; record for longer; hardly anything is above the '
-                        r'floor' % (level, clipped, on_floor), note)
+    note = recordings.note_about('me/a.wav', facts)
+    assert re.fullmatch(r'me/a.wav: 0\.[78] s of speech at %.0f dBFS, %.2f %% of the samples clipped, %.0f %% of '
+                        r'the cells on the floor: record with less gain; record for longer; hardly anything is '
+                        r'above the floor' % (level, clipped, on_floor), note)
     read_MFB('me/a.wav')
     assert capsys.readouterr().out == 'Note: %s\n' % note
+
+
+def test_each_recording_is_read_once(lab, monkeypatch, capsys):
+    """Comparing two needs the feature, the level, the bandwidth, the seconds and the clipped samples of each."""
+    a, b = write_wav('me/a.wav'), write_wav('me/b.wav', speech(4.0))
+    model, reads, read = Sizes(), [], recordings.read_recording
+    model.thresholds = {'-44': {'cosine': {'eer': 0.5, 'slope': 1.0, 'offset': -0.5, 'EER': 1.0, 'EER_5s': 5.0}}}
+    monkeypatch.setattr(compare, 'load_model', lambda *arguments: model)
+    monkeypatch.setattr(recordings, 'read_recording', lambda filename: reads.append(filename) or read(filename))
+    compare.main(a, b)
+    assert sorted(reads) == [a, b] and 'It is short' in capsys.readouterr().out
+
+    write_wav('me/a.wav', speech(3.5))  # it is another recording now
+    assert len(recordings.open_recording(a).audio) == len(speech(3.5)) and len(reads) == 3
 
 
 # ------------------------------------------------------------------------------------------- bandwidth
@@ -536,10 +557,9 @@ def test_another_level_is_refused_by_the_scripts(lab, scripts, write_feat, stopp
 
     monkeypatch.setattr(c, 'LEVEL_DBFS', None)  # enrolled at -44 dBFS, tested as it is
     for main, settings in ((identification.main, {}), (verification.main, {'enroll_speaker': 'a'})):
-        for test_speaker in ('a', 'all'):
-            message = stopped_with(main, **scripts(test_speaker=test_speaker, **settings))
-            assert 'feat/a/test.wav is not levelled, the enrolment of a is levelled to -44 dBFS' in message
-            assert 'python enroll.py' in message
+        message = stopped_with(main, **scripts(test_speaker='a', **settings))
+        assert 'feat/a/test.wav is not levelled, the enrolment of a is levelled to -44 dBFS' in message
+        assert 'python enroll.py' in message
     enroll.main(**scripts())
     identification.main(**scripts(test_speaker='a'))
 

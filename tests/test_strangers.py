@@ -10,23 +10,24 @@ import torch
 from scipy.special import expit
 
 import DB_wav_reader
+import absorb_wccn
 import attacks
-import calibrate
 import conditions
 import configure as c
 import enroll
-import fold
-import identification
 import model as lab_model
 import more_voices
 import strangers
-import train
 import vary_recordings
 import verification
 from SR_Dataset import DvectorDataset, ToTensorDevInput
 from conftest import PROJECT, FirstFrame
-from deep_dive import augmentation, backends, calibration, mixing, rooms, scoring
-from support import demo_voices, messages, runs
+from deep_dive import acoustics, augmentation, backends, calibration, corpora, mixing
+from deep_dive import train as deep_train
+from deep_dive.networks import background_network
+from exercises import scoring, thresholds
+from own_voice import calibrate, compare, who
+from support import demo_voices, enrolments, messages, recordings, runs
 from support.messages import LabError
 from support.safe_files import read_pickles
 
@@ -63,7 +64,8 @@ def test_a_training_on_two_corpora_with_speakers_of_one_name(lab, write_feat, ca
         for speaker in 'ab':
             for i in range(5):
                 write_feat('%s/%s/%d.p' % (folder, speaker, i), seed=i)
-    train.main(use_cuda=False, train_dir='one', corpora={'two': 3}, val_ratio=20, n_epochs=1, batch_size=8, plot=False)
+    deep_train.main(use_cuda=False, train_dir='one', corpora={'two': 3}, val_ratio=20, n_epochs=1, batch_size=8,
+                    plot=False)
     out = capsys.readouterr().out
     assert 'Number of classes (speakers):\n4\n' in out and '/      32 (' in out  # 8 + 3 * 8 utterances
     assert lab_model.load_model(False, 'model_saved', 'best', 128, 4)
@@ -82,7 +84,7 @@ def speech():
 
 
 def level_of(audio):
-    return 20 * np.log10(rooms.rms(audio))
+    return 20 * np.log10(acoustics.rms(audio))
 
 
 def share_between(audio, low, high):
@@ -93,17 +95,17 @@ def share_between(audio, low, high):
 
 def test_noise_has_the_snr_and_the_slope(speech):
     rng = np.random.default_rng(0)
-    noise = rooms.add_noise(speech, rng, snr=10, slope=0) - speech
+    noise = acoustics.add_noise(speech, rng, snr=10, slope=0) - speech
     assert level_of(speech) - level_of(noise) == pytest.approx(10, abs=0.01)
-    brown = rooms.add_noise(speech, rng, snr=10, slope=2) - speech
+    brown = acoustics.add_noise(speech, rng, snr=10, slope=2) - speech
     assert share_between(brown, 0, 1000) > 0.8 and share_between(noise, 0, 1000) == pytest.approx(1 / 8, abs=0.02)
 
 
 def test_a_room_answers_a_click_with_echoes_that_fade():
     click = np.zeros(RATE)
     click[100] = 1
-    echoes = rooms.add_room(click, np.random.default_rng(0), reverberation=0.4, direct_db=0)
-    assert rooms.rms(echoes) == pytest.approx(rooms.rms(click)) and np.abs(echoes[:100]).max() < 1e-12
+    echoes = acoustics.add_room(click, np.random.default_rng(0), reverberation=0.4, direct_db=0)
+    assert acoustics.rms(echoes) == pytest.approx(acoustics.rms(click)) and np.abs(echoes[:100]).max() < 1e-12
     echoes = echoes / echoes[100]
     assert np.sum(echoes[101:] ** 2) == pytest.approx(1, rel=0.02)  # as much power as the direct sound
     assert np.abs(echoes[101:130]).max() < 1e-9  # the first echo takes 2 ms
@@ -113,46 +115,46 @@ def test_a_room_answers_a_click_with_echoes_that_fade():
 
 def test_what_a_telephone_leaves(speech):
     # Eight bits leave some noise at other frequencies
-    assert share_between(speech, 0, 250) > 0.4 and share_between(rooms.telephone(speech), 0, 250) < 0.05
-    for change in (rooms.telephone, rooms.halve_rate):
+    assert share_between(speech, 0, 250) > 0.4 and share_between(acoustics.telephone(speech), 0, 250) < 0.05
+    for change in (acoustics.telephone, acoustics.halve_rate):
         assert share_between(change(speech), 4100, 8000) < 1e-4 < share_between(speech, 4100, 8000)
         assert len(change(speech)) == len(speech)
-    assert rooms.halve_rate(speech) @ speech > 0.95 * speech @ speech
+    assert acoustics.halve_rate(speech) @ speech > 0.95 * speech @ speech
 
 
 def test_loudness_is_compressed_and_clipped():
     times = np.arange(2 * RATE) / RATE
     audio = np.sin(2 * np.pi * 200 * times) * np.where(times < 1, 0.5, 0.05)  # 20 dB
-    loud, quiet = (rooms.rms(rooms.compress(audio, ratio=2)[part]) for part in (
+    loud, quiet = (acoustics.rms(acoustics.compress(audio, ratio=2)[part]) for part in (
         slice(RATE // 4, RATE * 3 // 4), slice(RATE * 5 // 4, RATE * 7 // 4)))
     assert 20 * np.log10(loud / quiet) == pytest.approx(10, abs=0.3)
-    clipped = rooms.clip(audio, share=0.1)
+    clipped = acoustics.clip(audio, share=0.1)
     assert np.mean(np.abs(clipped) == np.abs(clipped).max()) == pytest.approx(0.1, abs=0.01)
 
 
 def test_a_microphone_changes_the_spectrum_and_nothing_else(speech):
-    changed = rooms.change_microphone(speech, np.random.default_rng(1), most_db=8)
+    changed = acoustics.change_microphone(speech, np.random.default_rng(1), most_db=8)
     assert len(changed) == len(speech)
-    gains = [10 * np.log10(share_between(changed, f - 30, f + 30) * rooms.rms(changed) ** 2
-                           / share_between(speech, f - 30, f + 30) / rooms.rms(speech) ** 2)
+    gains = [10 * np.log10(share_between(changed, f - 30, f + 30) * acoustics.rms(changed) ** 2
+                           / share_between(speech, f - 30, f + 30) / acoustics.rms(speech) ** 2)
              for f in (240, 600, 1200, 2400, 4800)]
     assert max(gains) - min(gains) > 3 and max(map(abs, gains)) < 9
     assert np.abs(changed - speech).max() > 0.001
-    assert np.allclose(rooms.change_microphone(speech, np.random.default_rng(1), most_db=0), speech, atol=1e-3)
+    assert np.allclose(acoustics.change_microphone(speech, np.random.default_rng(1), most_db=0), speech, atol=1e-3)
 
 
-@pytest.mark.skipif(not rooms.has_codecs(), reason='ffmpeg is not installed')
-@pytest.mark.parametrize('codec', rooms.CODECS)
+@pytest.mark.skipif(not acoustics.has_codecs(), reason='ffmpeg is not installed')
+@pytest.mark.parametrize('codec', acoustics.CODECS)
 def test_codecs(speech, codec):
-    decoded = rooms.code_and_decode(speech, codec)
+    decoded = acoustics.code_and_decode(speech, codec)
     assert abs(len(decoded) - len(speech)) < 0.2 * RATE and level_of(decoded) == pytest.approx(level_of(speech), abs=3)
 
 
 def test_a_random_copy_is_the_same_for_the_same_seed(speech, monkeypatch):
-    monkeypatch.setattr(rooms, 'has_codecs', lambda: False)
-    copies = [rooms.vary(speech, np.random.default_rng(seed)) for seed in (0, 0, *range(1, 20))]
+    monkeypatch.setattr(acoustics, 'has_codecs', lambda: False)
+    copies = [acoustics.vary(speech, np.random.default_rng(seed)) for seed in (0, 0, *range(1, 20))]
     np.testing.assert_array_equal(copies[0], copies[1])
-    assert len({round(rooms.rms(copy), 6) for copy in copies}) > 10
+    assert len({round(acoustics.rms(copy), 6) for copy in copies}) > 10
     assert all(np.abs(copy).max() <= 1 and len(copy) == len(speech) for copy in copies)
 
 
@@ -166,8 +168,7 @@ def test_copies_of_recordings(lab, capsys, stopped_with):
     assert names == ['%s/x_0%d.p' % (name, i) for name in 'ab' for i in range(3)]
     (own, label), (other, _) = (read_copy('f/a/x_0%d.p' % i) for i in (0, 1))
     assert label == 'a' and not np.array_equal(own, other)
-    expected, _, _ = DB_wav_reader.feature_of_wav('w/a/x.wav')
-    np.testing.assert_allclose(own, expected)
+    np.testing.assert_allclose(own, feature_of('w/a/x.wav'))
     assert 'f exists already' in stopped_with(vary_recordings.main, wav_dir='w', feat_dir='f')
     assert 'Give two folders' in stopped_with(vary_recordings.main)
     assert 'w/none does not exist' in stopped_with(vary_recordings.main, wav_dir='w/none', feat_dir='g')
@@ -182,8 +183,8 @@ def test_pieces_of_recordings_have_other_words(lab, capsys):
     first, second = (read_copy('f/a/x_0%d.p' % i)[0] for i in (0, 1))
     for part, half in zip('yz', np.array_split(sound, 2)):
         Path('w/a/%s.wav' % part).write_bytes(attacks.wav(half.tobytes()))
-    np.testing.assert_allclose(first, DB_wav_reader.feature_of_wav('w/a/y.wav')[0])  # the first piece as it is
-    changed = DB_wav_reader.feature_of_wav('w/a/z.wav')[0]
+    np.testing.assert_allclose(first, feature_of('w/a/y.wav'))  # the first piece as it is
+    changed = feature_of('w/a/z.wav')
     assert abs(len(second) - len(changed)) < 30  # a codec may add some samples
     assert len(second) != len(changed) or not np.allclose(second, changed)
     vary_recordings.main(wav_dir='w', feat_dir='g', n_copies=1, n_pieces=2, changed=False)
@@ -204,6 +205,10 @@ def test_more_voices(lab, capsys, stopped_with):
     assert 'Give a new feature folder' in stopped_with(more_voices.main)
 
 
+def feature_of(filename):
+    return DB_wav_reader.feature_of(recordings.open_recording(filename))[0]
+
+
 def read_copy(filename):
     """(feature, label) of a copy, which was levelled."""
     content = read_pickles(filename)[0]
@@ -221,7 +226,7 @@ def test_conditions(lab, monkeypatch, capsys, stopped_with):
     model.forward = lambda x: (x[:, 0].std(dim=2), None)  # (batch, 40)
     monkeypatch.setattr(conditions, 'load_model', lambda *args: model)
     monkeypatch.setattr(conditions, 'CONDITIONS', {'unchanged': conditions.CONDITIONS['unchanged'], 'gsm': None})
-    monkeypatch.setattr(rooms, 'has_codecs', lambda: False)
+    monkeypatch.setattr(acoustics, 'has_codecs', lambda: False)
     conditions.main(test_dir='w', checkpoints=['one'])
     out = capsys.readouterr().out
     assert 'one: 2 target and 2 impostor trials, threshold 0.5000' in out and 'gsm' not in out
@@ -351,26 +356,26 @@ def test_the_threshold_of_the_level_is_chosen(model_with_thresholds, lab, write_
     write = DB_wav_reader.write_feature
     write('t/b/test.p', np.ones((200, 40)), 'b', {'LEVEL_DBFS': -44, 'bandwidth': 8000.0})
     write('t/c/test.p', np.ones((200, 40)), 'c', {'LEVEL_DBFS': -30, 'bandwidth': 8000.0})
-    chosen = [calibration.choose_thres('model', model_with_thresholds, 'cosine', 't/%s/test.p' % name)
+    chosen = [enrolments.choose_thres('model', model_with_thresholds, 'cosine', 't/%s/test.p' % name)
               for name in 'abc']
     assert chosen == [0.7, 0.8, 0.7]  # a level that is not known gets that of another
-    assert calibration.choose_thres(0.5, model_with_thresholds, 'cosine', 't/a/test.p') == 0.5
+    assert enrolments.choose_thres(0.5, model_with_thresholds, 'cosine', 't/a/test.p') == 0.5
     with pytest.raises(LabError, match="thres = 'model': none has no threshold of its own"):
-        calibration.choose_thres('model', FirstFrame(), 'cosine', 't/a/test.p')
+        enrolments.choose_thres('model', FirstFrame(), 'cosine', 't/a/test.p')
 
 
 def test_what_a_score_means_is_printed(model_with_thresholds, lab, write_vector, capsys):
     write_vector('t/a/test.p', 1, 0)  # 200 frames, 100 after trimming: one second
-    calibration.print_what_it_means(0.75, 0.95, model_with_thresholds, 'cosine', [None, 't/a/test.p'])
+    compare.print_what_it_means(0.75, 0.95, model_with_thresholds, ['t/a/test.p'])
     assert capsys.readouterr().out == (
         "The model's own threshold is 0.7000 : Accept\n"
         'Same speaker: %.0f %% (log-likelihood ratio 0.5, if both are equally likely beforehand)\n'
         'It is short: of answers on 1 s of speech, 12 %% are wrong, on whole recordings 2 %%.\n' % (100 * expit(0.5)))
     assert calibration.percent(-9) == 'less than 1 %' and calibration.percent(0) == '50 %'
     assert calibration.percent(5.4) == 'more than 99 %'
-    calibration.print_what_it_means(0.65, 0.7, model_with_thresholds, 'cosine', [None, 't/a/test.p'])
+    compare.print_what_it_means(0.65, 0.7, model_with_thresholds, ['t/a/test.p'])
     assert capsys.readouterr().out.startswith('Same speaker: 38 % (log-likelihood ratio -0.5,')
-    calibration.print_what_it_means(0.65, 0.7, FirstFrame(), 'cosine', [None, 't/a/test.p'])
+    compare.print_what_it_means(0.65, 0.7, FirstFrame(), ['t/a/test.p'])
     assert capsys.readouterr().out == ''
 
 
@@ -401,11 +406,12 @@ def test_held_out_speakers_are_not_trained_on(lab, write_feat, capsys, stopped_w
         for i in range(4):
             write_feat('feat/%s/%d.p' % (speaker, i), seed=i)
     settings = {'use_cuda': False, 'train_dir': 'feat', 'val_ratio': 20, 'batch_size': 8, 'plot': False}
-    train.main(**settings, val_speakers=2, n_epochs=1)
+    deep_train.main(**settings, val_speakers=2, n_epochs=1)
     assert 'Number of classes (speakers):\n3\n' in capsys.readouterr().out
-    unheard = calibration.held_out_dataset('feat', 2, 0)
+    run_of = json.loads(Path('model_saved/run.json').read_text())['settings']
+    train_dataset, valid_dataset, unheard = corpora.load_datasets(run_of)
     assert len(unheard) == 8 and unheard.n_speakers == 2
-    trained = {path for DB in train.split_train_dev('feat', 20, val_speakers=2, seed=0) for path in DB['filename']}
+    trained = {*train_dataset.filenames, *valid_dataset.filenames}
     assert len(trained) == 12 and not trained & set(unheard.filenames)
     thresholds = torch.load('model_saved/checkpoint_best.pth')['thresholds']
     assert thresholds['None']['cosine']['targets'] == 2 * 6 and thresholds['None']['cosine']['impostors'] == 16
@@ -414,7 +420,7 @@ def test_held_out_speakers_are_not_trained_on(lab, write_feat, capsys, stopped_w
     model = lab_model.load_model(False, 'model_saved', 'best', 128, 3)
     assert model.thresholds == thresholds
     assert 'val_speakers = 4 of 5 speakers: at least two must be left' in stopped_with(
-        train.main, **settings, val_speakers=4)
+        deep_train.main, **settings, val_speakers=4)
 
 
 @pytest.mark.parametrize('thresholds', [
@@ -430,85 +436,85 @@ def test_thresholds_that_cannot_be_are_refused(lab, thresholds):
         lab_model.load_model(False, 'model_saved', 1, None, None)
 
 
-def test_wccn_is_folded_into_the_network(lab, write_feat):
+def test_wccn_is_absorbed_by_the_network(lab, write_feat):
     """The new embeddings are those after BatchNorm, minus a mean and times a matrix, whatever goes in."""
     torch.manual_seed(0)
-    network = lab_model.background_resnet(16, 3, head='cosine')
+    network = background_network(16, 3, head='cosine')
     network.bn0.running_mean.normal_()
     network.bn0.running_var.uniform_(0.5, 2)
     network.bn0.weight.data.uniform_(0.5, 2)
     network.bn0.bias.data.normal_()
-    folded = lab_model.background_resnet(16, 3, head='cosine')
+    absorbed = background_network(16, 3, head='cosine')
     mean, matrix = torch.randn(1, 16), torch.randn(16, 16)
-    folded.load_state_dict(fold.fold(network.state_dict(), mean, matrix))
+    absorbed.load_state_dict(absorb_wccn.absorb(network.state_dict(), mean, matrix))
     x = torch.randn(4, 1, 40, 90)
     with torch.inference_mode():
-        embeddings, after = network.eval()(x)[0], folded.eval()(x)[0]
+        embeddings, after = network.eval()(x)[0], absorbed.eval()(x)[0]
     torch.testing.assert_close(after, (embeddings - mean) @ matrix, atol=1e-4, rtol=1e-4)
 
 
-def test_folding_makes_the_cosines_those_of_wccn(lab, write_feat, capsys, stopped_with):
+def test_absorbing_makes_the_cosines_those_of_wccn(lab, write_feat, capsys, stopped_with):
     for speaker in 'abc':
         for i in range(4):
             write_feat('feat/%s/%d.p' % (speaker, i), seed=4 * ord(speaker) + i)
-    train.main(use_cuda=False, train_dir='feat', loss_type='aamsoftmax', n_epochs=1, val_ratio=20, batch_size=8,
-               plot=False)
+    deep_train.main(use_cuda=False, train_dir='feat', loss_type='aamsoftmax', n_epochs=1, val_ratio=20,
+                    batch_size=8, plot=False)
     capsys.readouterr()
-    fold.main(checkpoint='model_saved/checkpoint_1.pth', new_checkpoint='model_saved/checkpoint_new.pth',
-              folders=['feat'], n_each=3)
+    absorb_wccn.main(checkpoint='model_saved/checkpoint_1.pth', folders=['feat'], n_each=3,
+                     new_checkpoint='model_saved/checkpoint_new.pth')
     assert 'checkpoint_new.pth: WCCN of 9 utterances of 3 speakers' in capsys.readouterr().out
     new = lab_model.load_model(False, 'model_saved', 'new', 128, 3)
     old = lab_model.load_model(False, 'model_saved', 1, 128, 3)
-    vectors, speakers = fold.embeddings_of(old, ['feat'], 3)
+    vectors, speakers = absorb_wccn.embeddings_of(old, ['feat'], 3)
     old.backend = backends.estimate_backend(vectors, speakers)
-    again, _ = fold.embeddings_of(new, ['feat'], 3)
+    again, _ = absorb_wccn.embeddings_of(new, ['feat'], 3)
     np.testing.assert_allclose(scoring.cosine_scores(again.numpy(), again.numpy()),
                                backends.Scorer('wccn', old)(vectors, vectors), atol=1e-3)
     assert new.settings['level'] == old.settings['level']
-    fold.main(checkpoint='model_saved/checkpoint_1.pth', new_checkpoint='model_saved/checkpoint_higher.pth',
-              folders=['feat'], level=-30)
+    absorb_wccn.main(checkpoint='model_saved/checkpoint_1.pth', folders=['feat'], level=-30,
+                     new_checkpoint='model_saved/checkpoint_higher.pth')
     assert lab_model.load_model(False, 'model_saved', 'higher', 128, 3).settings['level'] == -30
-    assert 'level = 3' in stopped_with(fold.main, checkpoint='a', new_checkpoint='b', folders=['feat'], level=3)
+    assert 'level = 3' in stopped_with(
+        absorb_wccn.main, checkpoint='a', new_checkpoint='b', folders=['feat'], level=3)
     for settings in ({}, {'checkpoint': 'model_saved/checkpoint_1.pth', 'new_checkpoint': 'x.pth'}):
-        assert 'Give a checkpoint, the name of the new one' in stopped_with(fold.main, **settings)
+        assert 'Give a checkpoint, the name of the new one' in stopped_with(absorb_wccn.main, **settings)
     runs.save_checkpoint('s.pth', {'state_dict': old.state_dict()})
     assert 'the d-vectors of the slides come from before BatchNorm' in stopped_with(
-        fold.main, checkpoint='s.pth', new_checkpoint='x.pth', folders=['feat'])
+        absorb_wccn.main, checkpoint='s.pth', new_checkpoint='x.pth', folders=['feat'])
 
 
 # ------------------------------------------------------------------------------------------------- two recordings
 
 @pytest.fixture
 def people(six_voices, lab):
-    """The recordings of the six voices, and checkpoint 'voices': the best one of their lab."""
+    """The recordings of the six voices, and checkpoint 'voices': the best one of their lab, with thresholds."""
     shutil.copytree(six_voices / c.TEST_WAV_DIR, 'people')
     Path('model_saved').mkdir()
     shutil.copy(six_voices / 'model_saved/checkpoint_best.pth', 'model_saved/checkpoint_voices.pth')
+    calibrate.main(folders=['people'], use_cuda=False, into_checkpoint='model_saved/checkpoint_voices.pth')
     return sorted(path.name for path in Path('people').iterdir())
 
 
-def run(main, monkeypatch, *arguments, **options):
+def run(main, monkeypatch, *arguments):
     monkeypatch.setattr('sys.argv', ['script', *arguments])
-    messages.run_script(main, **options)
+    messages.run_script(main, words=True)
 
 
 def test_two_recordings_one_command(people, monkeypatch, capsys, stopped_with):
     a, b = 'people/%s/enroll.wav' % people[0], 'people/%s/test.wav' % people[0]
-    run(verification.main, monkeypatch, a, b, **verification.WITH_RECORDINGS)
+    run(compare.main, monkeypatch, a, b)
     out = capsys.readouterr().out
-    own = torch.load('model_saved/checkpoint_voices.pth')['thresholds']['-44' if '-44' in torch.load(
-        'model_saved/checkpoint_voices.pth')['thresholds'] else 'None']['cosine']
+    own = torch.load('model_saved/checkpoint_voices.pth')['thresholds']['-44']['cosine']
     assert re.search(r'%s: \d+\.\d s of speech at -\d+ dBFS, background \d+ dB lower, up to \d\.\d kHz, '
                      r'0\.00 %% clipped\n' % a, out)
     assert 'True speaker: %s\nClaimed speaker : %s\n\nResult : ' % (a, b) in out
     assert 'Threshold : %.4f' % own['eer'] in out and 'Same speaker: ' in out and "The model's own" not in out
     assert not Path('enroll_embeddings').exists() and not Path(c.TEST_FEAT_DIR).exists()
-
     assert len(re.findall('Note: .*', out)) == len(set(re.findall('Note: .*', out)))  # none is printed twice
 
-    run(verification.main, monkeypatch, '--enroll_file=' + a, '--test_file=' + b, **verification.WITH_RECORDINGS)
+    run(compare.main, monkeypatch, '--enroll_file=' + a, '--test_file=' + b)
     assert capsys.readouterr().out == out  # the settings say the same
-    run(verification.main, monkeypatch, a, '--thres=0.99', b, **verification.WITH_RECORDINGS)
+    run(compare.main, monkeypatch, a, '--thres=0.99', b)
     out = capsys.readouterr().out
     assert 'Threshold : 0.99\n' in out and "The model's own threshold is %.4f : " % own['eer'] in out
 
@@ -528,19 +534,19 @@ def test_the_model_for_people_that_ships():
     (['people/x.wav', 'people/y.wav'], 'people/x.wav: there is no such file'),
     (['people/a', 'people/y.wav'], 'people/a: there is no such file'),
     (['note.txt', 'note.txt'], 'note.txt: no recording. Give the name of a wav file'),
-    (['a.wav'], "enroll_file = 'a.wav': two recordings are compared"),
-    (['a.wav', 'b.wav', 'c.wav'], 'c.wav: too many names of recordings. This script takes 2')])
+    (['a.wav'], 'Name two recordings, as in\npython -m own_voice.compare a.wav b.wav'),
+    (['a.wav', 'b.wav', 'c.wav'], "thres = 'c.wav': it must be a number")])
 def test_recordings_that_cannot_be_compared(people, monkeypatch, arguments, complaint):
     Path('note.txt').write_text('hello')
     with pytest.raises(SystemExit) as stop:
-        run(verification.main, monkeypatch, *arguments, **verification.WITH_RECORDINGS)
+        run(compare.main, monkeypatch, *arguments)
     assert complaint in str(stop.value.code) and len(str(stop.value.code).splitlines()) <= 2
 
 
 def test_who_speaks_in_a_recording(people, monkeypatch, capsys):
     """The checkpoint is that of the enrolment, and its threshold says who is unknown."""
     enroll.main(use_cuda=False, cp_num='voices', test_dir='people', plot=False)
-    run(identification.main, monkeypatch, 'people/%s/test.wav' % people[1], **identification.WITH_RECORDING)
+    run(who.main, monkeypatch, 'people/%s/test.wav' % people[1], '--embedding_dir=enroll_embeddings')
     out = capsys.readouterr().out
     predicted, ranked_first = re.search(r'Predicted speaker : (\w+)\n\n(\w+) : ', out).groups()
     assert predicted in (ranked_first, 'unknown') and ranked_first in people and 'Threshold : ' in out
@@ -550,7 +556,7 @@ def test_who_speaks_in_a_recording(people, monkeypatch, capsys):
 
 def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with):
     enroll.main(use_cuda=False, cp_num='voices', test_dir='people', plot=False)
-    calibrate.main(folders=['people'], use_cuda=False)
+    calibrate.main(folders=['people'], embedding_dir='enroll_embeddings', use_cuda=False)
     out = capsys.readouterr().out
     written = json.loads(Path('enroll_embeddings/calibration.json').read_text())
     numbers = written['thresholds']['-44']['cosine']
@@ -561,7 +567,7 @@ def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with
     out = capsys.readouterr().out
     assert 'Threshold and calibration: enroll_embeddings/calibration.json\n' in out
     assert 'Threshold : %.4f' % numbers['eer'] in out
-    verification.main(**settings, test_speaker='all', plot=False)
+    thresholds.main(**settings, plot=False)
     out = capsys.readouterr().out
     assert '\nThreshold : %.4f' % numbers['eer'] in out and re.search(r'\nCllr : 0\.\d{3}\nmin Cllr : 0\.\d{3}\n', out)
 
@@ -582,7 +588,7 @@ def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with
     assert 'calibration.json is not used: it belongs to another checkpoint' in capsys.readouterr().out
     for content in ('no json', '[]', '{"sha256": "x", "thresholds": 5}'):
         Path('enroll_embeddings/calibration.json').write_text(content)
-        assert 'calibration.json: not what experiments/calibrate.py wrote' in stopped_with(
+        assert 'calibration.json: not what python -m own_voice.calibrate wrote' in stopped_with(
             verification.main, **settings, enroll_speaker=people[0], test_speaker=people[0])
     for name in people[2:]:
         shutil.rmtree('people/' + name)

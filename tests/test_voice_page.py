@@ -16,18 +16,16 @@ from scipy.io import wavfile
 from scipy.special import logit
 
 import enroll
-import identification
 import verification
-from DB_wav_reader import log_filterbank, read_audio
+from DB_wav_reader import log_filterbank
 from conftest import PROJECT, FirstFrame
-from deep_dive import who_when
-from deep_dive.calibration import percent
 from model import load_enroll_embeddings, load_model
-from support import gallery, voice_page
-from support.messages import LabError
-from support.recordings import prepare_speech
+from own_voice import compare, gallery, page, who, who_when
+from own_voice.who_when import draw_bands
+from support import recordings
+from support.messages import LabError, run_script
+from support.recordings import Recording
 from turns import conversation, samples_of_speech
-from who_when import draw_bands
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +55,7 @@ def people(lab, voices):
 @pytest.fixture
 def server(people):
     """A server at work in another thread."""
-    with voice_page.PageServer(people) as running:
+    with page.PageServer(people) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={'poll_interval': 0.01})
         thread.start()
         yield running
@@ -90,7 +88,7 @@ def wav_of(audio):
 
 # ------------------------------------------------------------------------------------------------- answers
 
-def test_the_page_and_the_scripts_agree(server, wavs, names, capsys, monkeypatch, voices):
+def test_the_page_and_the_programs_agree(server, wavs, names, capsys):
     folder = '/%s/' % server.token
     for name in names[:3]:
         status, said = ask(server, folder + 'enrol?name=%s' % name, wavs[name, 'enroll'])
@@ -103,23 +101,25 @@ def test_the_page_and_the_scripts_agree(server, wavs, names, capsys, monkeypatch
     assert of_page['claimed'] == {**next(one for one in of_page['ranking'] if one['name'] == names[1]),
                                   'accepted': of_page['claimed']['score'] > of_page['threshold']}
 
-    # The same by the scripts: enrol anew, identify, verify
-    monkeypatch.setattr(voices, 'checkpoint', {**voices.checkpoint})
-    settings = {'log_dir': str(PROJECT / 'model_saved'), 'cp_num': 'voices', 'embedding_size': None,
-                'test_frames': None, 'embedding_dir': 'enrolled', 'test_dir': 'own', 'use_cuda': False}
-    enroll.main(**settings, plot=False)
+    # The same by the programs: enrol anew, identify, verify
+    settings = {'log_dir': str(PROJECT / 'model_saved'), 'cp_num': 'voices', 'test_frames': None, 'use_cuda': False}
+    of_scripts = {**settings, 'embedding_size': None, 'embedding_dir': 'enrolled', 'test_dir': 'own'}
+    enroll.main(**of_scripts, plot=False)
     assert Path('enrolled/embeddings.p').read_bytes() == before
     Path('x.wav').write_bytes(wavs[names[0], 'test'])
     capsys.readouterr()
-    identification.main(**settings, test_file='x.wav', thres='model')
+    who.main('x.wav', embedding_dir='enrolled', use_cuda=False)
     out = capsys.readouterr().out
+    assert 'Predicted speaker : %s\n' % of_page['answer'] in out
     for one in of_page['ranking']:
         assert '%s : %.4f\n' % (one['name'], one['score']) in out
-    verification.main(**settings, test_speaker='x.wav', enroll_speaker=names[1], thres='model')
-    out = capsys.readouterr().out
-    assert 'Score : %.4f' % of_page['claimed']['score'] in out
-    assert 'Same speaker: %s' % percent(logit(of_page['claimed']['probability'])) in out
-    assert ('Accept' if of_page['claimed']['accepted'] else 'Reject') in out
+    verification.main(**of_scripts, test_speaker='x.wav', enroll_speaker=names[1], thres='model')
+    compare.main('own/%s/enroll.wav' % names[1], 'x.wav', **settings)
+    for out in capsys.readouterr().out.split('=> loading checkpoint')[1:]:
+        assert 'Score : %.4f' % of_page['claimed']['score'] in out
+        assert ('Accept' if of_page['claimed']['accepted'] else 'Reject') in out
+    ratio = logit(of_page['claimed']['probability'])
+    assert 'Same speaker: %s (log-likelihood ratio %.1f' % (compare.percent(ratio), ratio) in out
 
 
 def test_several_recordings_add_up_and_deleting_removes_all(people, wavs, names):
@@ -288,14 +288,14 @@ def test_a_recording_of_another_bandwidth_gets_one_note(people, wavs, names):
 
 
 def test_the_floor_is_that_of_the_whole_feature(people, wavs, names, monkeypatch):
-    """As diagnose of support/recordings.py counts it: with the silence at both ends, of which read_MFB drops some."""
+    """As in a note about a recording: with the silence at both ends, of which read_MFB drops some."""
     wav = wavs[names[0], 'test']
-    audio = prepare_speech(read_audio(io_file(wav, 'whole.wav')), 'whole.wav', people.model.settings['level'])
-    log_energies = log_filterbank(audio)
+    whole = recordings.open_recording(io_file(wav, 'whole.wav'))
+    log_energies = log_filterbank(whole.prepared(people.model.settings['level']))
     share = np.mean(log_energies == log_energies.min(axis=0))
-    monkeypatch.setattr(gallery, 'MAX_FLOOR', share + 1e-6)
+    monkeypatch.setattr(recordings, 'MAX_FLOOR', share + 1e-6)
     assert 'floor' not in people.hear(wav)[2]['advice']
-    monkeypatch.setattr(gallery, 'MAX_FLOOR', share - 1e-6)
+    monkeypatch.setattr(recordings, 'MAX_FLOOR', share - 1e-6)
     assert 'floor' in people.hear(wav)[2]['advice']
 
 
@@ -329,7 +329,7 @@ def test_who_spoke_when(people, wavs, names):
     """Eight seconds of each of three voices, and three seconds of nothing."""
     for name in names[:3]:
         people.enrol(name, wavs[name, 'enroll'])
-    parts = [read_audio(io_file(wavs[name, 'test'], 'part.wav'))[:64000] for name in names[:3]]
+    parts = [recordings.open_recording(io_file(wavs[name, 'test'], 'part.wav')).audio[:64000] for name in names[:3]]
     silence = 1e-5 * np.random.default_rng(0).standard_normal(48000)
     said = people.who_when(wav_of(np.concatenate([parts[0], parts[1], silence, parts[2]])))
     assert said['seconds'] == pytest.approx(15) and len(said['peaks']) == 600 and max(said['peaks']) == 1
@@ -340,7 +340,7 @@ def test_who_spoke_when(people, wavs, names):
     def share(name, begin, end):
         return sum(max(0, min(band['end'], end) - max(band['begin'], begin)) for band in said['bands']
                    if band['name'] == name) / (end - begin)
-    # Half of the time at least: they are synthetic voices, and windows of 1.6 s
+    # Half of the time at least: they are synthetic voices, and segments of 1.6 s
     assert share(names[0], 0.5, 3.5) > 0.5 and share(names[1], 4.5, 7.5) > 0.5 and share(names[2], 11.5, 14.5) > 0.5
     assert share(None, 9, 10) == 1
 
@@ -357,22 +357,23 @@ class RowMeans(FirstFrame):
         return torch.stack([x[:, 0, :20].abs().mean(dim=(1, 2)), x[:, 0, 20:].abs().mean(dim=(1, 2))], dim=1), None
 
 
-def test_windows_have_their_places():
+def test_segments_have_their_places():
     """A low tone in syllables, then a high one: the score changes where the tone does."""
     t = np.arange(64000) / 16000
     audio = 0.1 * np.sin(np.pi * 4 * t) ** 2 * np.sin(2 * np.pi * np.where(t < 2, 400, 4000) * t)
     audio += 1e-4 * np.random.default_rng(0).standard_normal(len(audio))
     model, embeddings = RowMeans(), {'low': torch.tensor([[1.0, 0]]), 'high': torch.tensor([[0, 1.0]])}
-    scores, is_speech = who_when.window_scores(audio, model, embeddings)
+    talk = Recording(audio, 'talk.wav')
+    scores, is_speech = who_when.segment_scores(talk, model, embeddings)
     assert scores.shape == (20, 2) and is_speech[2:18].all()  # 4 s in steps of 0.2 s
-    # Windows of 1.6 s, of which five are averaged: the change may be found half a second away
+    # Segments of 1.6 s, of which five are averaged: the change may be found half a second away
     assert (scores[2:7].argmax(axis=1) == 0).all() and (scores[13:18].argmax(axis=1) == 1).all()
-    bands = who_when.who_spoke_when(audio, model, embeddings, 2.0)
+    bands = who_when.who_spoke_when(talk, model, embeddings, 2.0)
     assert {name for _, _, name in bands} <= {'unknown', None} and bands[-1][1] == 4
 
 
 def test_short_bands_take_the_name_before_them():
-    """Windows of 0.2 s: three of them are a band, two are not."""
+    """Steps of 0.2 s: three of them are a band, two are not."""
     def bands(answers):
         return who_when.bands_of([{'.': None, '?': 'unknown'}.get(letter, letter) for letter in answers], 9.9)
     assert bands('aaabbb') == [(0, 0.6, 'a'), (0.6, 9.9, 'b')]
@@ -388,18 +389,42 @@ def test_who_when_uses_the_device_that_it_is_told(monkeypatch):
     asked = []
     monkeypatch.setattr(who_when, 'embed_feature', lambda use_cuda, *rest: asked.append(use_cuda) or torch.ones(1, 2))
     audio = 0.1 * np.sin(np.arange(48000) / 9) * (np.arange(48000) // 4000 % 2)
-    who_when.who_spoke_when(audio, FirstFrame(), {'me': torch.ones(1, 2)}, 0.5, use_cuda=False)
+    talk = Recording(audio, 'talk.wav')
+    who_when.who_spoke_when(talk, FirstFrame(), {'me': torch.ones(1, 2)}, 0.5, use_cuda=False)
     assert asked and not any(asked)
 
 
 def test_bands_of_more_speakers_than_colours_have_a_pattern(monkeypatch, lab):
     figures = []
-    monkeypatch.setattr('who_when.save_picture', lambda fig, filename: figures.append(fig))
+    monkeypatch.setattr(who_when, 'save_picture', lambda fig, filename: figures.append(fig))
     names = ['speaker %d' % i for i in range(12)]
     draw_bands(np.zeros(16000 * 12), [(i, i + 1, name) for i, name in enumerate(names)], 'x.png')
     shown = figures[0].legends[0].get_patches()
     assert len({(patch.get_facecolor(), patch.get_hatch()) for patch in shown}) == 12
     assert all(patch.get_facecolor() != patch.get_edgecolor() for patch in shown)  # it is also that of the pattern
+
+
+def test_who_spoke_when_by_the_program(people, voices, wavs, names, capsys, monkeypatch):
+    """Without settings, it finds those enrolled in the browser. Nothing is read twice."""
+    own = gallery.Gallery(voices, 'feat_own/test', who.EMBEDDING_DIR, use_cuda=False)
+    for name in names[:2]:
+        own.enrol(name, wavs[name, 'enroll'])
+    Path('talk.wav').write_bytes(wavs[names[0], 'test'])
+    said, figures, reads, read = own.who_when(wavs[names[0], 'test']), [], [], recordings.read_recording
+    monkeypatch.setattr(who_when, 'save_picture', lambda fig, filename: figures.append(filename))
+    monkeypatch.setattr(recordings, 'read_recording', lambda filename: reads.append(filename) or read(filename))
+    monkeypatch.setattr('sys.argv', ['script', 'talk.wav', 'talk.png'])
+    run_script(who_when.main, words=True)
+    lines = ['%6.1f to %6.1f s: %s' % (band['begin'], band['end'], band['name'] or 'nobody') for band in said['bands']]
+    assert capsys.readouterr().out.splitlines()[-len(lines):] == lines
+    assert figures == ['talk.png'] and reads == ['talk.wav']
+
+
+@pytest.mark.parametrize('program', [who, who_when])
+def test_nobody_is_enrolled_yet(lab, program, stopped_with):
+    message = stopped_with(program.main, recording='x.wav')
+    assert 'Nobody is enrolled in enroll_own' in message and '--embedding_dir=enroll_embeddings' in message
+    assert 'Name a recording' in stopped_with(program.main)
 
 
 # ------------------------------------------------------------------------------------------------- refusals
@@ -408,7 +433,7 @@ def test_the_page_itself(server):
     status, page = ask(server, '/%s/' % server.token)
     assert status == 200 and b'<html' in page and b'NONCE' not in page
     status, state = ask(server, '/%s/state' % server.token)
-    assert status == 200 and state['speakers'] == [] and state['max_bytes'] == voice_page.MAX_BYTES
+    assert status == 200 and state['speakers'] == [] and state['max_bytes'] == page.MAX_BYTES
     assert len(state['own']) == len(state['others']) == 101
     assert server.server_address[0] == '127.0.0.1'  # nobody on the network can ask
 
@@ -430,7 +455,7 @@ def test_requests_of_others_are_refused(server, wavs, names, case, lab):
         'chunked': (411, '/%s/enrol?name=me' % token, wav[:2], {'Transfer-Encoding': 'chunked'}),
         'a bad length': (411, '/%s/enrol?name=me' % token, wav[:2], {'Content-Length': '-5'}),
         'a long length': (413, '/%s/enrol?name=me' % token, wav[:2], {'Content-Length': '9' * 5000}),
-        'too long': (413, '/%s/enrol?name=me' % token, wav[:2], {'Content-Length': str(voice_page.MAX_BYTES + 1)}),
+        'too long': (413, '/%s/enrol?name=me' % token, wav[:2], {'Content-Length': str(page.MAX_BYTES + 1)}),
         'another page': (404, '/%s/secrets' % token, wav, {})}
     expected, path, body, headers = requests[case]
     status, said = ask(server, path, body, **headers)
@@ -510,8 +535,8 @@ def test_requests_at_once_all_count(server, wavs, names):
 
 
 def test_settings_of_the_page_are_checked(lab, stopped_with):
-    assert 'port = 70000: it must be a whole number up to 65535' in stopped_with(voice_page.main, port=70000)
-    assert 'checkpoint_nothing.pth does not exist' in stopped_with(voice_page.main, cp_num='nothing')
+    assert 'port = 70000: it must be a whole number up to 65535' in stopped_with(page.main, port=70000)
+    assert 'checkpoint_nothing.pth does not exist' in stopped_with(page.main, cp_num='nothing')
 
 
 def test_the_turns_of_a_conversation():
@@ -524,5 +549,5 @@ def test_the_turns_of_a_conversation():
 
 def test_only_speech_counts_in_a_conversation():
     audio = 0.1 * np.sin(np.arange(33000)) * (np.arange(33000) < 16000)
-    spoken = samples_of_speech(audio, 'x.wav')
+    spoken = samples_of_speech(Recording(audio, 'x.wav'))
     assert spoken.shape == audio.shape and spoken[:15600].all() and not spoken[17000:].any()

@@ -8,9 +8,9 @@ from scipy.io import wavfile
 import DB_wav_reader as reader
 import configure as c
 import train
-import verification
 from SR_Dataset import read_MFB
-from support import demo_voices
+from deep_dive import trials as trials_program
+from support import demo_voices, recordings
 from support.messages import LabError
 
 WAV_DIRS = {'train_wav_dir': 'dev/wav', 'test_wav_dir': 'test/wav'}
@@ -22,7 +22,7 @@ def voxceleb(lab, monkeypatch):
     """Three voices with two videos of two utterances each, to train on and to test with."""
     monkeypatch.setattr(c, 'SPEAKER_LEVEL', 2)
     # Other processes may read configure.py as it stands, so one process does all
-    monkeypatch.setattr(reader, 'in_parallel', lambda function, tasks, _: [function(task) for task in tasks])
+    monkeypatch.setattr(recordings, 'in_parallel', lambda function, tasks, _: [function(task) for task in tasks])
     silence = round(demo_voices.SILENCE * c.SAMPLE_RATE)
     for i, speaker in enumerate(SPEAKERS):
         voice = demo_voices.draw_voice(0, 1 + i)
@@ -55,7 +55,7 @@ def test_wavs_to_trials(voxceleb, capsys):
     printed = []
     for settings in ({'trials': 'veri_test.txt'}, {'trials': 'veri_test.txt', 'test_dir': 'test/wav'},
                      {'trials': 'pairs'}):
-        verification.main(test_speaker='all', cp_num=1, plot=False, **settings)
+        trials_program.main(cp_num=1, plot=False, **settings)
         printed.append(capsys.readouterr().out)
     assert 'Target trials : 3\nImpostor trials : 6\n' in printed[0] and '3 speakers' in printed[0]
     assert printed[0] == ''.join(line for line in printed[1].splitlines(True) if not line.startswith('Note: '))

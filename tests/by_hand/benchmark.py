@@ -1,6 +1,6 @@
 """How much faster is the suite than the original lab's loop, written down literally?
 
-    python experiments/benchmark.py [feature_folder]
+    python tests/by_hand/benchmark.py [feature_folder]
 
 Times both in one run, in turn, on the machine at hand: training epochs (data included), epochs with validation, and the
 enrolment of ten speakers. Prints the median, the smallest and the largest ratio. Also times samples that are read from
@@ -25,14 +25,15 @@ import torch.nn.functional as F
 from torch import multiprocessing, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-import project
+import find_lab  # noqa: F401 (finds the lab)
 
 import model as lab_model
 import train
 from DB_wav_reader import find_feats, write_feature
 from SR_Dataset import DvectorDataset, ToTensorInput, TruncatedInputfromMFB, collate_fn_feat_padded, read_MFB
 from deep_dive.augmentation import AUGMENTATIONS, AugmentedDataset
-from deep_dive.scoring import cosine_scores
+from deep_dive.processes import network_to_train
+from exercises.scoring import cosine_scores
 from support import demo_voices, devices
 from support.checks import feature_size
 from support.messages import LabError, run_script
@@ -218,7 +219,7 @@ def measure_reading(folder):
 
 
 def steps_of_process(rank, n_processes, store, n_steps, batch_size, timings):
-    """One process of a group: trains on its share of a batch of random numbers, as train.py does."""
+    """One process of a group: trains on its share of a batch of random numbers, as deep_dive/train.py does."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if n_processes > 1:
@@ -226,7 +227,7 @@ def steps_of_process(rank, n_processes, store, n_steps, batch_size, timings):
     n_share = batch_size // n_processes
     data = list(zip(torch.randn(batch_size * n_steps // n_processes, 1, feature_size(), 100), [0, 1] * 10 ** 6))
     model = lab_model.background_resnet(128, 240).to(memory_format=torch.channels_last)
-    network = devices.network_to_train(model)
+    network = network_to_train(model)
     optimizer = train.create_optimizer('sgd', model, 0.01, 1e-4)
     epoch = (DataLoader(data, n_share), network, nn.CrossEntropyLoss(), optimizer, False, 1, 240)
     quietly(train.train, *epoch)
@@ -287,5 +288,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

@@ -1,7 +1,7 @@
 """Give broken files to the readers of feature files, enrolments, wavs and checkpoints. Each must end in a LabError.
 
-    python experiments/fuzz.py
-    python experiments/fuzz.py --n_inputs=1000 --seed=1
+    python tests/by_hand/fuzz.py
+    python tests/by_hand/fuzz.py --n_inputs=1000 --seed=1
 
 Valid files and those of tests/attacks.py are changed at random. An input that reaches a line of the readers that none
 reached before is changed further. Prints every answer that is no LabError, every input that takes more than 5 seconds,
@@ -27,14 +27,15 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-import project  # noqa: F401  (the lab's modules are found)
+import find_lab  # noqa: F401 (finds the lab)
 
 import attacks
-import model as lab_model
 from DB_wav_reader import read_audio
 from SR_Dataset import read_MFB
-from support.checks import check_settings, feature_settings, whole
-from support.messages import LabError, run_script
+from model import load_enroll_embeddings
+from support.checks import feature_settings
+from support.enrolments import ENROLL_FILE
+from support.messages import LabError, check_settings, run_script
 from support.safe_files import read_checkpoint
 
 try:
@@ -45,8 +46,8 @@ except ImportError:  # Windows
 TIME_LIMIT = 5  # seconds of computing, so that other programs on the machine make no difference
 ROOM = 2**29  # bytes that may be taken while the files are read; who asks for more gets a MemoryError
 TRACED_SHARE = 0.1  # of the inputs, because reading with a tracer takes four times as long
-TRACED = ('DB_wav_reader.py', 'SR_Dataset.py', 'model.py', 'checks.py', 'recordings.py', 'safe_files.py', 'wavfile.py',
-          'pickle.py', 'zipfile.py')
+TRACED = ('DB_wav_reader.py', 'SR_Dataset.py', 'model.py', 'checks.py', 'enrolments.py', 'recordings.py', 'safe_files.py',
+          'wavfile.py', 'pickle.py', 'zipfile.py')
 
 # What no reader needs to do (see the "Audit events table" of Python's documentation)
 FORBIDDEN = ('subprocess.', 'socket.', 'shutil.', 'ctypes.', 'os.system', 'os.exec', 'os.posix_spawn', 'os.spawn',
@@ -230,14 +231,14 @@ def fuzz(suffix, n_inputs, seed, folder):
     corpus = seeds_of(suffix) + ([attacks.wav(attacks.syllables().tobytes())] if suffix == '.wav' else [])
     n_seeds = len(corpus)
     filename = Path(folder) / ('a' + suffix)
-    enrolled = Path(folder) / lab_model.ENROLL_FILE
+    enrolled = Path(folder) / ENROLL_FILE
     counts, wrong, reached = Counter(), {}, set()
     with limits(folder):
         for i in range(n_inputs):
             content = changed(rng.choice(corpus), corpus, pieces, rng) if i >= n_seeds else corpus[i]
             place, read = filename, read_checkpoint if suffix == '.pth' else read_MFB
             if suffix == '.p' and i % 4 == 0:
-                place, read = enrolled, lambda filename: lab_model.load_enroll_embeddings(folder, model=SCORED_WITH)
+                place, read = enrolled, lambda filename: load_enroll_embeddings(folder, model=SCORED_WITH)
             elif suffix == '.wav' and len(content) < 50000:
                 read = read_audio  # because it is too short to be speech
             place.write_bytes(content)
@@ -259,14 +260,14 @@ def main(
         n_inputs=100000,  # changed files of each kind
         seed=0,  # of the changes
 ):
-    check_settings(locals(), {'n_inputs': whole(1), 'seed': whole(0)})
+    check_settings(main, locals())
     warnings.simplefilter('ignore')  # PyTorch warns of pickles of another version
     n_wrong = 0
     for suffix, what in (('.p', 'feature files and enrolments'), ('.wav', 'wavs'), ('.pth', 'checkpoints')):
         start = time.time()
         with tempfile.TemporaryDirectory() as folder:
             counts, wrong, n_steps = fuzz(suffix, n_inputs, seed, folder)
-            left = sorted(set(os.listdir(folder)) - {'a' + suffix, lab_model.ENROLL_FILE})
+            left = sorted(set(os.listdir(folder)) - {'a' + suffix, ENROLL_FILE})
         print('%d %s in %.0f s: %d refused, %d read, %d wrong; %d steps of the readers reached; further files: %s'
               % (n_inputs, what, time.time() - start, counts['refused'], counts['read'], counts['WRONG'], n_steps,
                  left or 'none'), flush=True)

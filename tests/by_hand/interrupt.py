@@ -1,7 +1,7 @@
 """Stop the scripts at random moments. Every file must be whole, and a further run must end as if nothing had happened.
 
-    python experiments/interrupt.py
-    python experiments/interrupt.py --n_stops=5 --scripts="['train.py']"
+    python tests/by_hand/interrupt.py
+    python tests/by_hand/interrupt.py --n_stops=5 --scripts="['train.py']"
 
 Makes demo voices and runs DB_wav_reader.py, train.py and enroll.py with few voices, in a temporary folder. Four runs in
 five are killed (kill -9), the fifth gets a Ctrl-C. Then every file is loaded, and the next run goes on. Every third run
@@ -25,11 +25,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from project import PROJECT
+from find_lab import PROJECT
 
 import configure as c
-from support.checks import check_settings, whole
-from support.messages import LabError, run_script
+from support.messages import check_settings, run_script, some_of, whole
 from support.recordings import read_wav
 from support.safe_files import read_pickles
 
@@ -44,8 +43,7 @@ messages.run_script(main)
 ''' % (c.TRAIN_FEAT_DIR, N_VOICES, N_UTTERANCES, c.TEST_WAV_DIR, c.TEST_FEAT_DIR, N_TEST_VOICES)
 DEMO_VOICES = 'support/demo_voices.py'
 OUTPUTS = {DEMO_VOICES: [c.TRAIN_FEAT_DIR, c.TEST_FEAT_DIR, c.TEST_WAV_DIR],  # what each script writes
-           'DB_wav_reader.py': [c.TEST_FEAT_DIR], 'train.py': ['model_saved', 'loss_plot.png'],
-           'enroll.py': ['enroll_embeddings']}
+           'DB_wav_reader.py': [c.TEST_FEAT_DIR], 'train.py': ['model_saved'], 'enroll.py': ['enroll_embeddings']}
 
 
 # ------------------------------------------------------------------------------------------------- start and stop
@@ -225,9 +223,7 @@ def main(
         n_stops=50,  # how often each script is killed
         scripts=list(OUTPUTS),  # which scripts
 ):
-    check_settings({'n_stops': n_stops}, {'n_stops': whole(0)})
-    if not isinstance(scripts, list) or not set(scripts) <= set(OUTPUTS):
-        raise LabError('scripts = %s: it must be a list of some of %s.' % (scripts, ', '.join(OUTPUTS)))
+    check_settings(main, locals(), n_stops=whole(0), scripts=some_of(OUTPUTS))
     with tempfile.TemporaryDirectory() as folder:
         for script in OUTPUTS:  # in this order, because each needs what those before it have made
             stop_often(Path(folder), script, n_stops if script in scripts else 0)

@@ -1,7 +1,7 @@
 """How long does the page take from the end of speech to its answer? With few people enrolled, and with a hundred.
 
-    python experiments/latency.py <folder of recordings>
-    python experiments/latency.py ../etri_test "--n_enrolled=[2, 1000]"
+    python tests/by_hand/latency.py <folder of recordings>
+    python tests/by_hand/latency.py ../etri_test "--n_enrolled=[2, 1000]"
 
 The folder holds <speaker>/<name>.wav. Serves the page on this computer, enrols pieces of five seconds, and asks it
 whose voice the last two seconds are, as the page does while you speak, and whose a whole recording of 15 seconds is.
@@ -20,18 +20,18 @@ import numpy as np
 import torch
 from scipy.io import wavfile
 
-import project
+import find_lab  # noqa: F401 (finds the lab)
 
 import configure as c
 from DB_wav_reader import find_wavs, read_audio
 from model import load_model
-from support.checks import NAME, check_settings
-from support.gallery import Gallery
-from support.messages import LabError, run_script
-from support.voice_page import PageServer
+from own_voice.gallery import Gallery
+from own_voice.page import PageServer
+from support.messages import TEST_RULES, LabError, check_settings, is_whole, run_script
 
-ENROLLED, WINDOW, WHOLE = 5, 2, 15  # seconds
+ENROLLED, WHILE_SPEAKING, WHOLE = 5, 2, 15  # seconds
 N_TIMES, N_WARM_UP = 7, 2
+NUMBERS = 'a list of whole numbers', lambda value: isinstance(value, list) and all(is_whole(n, 1) for n in value)
 
 
 def wav_of(audio):
@@ -61,7 +61,7 @@ def main(
         log_dir='model_saved',  # where the checkpoints are saved
         n_enrolled=[2, 100],  # how many people are enrolled
 ):
-    check_settings({'folder': folder}, {'folder': NAME})
+    check_settings(main, locals(), cp_num=TEST_RULES['cp_num'], n_enrolled=NUMBERS)
     recordings = [audio for audio in map(read_audio, find_wavs(folder)) if len(audio) > 2 * ENROLLED * c.SAMPLE_RATE]
     if not recordings:
         raise LabError('%s: no recording of %d seconds.' % (folder, 2 * ENROLLED))
@@ -77,7 +77,7 @@ def main(
                     recordings[i % len(recordings)][begin:begin + ENROLLED * c.SAMPLE_RATE]))
             with PageServer(gallery) as server:
                 threading.Thread(target=server.serve_forever, daemon=True).start()
-                for action, seconds in (('score', WINDOW), ('score', WHOLE), ('why', WHOLE)):
+                for action, seconds in (('score', WHILE_SPEAKING), ('score', WHOLE), ('why', WHOLE)):
                     body = wav_of(speech[-seconds * c.SAMPLE_RATE:])
                     times = [ask(server, action, body) for _ in range(N_WARM_UP + N_TIMES)][N_WARM_UP:]
                     print('%4d enrolled, %s, %2d s: %.2f s (%.2f to %.2f)' % (
@@ -86,5 +86,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)

@@ -1,7 +1,7 @@
 """Break one line at a time: do the tests notice?
 
-    python experiments/mutations.py
-    python experiments/mutations.py --only=deep_dive     # the lines of files whose names contain this
+    python tests/by_hand/mutations.py
+    python tests/by_hand/mutations.py --only=deep_dive     # the lines of files whose names contain this
 
 Copies the project into a temporary folder. Changes each line of BROKEN there, one after another, and runs the test file
 that should notice until a test fails. Before, that test file must pass without a change. Prints which test failed. Ends
@@ -15,26 +15,22 @@ import sys
 import tempfile
 from pathlib import Path
 
-import project
+from find_lab import PROJECT
 
 from support.messages import LabError, run_script
 
 BROKEN = [  # (file, part of a line, what becomes of it, tests)
     # What is read in class
     ('DB_wav_reader.py', 'return 20 * np.log10(np.maximum', 'return 10 * np.log10(np.maximum', 'test_features.py'),
-    ('DB_wav_reader.py', 'exists() and not is_of_recording(', 'exists() and None is is_of_recording(',
-     'test_features.py'),
     ('SR_Dataset.py', '(len(frames_features) - c.NUM_WIN_SIZE + 1, ())', '(len(frames_features) - c.NUM_WIN_SIZE, ())',
      'test_dataset.py'),
     ('SR_Dataset.py', 'if label != speaker:', 'if label is None:', 'test_dataset.py'),
     ('resnet.py', 'block, 128, layers[3], stride=2', 'block, 128, layers[3], stride=1', 'test_network.py'),
-    ('model.py', 'activation + spk_embedding.sum(', 'activation + spk_embedding.mean(', 'test_network.py'),
-    ('train.py', 'shuffled_DB.iloc[train_len:].reset_index', 'shuffled_DB.iloc[:valid_len].reset_index',
-     'test_dataset.py'),
+    ('model.py', 'activation = activation + spk_embedding', 'activation = spk_embedding', 'test_network.py'),
+    ('train.py', 'DB[train_len:].reset_index', 'DB[:valid_len].reset_index', 'test_dataset.py'),
     ('train.py', 'optimizer.zero_grad()', 'pass', 'test_scripts.py'),
-    ('train.py', '= avg_valid_losses.index(min(avg_valid_losses)) + 1', '= len(avg_valid_losses)', 'test_scripts.py'),
     ('enroll.py', 'embeddings.get(spk, 0) + activation', 'activation', 'test_scripts.py'),
-    ('identification.py', 'scores[ranking[0]] > thres else', 'scores[ranking[0]] >= thres else', 'test_scripts.py'),
+    ('identification.py', 'scores[best_spk] > thres else', 'scores[best_spk] >= thres else', 'test_scripts.py'),
     ('verification.py', "'Accept' if score > thres", "'Accept' if score >= thres", 'test_scripts.py'),
 
     # What the scripts need
@@ -47,15 +43,24 @@ BROKEN = [  # (file, part of a line, what becomes of it, tests)
      'test_dataset.py'),
     ('support/checks.py', "if made_with.get('sha256') != checkpoint['sha256']:", 'if made_with is None:',
      'test_scripts.py'),
-    ('support/recordings.py', "if there['LEVEL_DBFS'] != here['LEVEL_DBFS']:\n            raise LabError('%s is",
-     "if there is None:\n            raise LabError('%s is", 'test_recordings.py'),
+    ('support/recordings.py', 'exists() and not is_of_recording(', 'exists() and None is is_of_recording(',
+     'test_features.py'),
+    ('support/recordings.py', "if there['LEVEL_DBFS'] != here['LEVEL_DBFS']:\n            levels",
+     'if there is None:\n            levels', 'test_recordings.py'),
     ('support/runs.py', 'path.rename(folder / path.name)', 'path.unlink()', 'test_scripts.py'),
-    ('support/runs.py', 'is_new = best == len(losses) or', 'is_new = False or', 'test_scripts.py'),
-    ('support/devices.py', 'batches[rank()::n_processes]', 'batches', 'test_processes.py'),
+    ('support/runs.py', 'return losses.index(min(losses)) + 1', 'return len(losses)', 'test_scripts.py'),
+    ('support/runs.py', 'is_new = best == len(self.epochs) or', 'is_new = False or', 'test_scripts.py'),
+    ('support/runs.py', 'name not in MAY_CHANGE and (values', 'name in MAY_CHANGE and (values', 'test_deep_dive.py'),
     ('support/demo_voices.py', 'return (c.SPEAKER_LEVEL == 1 and all(', 'return (c.SPEAKER_LEVEL == 1 and any(',
      'test_demo_voices.py'),
 
-    # The deep dive
+    # The exercises and the deep dive
+    ('exercises/scoring.py', 'return thresholds, rates[0], 1 - rates[1]', 'return thresholds, rates[0], rates[1]',
+     'test_scoring.py'),
+    ('exercises/similar_voices.py', 'others = np.delete(scores, i, axis=1)', 'others = np.delete(scores, 0, axis=1)',
+     'test_all_trials.py'),
+    ('deep_dive/networks.py', "if self.settings['head'] == 'slides':", "if self.settings['head']:", 'test_deep_dive.py'),
+    ('deep_dive/processes.py', 'batches[rank()::n_processes]', 'batches', 'test_processes.py'),
     ('deep_dive/losses.py', 'torch.cos(theta + margin), beyond', 'torch.cos(theta - margin), beyond',
      'test_deep_dive.py'),
     ('deep_dive/heads.py', 'model.last.requires_grad_(True)', 'model.requires_grad_(True)', 'test_deep_dive.py'),
@@ -67,16 +72,13 @@ BROKEN = [  # (file, part of a line, what becomes of it, tests)
     ('deep_dive/mixing.py', 'for _ in range(weights[k])]', 'for _ in range(1)]', 'test_strangers.py'),
     ('deep_dive/calibration.py', '(1 - is_target) * np.logaddexp(0, ratios)', 'is_target * np.logaddexp(0, ratios)',
      'test_strangers.py'),
-    ('deep_dive/scoring.py', 'return thresholds, rates[0], 1 - rates[1]', 'return thresholds, rates[0], rates[1]',
-     'test_scoring.py'),
-    ('deep_dive/all_trials.py', '> thres, nearest, UNKNOWN)', '>= thres, nearest, UNKNOWN)', 'test_all_trials.py'),
     ('deep_dive/gmm.py', '/ (counts + relevance)[:, None]', '/ counts[:, None]', 'test_gmm.py'),
 ]
 
 
 def broken_text(script, old, new):
     """The text of a script with one part changed. Raises LabError if this part is not there once."""
-    text = (project.PROJECT / script).read_text()
+    text = (PROJECT / script).read_text()
     if text.count(old) != 1:
         raise LabError('%s has %d times %r. Change BROKEN in mutations.py.' % (script, text.count(old), old))
     return text.replace(old, new)
@@ -99,7 +101,7 @@ def main(
     n_missed = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / 'lab'
-        shutil.copytree(project.PROJECT, copy, ignore=shutil.ignore_patterns(
+        shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns(
             '.git', '.venv', 'venv', '__pycache__', '*.p', '*.wav', 'run_*', 'checkpoint_[0-9]*'))
         for tests in sorted({line[3] for line in chosen}):
             if first_failure(copy, tests):
@@ -116,5 +118,4 @@ def main(
 
 
 if __name__ == '__main__':
-    project.name_arguments(main)
-    run_script(main)
+    run_script(main, words=True)
