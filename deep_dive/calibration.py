@@ -14,14 +14,12 @@ from scipy.special import expit
 
 import configure as c
 from DB_wav_reader import speaker_of
-from SR_Dataset import read_MFB
 from deep_dive.backends import all_scorers, estimate_from
 from deep_dive.corpora import load_datasets
-from exercises.scoring import all_pairs, closest_rates, equal_error_rate, error_rates, log_likelihood_ratio
+from exercises.scoring import all_pairs, closest_rates, equal_error_rate, error_rates
 from model import embed_feature, load_model
-from support.enrolments import own_description
 from support.messages import LabError, check_settings, run_script
-from support.recordings import is_recording, open_recording, origin_of
+from support.recordings import origin_of
 from support.runs import read_run, save_checkpoint
 from support.safe_files import read_checkpoint
 
@@ -79,6 +77,14 @@ def calibrate(target, impostor, *, target_weights=None, impostor_weights=None):
 
     slope, offset = minimize(loss, [1.0, 0.0], jac=True, method='BFGS').x
     return slope / scale, offset - slope * middle / scale
+
+
+def percent(ratio):
+    """A log-likelihood ratio as a probability in words, if both answers are equally likely beforehand."""
+    probability = 100 * expit(ratio)
+    if probability < 1:
+        return 'less than 1 %'
+    return 'more than 99 %' if probability > 99 else '%.0f %%' % probability
 
 
 # ------------------------------------------------------------------------------------- of a model
@@ -165,48 +171,6 @@ def measure_best(model, train_dataset, dataset, use_cuda, n_backend):
     features, labels = [dataset.feature(i) for i in numbers], [dataset.labels[i] for i in numbers]
     described = describe_model(model, features, labels, levels, use_cuda, groups, are_strangers=are_strangers)
     return {**model.backend, 'thresholds': described}
-
-
-# ------------------------------------------------------------------------------------- of one answer
-
-def percent(ratio):
-    """A log-likelihood ratio as a probability in words, if both answers are equally likely beforehand."""
-    probability = 100 * expit(ratio)
-    if probability < 1:
-        return 'less than 1 %'
-    return 'more than 99 %' if probability > 99 else '%.0f %%' % probability
-
-
-def seconds_of(filename):
-    """Seconds of speech in a recording. Of a feature file, its length without TRIM_SECONDS at both ends."""
-    if is_recording(filename):
-        return open_recording(filename).facts['seconds']
-    return len(read_MFB(filename, 'any')[0]) * c.WIN_STEP
-
-
-def print_what_it_means(score, thres, model, backend, filenames):
-    """Print the verdict by the model's own threshold, if thres is another one, and the calibrated answer.
-
-    filenames: the two recordings; the first may be None. If one is short, it also prints how sure the answer
-    is.
-    """
-    description = own_description(model, backend, filenames[-1])
-    if not description:
-        return
-    own = description['eer']
-    if abs(own - thres) > 5e-5:
-        print("The model's own threshold is %0.4f : %s" % (own, 'Accept' if score > own else 'Reject'))
-    ratio = log_likelihood_ratio(score, description)
-    print('Same speaker: %s (log-likelihood ratio %.1f, if both are equally likely beforehand)'
-          % (percent(ratio), ratio))
-    seconds = min(seconds_of(filename) for filename in filenames if filename is not None)
-    measured = [length for length in SHORT if 'EER_%ds' % length in description]
-    if not measured or seconds >= max(measured):
-        return
-    length = max([length for length in measured if length <= seconds], default=measured[0])
-    if description['EER_%ds' % length] > description['EER'] + 0.5:
-        print('It is short: of answers on %d s of speech, %.0f %% are wrong, on whole recordings %.0f %%.'
-              % (length, description['EER_%ds' % length], description['EER']))
 
 
 def main(

@@ -17,16 +17,17 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import train
-from SR_Dataset import DvectorDataset, ToTensorDevInput, ToTensorInput, TruncatedInputfromMFB
-from SR_Dataset import collate_fn_feat_padded, read_MFB
-from deep_dive import augmentation, batches, calibration, heads, mixing, processes, schedules
+from SR_Dataset import collate_fn_feat_padded
+from deep_dive import batches, calibration, heads, processes, schedules
+from deep_dive.augmentation import AUGMENTATIONS
+from deep_dive.corpora import load_datasets
 from deep_dive.losses import LOSSES
 from deep_dive.networks import BACKBONES, POOLINGS, background_network
 from model import embed_feature
 from support.demo_voices import provide_train_features
 from support.devices import get_device
-from support.messages import NAME, SHARE, LabError, check_settings, is_name, is_whole, number, or_none, run_script
-from support.messages import some_of, whole
+from support.messages import NAME, SHARE, LabError, check_settings, defaults_of, is_name, is_whole, number
+from support.messages import or_none, run_script, some_of, whole
 from support.pictures import visualize_the_losses
 from support.runs import Run, keep_best
 
@@ -35,7 +36,7 @@ CORPORA = ("feature folders with a whole number each, such as {'feat_libri': 4}"
                is_whole(weight, 1) and weight <= 1000 for weight in value.values()))
 NONE_OR_TWO = 'a whole number, 0 or at least 2', lambda value: is_whole(value) and value != 1
 RULES = {**train.RULES, 'val_speakers': NONE_OR_TWO, 'corpora': CORPORA, 'cache_gb': number(0), 'num_workers': whole(0),
-         'augment': some_of(augmentation.AUGMENTATIONS), 'batch_speakers': or_none(whole(2)), 'backbone': BACKBONES,
+         'augment': some_of(AUGMENTATIONS), 'batch_speakers': or_none(whole(2)), 'backbone': BACKBONES,
          'pooling': POOLINGS, 'init_from': or_none(NAME), 'loss_type': ['softmax', *LOSSES], 'warm_up': SHARE}
 
 
@@ -51,37 +52,6 @@ def check_transfer(settings):
             Path(init_from).stem.removeprefix('checkpoint_').replace('best', '0').isdecimal()):
         raise LabError('init_from lies in log_dir = %r, whose checkpoints are moved aside. Set another log_dir.'
                        % log_dir)
-
-
-def load_datasets(settings):
-    """(train_dataset, valid_dataset, unheard): all corpora, mixed and augmented as the settings say.
-
-    unheard: the utterances that thresholds are found from. They are those of val_speakers, or, if that is 0, those of
-    valid_dataset.
-    """
-    train_dir, seed, cache_gb = settings['train_dir'], settings['seed'], settings['cache_gb']
-    held_out = calibration.held_out_speakers(train_dir, settings['val_speakers'], seed)
-    options = {'val_ratio': settings['val_ratio'], 'seed': seed, 'cache_gb': cache_gb}
-    train_dataset, valid_dataset = load_corpus(train_dir, **options, without=held_out)
-    unheard = calibration.held_out_dataset(train_dir, held_out, seed, cache_gb) if len(held_out) else None
-    if settings['corpora']:
-        others = [load_corpus(folder, **options) for folder in settings['corpora']]
-        train_dataset, valid_dataset = mixing.mix([(train_dataset, valid_dataset), *others],
-                                                  [1, *settings['corpora'].values()])
-    if settings['augment']:
-        train_dataset = augmentation.AugmentedDataset(train_dataset, settings['augment'])
-    return train_dataset, valid_dataset, unheard or valid_dataset
-
-
-def load_corpus(train_dir, val_ratio, seed, cache_gb, without=()):
-    """What load_dataset of train.py does, with a limit of memory: (train_dataset, valid_dataset)."""
-    train_DB, valid_DB = train.split_train_dev(train_dir, val_ratio, seed=seed, without=without)
-    speaker_list = sorted({*train_DB['speaker_id'], *valid_DB['speaker_id']})
-    spk_to_idx = {spk: i for i, spk in enumerate(speaker_list)}
-    train_gb = cache_gb * (1 - val_ratio / 100)
-    train_transforms = [TruncatedInputfromMFB(), ToTensorInput()]
-    return (DvectorDataset(train_DB, read_MFB, train_transforms, spk_to_idx, cache_gb=train_gb),
-            DvectorDataset(valid_DB, read_MFB, [ToTensorDevInput()], spk_to_idx, cache_gb=cache_gb - train_gb))
 
 
 def main(
@@ -154,7 +124,7 @@ def main(
     of_batches = None if scheduler_type == 'plateau' else scheduler
 
     with Run(settings, [train_dataset, valid_dataset], model, criterion, optimizer, scheduler,
-             writes=processes.rank() == 0) as run:
+             writes=processes.rank() == 0, not_said=defaults_of(main)) as run:
         for epoch in range(start, start + n_epochs):
             # Train for one epoch
             train_loss = train.train(train_loader, network, criterion, optimizer, use_cuda, epoch, n_classes,

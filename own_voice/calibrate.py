@@ -4,8 +4,8 @@
     python -m own_voice.calibrate <folder> [folder ...] --embedding_dir=enroll_embeddings
 
 A folder holds <speaker>/<name>.wav, or feature files, as the test_dir of enroll.py does. Every two recordings
-of a folder are compared, and each folder counts equally. Writes calibration.json beside the enrolment. All
-programs find it there, and say so. Delete it to use the thresholds of the model again. With
+of a folder are compared, and each folder counts equally. Writes calibration.json beside the enrolment. The
+programs that use this enrolment find it there, and say so. Delete it to use the thresholds of the model again. With
 --into_checkpoint=<file>, they go into a checkpoint, those of recordings and those of unlevelled features side
 by side. A hundred recordings take half a minute.
 """

@@ -15,7 +15,7 @@ from deep_dive.calibration import SHORT, percent
 from exercises.scoring import log_likelihood_ratio
 from model import get_embeddings, load_model
 from support.enrolments import choose_thres, own_description
-from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, run_script
+from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
 from support.recordings import compare_origins, is_recording, open_recording, origin_of
 
 
@@ -82,7 +82,7 @@ def main(
         # Settings
         enroll_file='',  # a recording of one speaker
         test_file='',  # another recording. Is it the same speaker?
-        thres='model',  # a score above it is accepted; 'model': that of the checkpoint; try 0.4
+        thres=None,  # a score above it is accepted; None: the threshold of the checkpoint; try 0.5
         cp_num='voices',  # which checkpoint
         log_dir='model_saved',  # where the checkpoints are saved
         test_frames=None,  # cut a recording into segments of so many frames (10 ms); None: not cut
@@ -90,10 +90,10 @@ def main(
 ):
     if not enroll_file or not test_file:
         raise LabError('Name two recordings, as in\npython -m own_voice.compare a.wav b.wav')
-    check_settings(main, locals(), **TEST_RULES, thres=SCORE_OR_MODEL)
+    check_settings(main, locals(), **TEST_RULES, thres=or_none(SCORE_OR_MODEL))
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     check_two_recordings(enroll_file, test_file, model.settings['level'])
-    thres = choose_thres(thres, model, 'cosine', test_file)
+    thres = choose_thres('model' if thres is None else thres, model, 'cosine', test_file)
     enroll_embedding, test_embedding = (get_embeddings(use_cuda, filename, model, test_frames)
                                         for filename in (enroll_file, test_file))  # (1, embedding_size) each
     score = F.cosine_similarity(test_embedding, enroll_embedding).item()

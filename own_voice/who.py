@@ -38,19 +38,19 @@ def main(
         recording='',  # the recording
         embedding_dir=EMBEDDING_DIR,  # where the enrolment is saved
         spk_list=None,  # who can it be? None: everybody enrolled; or a list of names
-        thres='model',  # if no score is above it, the answer is 'unknown'; 'model': that of the checkpoint
+        thres=None,  # if no score is above it, the answer is 'unknown'; None: that of the checkpoint; try 0.5
         test_frames=None,  # cut the recording into segments of so many frames (10 ms); None: not cut
         use_cuda=True,  # use a GPU if there is one
 ):
     if not recording:
         raise LabError('Name a recording, as in\npython -m own_voice.who x.wav')
-    check_settings(main, locals(), spk_list=or_none(NAMES), thres=SCORE_OR_MODEL,
+    check_settings(main, locals(), spk_list=or_none(NAMES), thres=or_none(SCORE_OR_MODEL),
                    test_frames=TEST_RULES['test_frames'])
     model, embeddings = load_enrolled(embedding_dir, use_cuda)
     spk_list = spk_list or sorted(embeddings)
     check_enrolled(spk_list, embeddings)
     check_recordings(embedding_dir, spk_list, [recording], model.settings['level'])
-    thres = choose_thres(thres, model, 'cosine', recording)
+    thres = choose_thres('model' if thres is None else thres, model, 'cosine', recording)
 
     test_embedding = get_embeddings(use_cuda, recording, model, test_frames)  # (1, embedding_size)
     scores = {spk: F.cosine_similarity(test_embedding, embeddings[spk]).item() for spk in spk_list}

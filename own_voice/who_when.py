@@ -21,7 +21,7 @@ from identification import UNKNOWN, best_speaker
 from model import embed_feature
 from own_voice.who import EMBEDDING_DIR, load_enrolled
 from support.enrolments import check_recordings, choose_thres
-from support.messages import SCORE_OR_MODEL, LabError, check_settings, run_script
+from support.messages import SCORE_OR_MODEL, LabError, check_settings, or_none, run_script
 from support.pictures import drawable, save_picture
 from support.recordings import open_recording
 
@@ -120,15 +120,15 @@ def main(
         recording='',  # the recording
         picture='who_when.png',  # where to save the picture
         embedding_dir=EMBEDDING_DIR,  # where the enrolment is saved
-        thres='model',  # if no score is above it, the answer is 'unknown'; 'model': that of the checkpoint
+        thres=None,  # if no score is above it, the answer is 'unknown'; None: that of the checkpoint; try 0.3
         use_cuda=True,  # use a GPU if there is one
 ):
     if not recording:
         raise LabError('Name a recording, as in\npython -m own_voice.who_when talk.wav')
-    check_settings(main, locals(), thres=SCORE_OR_MODEL)
+    check_settings(main, locals(), thres=or_none(SCORE_OR_MODEL))
     model, embeddings = load_enrolled(embedding_dir, use_cuda)
     check_recordings(embedding_dir, list(embeddings), [recording], model.settings['level'])
-    thres = choose_thres(thres, model, 'cosine', recording)
+    thres = choose_thres('model' if thres is None else thres, model, 'cosine', recording)
     talk = open_recording(recording)
     bands = who_spoke_when(talk, model, embeddings, thres, use_cuda)
     for begin, end, name in bands:

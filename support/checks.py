@@ -246,7 +246,7 @@ def check_enrolment(embedding_dir, embeddings, made_with, checkpoint):
     if made_with.get('sha256') != checkpoint['sha256']:
         there, here = made_with.get('file', 'an unknown checkpoint'), checkpoint['file']
         if there == here:
-            there = 'an earlier %s, which has been trained again since' % there
+            there = 'an earlier %s, which has changed since' % there
         raise LabError('The enrolment in %s was made with %s, and cannot be scored with %s.\n'
                        'Run python enroll.py, with the cp_num that you test with.'
                        % (embedding_dir, there, here))

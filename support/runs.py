@@ -39,10 +39,12 @@ class Run:
     settings: those of main(). If settings['start'] > 1, everything is put back to where it was after the epoch before.
     What an earlier run wrote from epoch `start` on is moved aside. Until this process ends, no other training may use
     log_dir. Ctrl-C ends in a line that says how to go on. writes: False in all processes of torchrun but the first.
+    not_said: the values of settings that a run of a program with fewer settings does not have.
     """
 
-    def __init__(self, settings, datasets, model, criterion, optimizer, scheduler, *, writes=True):
+    def __init__(self, settings, datasets, model, criterion, optimizer, scheduler, *, writes=True, not_said=None):
         self.settings, self.log_dir, self.datasets, self.writes = settings, settings['log_dir'], datasets, writes
+        self.not_said = not_said or {}
         self.model, self.criterion, self.optimizer, self.scheduler = model, criterion, optimizer, scheduler
         self.content = {'corpus': settings['train_dir'], 'utterances': sum(map(len, datasets)),
                         'classes': datasets[0].n_classes, 'settings': settings, 'epochs': []}  # that of run.json
@@ -146,9 +148,10 @@ class Run:
             if there.get(name) != self.content[name]:
                 raise LabError('The run in %s has %s = %s, this one %s. Set start = 1 to begin a new run.'
                                % (log_dir, name, there.get(name), self.content[name]))
-        for name in {**self.settings, **there['settings']}:
-            values = [settings.get(name) for settings in (there['settings'], self.settings)]
-            if name in there['settings'] and name not in self.settings and name not in MAY_CHANGE:
+        settings_there = {**self.not_said, **there['settings']}
+        for name in {**self.settings, **settings_there}:
+            values = settings_there.get(name), self.settings.get(name)
+            if name not in self.settings and name not in MAY_CHANGE:
                 raise LabError('The run in %s has a setting %s = %s. Go on with python -m deep_dive.train.'
                                % (log_dir, name, values[0]))
             if name not in MAY_CHANGE and (values[0] or None) != (values[1] or None):  # earlier runs lack some

@@ -1,7 +1,7 @@
 """Files made to do harm: each function returns a dict name -> bytes. Nothing here is ever run.
 
-test_hostile.py and experiments/fuzz.py give the files to the lab's readers. A reader must refuse a file with a
-LabError, or read what it really holds.
+test_hostile.py and tests/by_hand/fuzz.py give the files to the lab's readers. A reader must refuse a file
+with a LabError, or read what it really holds.
 """
 import io
 import pickle
@@ -11,14 +11,15 @@ import zipfile
 import numpy as np
 import torch
 
-# ------------------------------------------------------------------------------------------------- pickles
+# ------------------------------------------------------------------------------------- pickles
 
 CODE = "open('was_here', 'w')"  # what an attack would run
 
 GLOBALS = ['os system', 'posix system', 'builtins exec', 'builtins eval', 'builtins open', 'builtins getattr',
-           'builtins __import__', 'subprocess Popen', 'pickle loads', 'numpy load', 'numpy fromfile', 'numpy memmap',
-           'numpy._core.multiarray scalar', 'numpy._core.multiarray fromfile', 'numpy.testing._private.utils runstring',
-           'torch load', 'ctypes CDLL', 'importlib import_module', 'socket socket', 'support.safe_files write_pickles',
+           'builtins __import__', 'subprocess Popen', 'pickle loads', 'numpy load', 'numpy fromfile',
+           'numpy memmap', 'numpy._core.multiarray scalar', 'numpy._core.multiarray fromfile',
+           'numpy.testing._private.utils runstring', 'torch load', 'ctypes CDLL',
+           'importlib import_module', 'socket socket', 'support.safe_files write_pickles',
            'support.safe_files PickledArray', 'functools partial', 'operator attrgetter', '_codecs encode',
            'copyreg _reconstructor',
            'numpy ndarray.tofile', 'numpy dtype.__class__', 'builtins bytearray', 'collections OrderedDict']
@@ -32,7 +33,8 @@ def text(value):
 def array_pickle(dtype='f8', shape=b'K\x02K\x03\x86', content=bytes(48), order='<', is_fortran=b'\x89'):
     """A pickled array that claims what the arguments say. shape and is_fortran are opcodes."""
     return (b'cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01' + shape
-            + b'cnumpy\ndtype\n' + text(dtype) + b'\x89\x88\x87R(K\x03' + text(order) + b'NNNJ\xff\xff\xff\xffJ\xff\xff'
+            + b'cnumpy\ndtype\n' + text(dtype) + b'\x89\x88\x87R(K\x03' + text(order)
+            + b'NNNJ\xff\xff\xff\xffJ\xff\xff'
             b'\xff\xffK\x00tb' + is_fortran + b'B' + struct.pack('<I', len(content)) + content + b'tb')
 
 
@@ -59,15 +61,20 @@ def pickle_attacks():
 
     buffer = b'cnumpy._core.numeric\n_frombuffer\n'
     found.update({
-        'ext1': b'\x80\x02\x82\x01.', 'ext2': b'\x80\x02\x83\x01\x00.', 'ext4': b'\x80\x02\x84\x01\x00\x00\x00.',
-        'persistent id': b'\x80\x02K\x01Q.', 'persistent id as text': b'P1\n.', 'next buffer': b'\x80\x05\x97.',
+        'ext1': b'\x80\x02\x82\x01.', 'ext2': b'\x80\x02\x83\x01\x00.',
+        'ext4': b'\x80\x02\x84\x01\x00\x00\x00.',
+        'persistent id': b'\x80\x02K\x01Q.', 'persistent id as text': b'P1\n.',
+        'next buffer': b'\x80\x05\x97.',
         'readonly buffer': b'\x80\x05N\x98.', 'protocol 255': b'\x80\xff}.',
         'build on a function': b'\x80\x04' + buffer + b'N}' + text('__defaults__') + b'K\x01\x85s\x86b.',
         'build on a class': b'\x80\x04cnumpy\ndtype\n}' + text('codes') + text('O') + b'sb.',
-        'build with slots': b'\x80\x04cnumpy\ndtype\n' + text('f8') + b'\x85RN}' + text('__class__') + b'K\x01s\x86b.',
+        'build with slots': b'\x80\x04cnumpy\ndtype\n' + text('f8') + b'\x85RN}' + text('__class__')
+        + b'K\x01s\x86b.',
         'set': b'\x80\x04\x8f(K\x01\x90.', 'frozenset': b'\x80\x04(K\x01\x91.',
-        'dup': b'\x80\x04K\x01' + b'2' * 1000 + b't.', 'nothing': b'', 'stop': b'.', 'end of a list': b'\x80\x04]e.',
-        'unhashable key': b'\x80\x04}]K\x01s.', 'mark alone': b'\x80\x04(.', 'memo of nothing': b'\x80\x04h\x05.',
+        'dup': b'\x80\x04K\x01' + b'2' * 1000 + b't.', 'nothing': b'', 'stop': b'.',
+        'end of a list': b'\x80\x04]e.',
+        'unhashable key': b'\x80\x04}]K\x01s.', 'mark alone': b'\x80\x04(.',
+        'memo of nothing': b'\x80\x04h\x05.',
         # Claims
         'memo at 2**31 - 1': b'\x80\x04Nr\xff\xff\xff\x7f.', 'memo at 2**24': b'\x80\x04Nr\x00\x00\x00\x01.',
         'memo as text': b'\x80\x04Np999999999\n.', 'negative memo': b'\x80\x04Np-1\n.',
@@ -79,7 +86,8 @@ def pickle_attacks():
         'frame of 8 EB': b'\x80\x04\x95' + struct.pack('<Q', 2**63 - 1) + b'N.',
         'frame past the end': b'\x80\x04\x95' + struct.pack('<Q', 50) + b'N.',
         'frame of none': b'\x80\x04\x95' + bytes(8) + b'N.',
-        'long of 2 GB': b'\x80\x02\x8b\xff\xff\xff\x7f\x01.', 'negative long': b'\x80\x02\x8b\xff\xff\xff\xff\x01.',
+        'long of 2 GB': b'\x80\x02\x8b\xff\xff\xff\x7f\x01.',
+        'negative long': b'\x80\x02\x8b\xff\xff\xff\xff\x01.',
         'many digits': b'I' + b'9' * 200000 + b'\n.', 'many digits as long': b'L' + b'9' * 200000 + b'L\n.',
         'long of a megabyte': b'\x80\x02\x8b' + struct.pack('<I', 2**20) + b'\x7f' * 2**20 + b'.',
         # Containers
@@ -101,19 +109,20 @@ def pickle_attacks():
             b'\x94h' + bytes([i]) + b'\x86' for i in range(60)) + b'Ns.',
         'nested tuples as a key': b'\x80\x04B' + struct.pack('<I', 2 * 10**6) + bytes(2 * 10**6) + (
             b'})' + b'\x85' * 400000 + b'Ns.'),
-        'tuples of the last twice': b'\x80\x04)' + b''.join(b'\x94h' + bytes([i]) + b'\x86' for i in range(60)) + b'.',
+        'tuples of the last twice': b'\x80\x04)'
+        + b''.join(b'\x94h' + bytes([i]) + b'\x86' for i in range(60)) + b'.',
     })
 
     content = bytes(8 * 10000)
     found['one buffer as 1000 arrays'] = (  # 80 MB of 80 kB
-        b'\x80\x05' + buffer + b'\x94B' + struct.pack('<I',
-                                                      len(content)) + content + b'\x94cnumpy\ndtype\n' + text('f8')
-        + b'\x89\x88\x87R(K\x03' + text('<') + b'NNNK\x00K\x00K\x00tb\x94('
+        b'\x80\x05' + buffer + b'\x94B' + struct.pack('<I', len(content)) + content
+        + b'\x94cnumpy\ndtype\n' + text('f8') + b'\x89\x88\x87R(K\x03' + text('<') + b'NNNK\x00K\x00K\x00tb\x94('
         + (b'h\x00(h\x01h\x02M\x10\x27\x85' + text('C') + b'tR') * 1000 + b't.')
     arrays = {
         'objects': {'dtype': 'O'}, 'objects of 8 bytes': {'dtype': 'O8'}, 'strings': {'dtype': 'U4'},
         'dates': {'dtype': 'M8[s]'},
-        'void': {'dtype': 'V8'}, 'a struct': {'dtype': 'f4,f4'}, 'nested brackets': {'dtype': '(' * 200 + 'f8'},
+        'void': {'dtype': 'V8'}, 'a struct': {'dtype': 'f4,f4'},
+        'nested brackets': {'dtype': '(' * 200 + 'f8'},
         'no dtype': {'dtype': ''}, 'rubbish': {'dtype': '\u20ac8'}, 'another order': {'order': '<f8,'},
         'long double': {'dtype': 'f16'},
         'complex': {'dtype': 'c16'}, 'shape of strings': {'shape': text('a') + b'\x85'},
@@ -124,7 +133,8 @@ def pickle_attacks():
         'negative shape': {'shape': b'J\xff\xff\xff\xff\x85'},
         'two negative': {'shape': b'J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86'},
         '100 dimensions': {'shape': b'(' + b'K\x01' * 100 + b't'},
-        'too few bytes': {'content': bytes(40)}, 'odd bytes': {'content': bytes(47)}, 'no bytes': {'content': b''},
+        'too few bytes': {'content': bytes(40)}, 'odd bytes': {'content': bytes(47)},
+        'no bytes': {'content': b''},
         'order of a list': {'is_fortran': b']'},
     }
     found.update({'array: ' + name: b'\x80\x04' + array_pickle(**how) + b'.' for name, how in arrays.items()})
@@ -140,15 +150,19 @@ def pickle_attacks():
                       ('no frames', np.ones((0, 40))),
                       ('one frame', np.ones((1, 40))), ('one dimension', np.ones(200)),
                       ('a cube', np.ones((200, 40, 1))),
-                      ('a list', [[1.0] * 40] * 200), ('41 rows', np.ones((200, 41))), ('no rows', np.ones((200, 0)))):
+                      ('a list', [[1.0] * 40] * 200), ('41 rows', np.ones((200, 41))),
+                      ('no rows', np.ones((200, 0)))):
         found['feature: ' + name] = pickle.dumps({'feat': bad, 'label': 's1'}, 4)
-    for name, label in (('no label', None), ('label of a list', ['s1']), ('label of bytes', b's1'), ('label 1', 1)):
+    for name, label in (('no label', None), ('label of a list', ['s1']), ('label of bytes', b's1'),
+                        ('label 1', 1)):
         found['feature: ' + name] = pickle.dumps({'feat': np.ones((200, 40)), 'label': label}, 4)
     many = ['x' * 10000] * 2000
-    for name, settings in (('a list', [1]), ('None', None), ('a string', 'x'), ('of lists', {'USE_MFCC': many}),
+    for name, settings in (('a list', [1]), ('None', None), ('a string', 'x'),
+                           ('of lists', {'USE_MFCC': many}),
                            ('two lines', {'a\nb': 1}), ('long names', {'x' * 100000: 1}), ('numbers', {1: 2}),
                            ('NaN', {'ENERGY_FLOOR': float('nan')})):
-        found['settings: ' + name] = pickle.dumps({'feat': np.ones((200, 40)), 'label': 's1', 'settings': settings}, 4)
+        found['settings: ' + name] = pickle.dumps({'feat': np.ones((200, 40)), 'label': 's1',
+                                                   'settings': settings}, 4)
     return found
 
 
@@ -159,18 +173,20 @@ def enrolment_attacks():
                 'infinity': {'a': np.inf * good},
                 'one of them zero': {'a': good, 'b': 0 * good}, 'too large': {'a': good * np.float32(1e30)},
                 'tiny': {'a': good * np.float32(1e-30)}, 'overflow': {'a': np.full((1, 16), 1e300)},
-                'two sizes': {'a': good, 'b': np.ones((1, 15), np.float32)}, 'two rows': {'a': np.ones((2, 16))},
+                'two sizes': {'a': good, 'b': np.ones((1, 15), np.float32)},
+                'two rows': {'a': np.ones((2, 16))},
                 'no numbers': {'a': np.ones((1, 0))},
                 'integers': {'a': np.ones((1, 16), int)}, 'names of numbers': {1: good}, 'text': {'a': 'b'},
                 'None': {'a': None}}
     return {name: pickle.dumps(content, 4) for name, content in contents.items()}
 
 
-# ------------------------------------------------------------------------------------------------- recordings
+# ------------------------------------------------------------------------------------- recordings
 
 def chunk(name, content, size=None):
     """A chunk of a wav file. size: what it claims."""
-    return name + struct.pack('<I', len(content) if size is None else size) + content + bytes(len(content) % 2)
+    size = len(content) if size is None else size
+    return name + struct.pack('<I', size) + content + bytes(len(content) % 2)
 
 
 def wav(samples=bytes(64000), *, tag=1, channels=1, rate=16000, byte_rate=None, align=None, bits=16, more=b'',
@@ -184,7 +200,8 @@ def wav(samples=bytes(64000), *, tag=1, channels=1, rate=16000, byte_rate=None, 
     return riff + struct.pack('<I', len(body) if riff_size is None else riff_size) + body
 
 
-def extensible(sub_format=b'\x01\x00\x00\x00\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71', size=22, valid_bits=16):
+def extensible(sub_format=b'\x01\x00\x00\x00\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71', size=22,
+               valid_bits=16):
     return struct.pack('<HHI', size, valid_bits, 4) + sub_format
 
 
@@ -196,7 +213,7 @@ def syllables(dtype=np.int16, scale=2**14):
 
 
 def wav_attacks():
-    """Wav files with absurd headers, with chunks that end too early or never, with samples that are no numbers."""
+    """Wav files with absurd headers, chunks that end too early or never, samples that are no numbers."""
     found = {'empty': b'', 'RIFF alone': b'RIFF', 'no chunk': wav()[:12], 'cut in fmt': wav()[:30],
              'cut in data': wav()[:5001],
              'rubbish': bytes(range(256)) * 20, 'ones': b'\xff' * 5000, 'text': b'this is no wav',
@@ -211,8 +228,10 @@ def wav_attacks():
              'many empty chunks': wav(before=chunk(b'junk', b'') * 20000),
              'many data chunks': wav(after=chunk(b'data', bytes(2)) * 5000),
              'fmt of 4 GB': b'RIFF\xff\xff\xff\xffWAVEfmt \xff\xff\xff\xff' + bytes(200),
-             'fmt of 2 bytes': b'RIFF\xc8\x00\x00\x00WAVE' + chunk(b'fmt ', b'\x01\x00') + chunk(b'data', bytes(99)),
-             'unknown chunk of 4 GB': wav(before=chunk(b'LIST', bytes(8), 2**32 - 1)), 'AVI': wav(wave=b'AVI '),
+             'fmt of 2 bytes': b'RIFF\xc8\x00\x00\x00WAVE' + chunk(b'fmt ', b'\x01\x00')
+             + chunk(b'data', bytes(99)),
+             'unknown chunk of 4 GB': wav(before=chunk(b'LIST', bytes(8), 2**32 - 1)),
+             'AVI': wav(wave=b'AVI '),
              'RIFX': wav(riff=b'RIFX'),
              'RF64 without ds64': wav(riff=b'RF64'), 'XFIR': wav(riff=b'XFIR')}
     for size in (0, 1, 2**31 - 1, 2**31, 2**32 - 1):
@@ -225,8 +244,10 @@ def wav_attacks():
         for data_size in (0, 64000, 2**40, 2**62, 2**63, 2**64 - 1):
             body = wav(samples=bytes(64000), claimed=2**32 - 1)[12:]
             found['RF64 ds64 %d data %d' % (size, data_size)] = (
-                b'RF64\xff\xff\xff\xffWAVEds64' + struct.pack('<IQQQI', size, len(body) + 80, data_size, 0, 0) + body)
-    for rate in (0, 1, 7, 7999, 8000, 11025, 15999, 44101, 47999, 383987, 383999, 384000, 384001, 2**31, 2**32 - 1):
+                b'RF64\xff\xff\xff\xffWAVEds64'
+                + struct.pack('<IQQQI', size, len(body) + 80, data_size, 0, 0) + body)
+    for rate in (0, 1, 7, 7999, 8000, 11025, 15999, 44101, 47999, 383987, 383999, 384000, 384001, 2**31,
+                 2**32 - 1):
         found['rate %d' % rate] = wav(syllables().tobytes(), rate=rate)
     for channels in (0, 2, 3, 255, 256, 32768, 65535):
         found['%d channels' % channels] = wav(channels=channels, align=(2 * channels) % 2**16)
@@ -251,7 +272,8 @@ def wav_attacks():
         'extensible of 3 valid bits': wav(tag=0xFFFE, more=extensible(valid_bits=3)),
         'extensible in extensible': wav(tag=0xFFFE, more=extensible(b'\xfe\xff' + extensible()[10:]))})
     audio = syllables(np.float32, 1)
-    for name, value in (('NaN', np.nan), ('infinity', np.inf), ('-infinity', -np.inf), ('1e38', 1e38), ('3', 3),
+    for name, value in (('NaN', np.nan), ('infinity', np.inf), ('-infinity', -np.inf), ('1e38', 1e38),
+                        ('3', 3),
                         ('1e-40', 1e-40)):
         spoilt = audio.copy()
         spoilt[30000] = value
@@ -266,14 +288,15 @@ def wav_attacks():
 def ffmpeg_attacks():
     """Files for ffmpeg that hold no recording, or ask it to fetch one from somewhere else."""
     return {'a.mp3': b'this is no recording',
-            'b.m4a': b'#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9.0,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n',
+            'b.m4a': b'#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9.0,\nhttp://127.0.0.1:9/a.ts\n'
+                     b'#EXT-X-ENDLIST\n',
             'c.ogg': b'v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 9 RTP/AVP 0\n'}
 
 
-# ------------------------------------------------------------------------------------------------- checkpoints
+# ------------------------------------------------------------------------------------- checkpoints
 
 def rewritten(checkpoint, change=lambda name, content: content, compression=zipfile.ZIP_STORED, more=()):
-    """The file of a checkpoint whose entries are changed or compressed. more: entries (name, bytes) to add."""
+    """The file of a checkpoint whose entries are changed or compressed. more: further (name, bytes)."""
     old, new = io.BytesIO(), io.BytesIO()
     torch.save(checkpoint, old)
     with zipfile.ZipFile(old) as source, zipfile.ZipFile(new, 'w', compression) as target:
@@ -286,7 +309,8 @@ def rewritten(checkpoint, change=lambda name, content: content, compression=zipf
 
 def with_pickle(opcodes):
     """A checkpoint whose pickle is these opcodes."""
-    return rewritten({'state_dict': {}}, lambda name, content: opcodes if name.endswith('data.pkl') else content)
+    return rewritten({'state_dict': {}},
+                     lambda name, content: opcodes if name.endswith('data.pkl') else content)
 
 
 def two_in_one(for_python, for_pytorch):
@@ -314,8 +338,9 @@ def two_in_one(for_python, for_pytorch):
 def checkpoint_attacks(state_dict):
     """Checkpoints that must not be loaded. Most are of a network with this state_dict.
 
-    Two pickles that keep torch.load itself busy for ever are left out. In one of them, a key of a dict is a tuple that
-    holds the same tuple twice, which holds the same tuple twice, and so on; Python visits all of them for its hash.
+    Two pickles that keep torch.load itself busy for ever are left out. In one of them, a key of a dict is a
+    tuple that holds the same tuple twice, which holds the same tuple twice, and so on; Python visits all of
+    them for its hash.
     """
     found = {name: with_pickle(b'\x80\x02' + opcodes + b'.') for name, opcodes in {
         'bytearray of 20 GB': b'cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x05\x85R',
@@ -326,9 +351,10 @@ def checkpoint_attacks(state_dict):
         'encode': b'c_codecs\nencode\nNN\x86R',
         'many lists': b']' * 200000, 'string of 4 GB': b'X\xff\xff\xff\xffabc',
         'memo at 2**31': b'Nr\xff\xff\xff\x7f',
-        'no storage': b'(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x007X\x03\x00\x00\x00cpuK\x04tQ',
-        'lists of ten of the last': b']' + b''.join(b'q' + bytes([i]) + b'](' + (b'h' + bytes([i])) * 10 + b'e'
-                                                    for i in range(30)),
+        'no storage': b'(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x007X\x03\x00\x00\x00'
+                      b'cpuK\x04tQ',
+        'lists of ten of the last': b']' + b''.join(
+            b'q' + bytes([i]) + b'](' + (b'h' + bytes([i])) * 10 + b'e' for i in range(30)),
         'list of itself': b']q\x00h\x00a', 'nothing': b'',
         'tensor beyond its storage': b'ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\n'
                                      b'FloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x00tQK\x00'
@@ -353,7 +379,8 @@ def checkpoint_attacks(state_dict):
             'nearly empty weights': {'state_dict': {**state_dict, 'last.weight': nearly_empty}},
             'no state_dict': {'a': 1}, 'a list': [1], 'state_dict of a list': {'state_dict': [1]},
             'state_dict of numbers': {'state_dict': {'a': 1}},
-            'names of numbers': {'state_dict': {1: torch.ones(1)}}, 'features of a list': {**weights, 'features': [1]},
+            'names of numbers': {'state_dict': {1: torch.ones(1)}},
+            'features of a list': {**weights, 'features': [1]},
             'features of None': {**weights, 'features': None},
             'features of tensors': {**weights, 'features': {'USE_MFCC': torch.ones(2)}},
             'other features': {**weights, 'features': {'FILTER_BANK': 23}},
@@ -364,14 +391,17 @@ def checkpoint_attacks(state_dict):
             'mean of one number': {**weights, 'mean': torch.ones(1, 1)},
             'mean of many rows': {**weights, 'mean': torch.ones(1000, size)},
             'mean of NaN': {**weights, 'mean': torch.full((1, size), torch.nan)},
-            'mean of text': {**weights, 'mean': 'x'}, 'lda of another size': {**weights, 'lda': torch.ones(3, 2)},
+            'mean of text': {**weights, 'mean': 'x'},
+            'lda of another size': {**weights, 'lda': torch.ones(3, 2)},
             'lda of repeated rows': {**weights, 'lda': torch.zeros(1).expand(size, 10**8)},
             'wccn of a vector': {**weights, 'wccn': torch.ones(size)}}.items():
         found[name] = rewritten(checkpoint)
     found.update({
         'zip bomb': packed, 'repeated rows, before 2020': legacy.getvalue(),
-        'zip bomb beside it': rewritten(weights, compression=zipfile.ZIP_DEFLATED, more=[('archive/x', bytes(10**7))]),
-        'storage too short': rewritten(weights, lambda name, content: content[:5] if '/data/' in name else content),
+        'zip bomb beside it': rewritten(weights, compression=zipfile.ZIP_DEFLATED,
+                                        more=[('archive/x', bytes(10**7))]),
+        'storage too short': rewritten(weights,
+                                       lambda name, content: content[:5] if '/data/' in name else content),
         'empty': b'', 'rubbish': bytes(range(256)) * 9, 'zip of nothing': b'PK\x05\x06' + bytes(18),
         'cut': rewritten(weights)[:3000],
         'pickle of code': b'cposix\nsystem\n(S"ls"\ntR.',
@@ -384,7 +414,7 @@ def checkpoint_attacks(state_dict):
     return found
 
 
-# ------------------------------------------------------------------------------------------------- trial lists
+# ------------------------------------------------------------------------------------- trial lists
 
 def trial_attacks():
     """Trial lists that hold no trials."""

@@ -18,14 +18,15 @@ def find_browser():
 
 
 class Browser:
-    """One page in Chromium. Its microphone hears the wav file `microphone`, which may be written anew between uses."""
+    """One page in Chromium. Its microphone hears the wav file `microphone`, which may be written anew."""
 
     def __init__(self, folder, microphone):
         to_browser, self.write_end = os.pipe()
         self.read_end, from_browser = os.pipe()
         # It reads descriptor 3 and writes descriptor 4
         command = '%s "$@" 3<&%d 4>&%d' % (find_browser(), to_browser, from_browser)
-        options = ['--headless=new', '--no-sandbox', '--disable-gpu', '--remote-debugging-pipe', '--no-first-run',
+        options = ['--headless=new', '--no-sandbox', '--disable-gpu', '--remote-debugging-pipe',
+                   '--no-first-run',
                    '--disable-dev-shm-usage', '--user-data-dir=%s' % folder, '--use-fake-ui-for-media-stream',
                    '--use-fake-device-for-media-stream', '--use-file-for-fake-audio-capture=%s' % microphone,
                    '--lang=en', 'about:blank']
@@ -35,7 +36,8 @@ class Browser:
         os.close(to_browser), os.close(from_browser)
         self.number, self.buffer, self.session, self.complaints = 0, b'', None, []
         target = next(one for one in self.call('Target.getTargets')['targetInfos'] if one['type'] == 'page')
-        self.session = self.call('Target.attachToTarget', targetId=target['targetId'], flatten=True)['sessionId']
+        self.session = self.call('Target.attachToTarget', targetId=target['targetId'],
+                                 flatten=True)['sessionId']
         for domain in ('Page', 'Runtime', 'DOM', 'Log'):
             self.call('%s.enable' % domain)
 
@@ -72,7 +74,8 @@ class Browser:
 
     def wait(self, condition):
         """Wait until a JavaScript condition holds."""
-        holds = self.ask('''new Promise(done => { const end = Date.now() + %d, look = () => { (%s) ? done(true) :
+        holds = self.ask('''new Promise(done => {
+            const end = Date.now() + %d, look = () => { (%s) ? done(true) :
             Date.now() > end ? done(false) : setTimeout(look, 20); }; look(); })''' % (1000 * WAIT, condition))
         assert holds, condition
 
@@ -93,7 +96,8 @@ class Browser:
         codes = {'Tab': (9, ''), 'Enter': (13, '\r'), ' ': (32, ' '), 'Escape': (27, '')}
         code, text = codes[key]
         for kind in ('keyDown', 'keyUp'):
-            self.call('Input.dispatchKeyEvent', type=kind, key=key, code='Space' if key == ' ' else key, text=text,
+            self.call('Input.dispatchKeyEvent', type=kind, key=key, code='Space' if key == ' ' else key,
+                      text=text,
                       windowsVirtualKeyCode=code)
 
     def type(self, text):
@@ -112,7 +116,8 @@ class Browser:
         """Save the whole page as a PNG file, as it looks at this width."""
         self.call('Emulation.setEmulatedMedia',
                   features=[{'name': 'prefers-color-scheme', 'value': 'dark' if dark else 'light'}])
-        self.call('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.call('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1,
+                  mobile=False)
         self.ask('new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))')
         content = self.call('Page.captureScreenshot', format='png', captureBeyondViewport=True)['data']
         with open(filename, 'wb') as f:

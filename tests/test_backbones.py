@@ -2,9 +2,9 @@
 import pytest
 import torch
 
-import model as lab_model
 import resnet
 from deep_dive.conformer import Conformer, ConformerLayer, ConvolutionModule, SelfAttention
+from deep_dive.networks import BACKBONES, POOLINGS, background_network
 from deep_dive.resnet_se import SEBasicBlock, SqueezeExcitation
 from deep_dive.tdnn import ECAPA, TDNN, Res2Layer, SERes2Block
 
@@ -27,7 +27,7 @@ def backbone(request):
 
 def warmed_up(backbone, **settings):
     """A classifier of 7 speakers in eval mode, whose BatchNorm has seen some noise."""
-    model = lab_model.background_resnet(16, 7, backbone, **settings)
+    model = background_network(16, 7, backbone, **settings)
     with torch.no_grad():
         for _ in range(20):
             model(3 * torch.randn(4, 1, 40, 50) + 1)
@@ -38,7 +38,7 @@ def warmed_up(backbone, **settings):
 
 def test_shapes(backbone):
     channels, rows, columns_of = MAPS[backbone]
-    net = lab_model.BACKBONES[backbone]().eval()
+    net = BACKBONES[backbone]().eval()
     assert net.out_channels == channels
     with torch.inference_mode():
         for n_frames, columns in columns_of.items():
@@ -86,18 +86,18 @@ SIZES = {'tdnn': frame_layer_parameters(40, 256, 5) + 2 * frame_layer_parameters
 
 
 def test_parameters_by_hand(backbone):
-    assert n_parameters(lab_model.BACKBONES[backbone]()) == SIZES[backbone]
+    assert n_parameters(BACKBONES[backbone]()) == SIZES[backbone]
     channels, rows, _ = MAPS[backbone]
     pooled, hidden = channels * rows, 64
     for pooling, size, more in (('average', channels, 0), ('statistics', 2 * pooled, 0),
                                 ('attentive', 2 * pooled, linear_parameters(pooled, hidden) + hidden + 1)):
         head = linear_parameters(size, 128) + 2 * 128 + linear_parameters(128, 240)
-        model = lab_model.background_resnet(128, 240, backbone, pooling=pooling)
+        model = background_network(128, 240, backbone, pooling=pooling)
         assert n_parameters(model) == SIZES[backbone] + more + head
 
 
 def test_a_gradient_reaches_every_parameter(backbone):
-    net = lab_model.BACKBONES[backbone]()
+    net = BACKBONES[backbone]()
     out = net(torch.randn(4, 1, 40, 41))
     (out * torch.randn(out.shape)).sum().backward()
     for name, parameter in net.named_parameters():
@@ -105,7 +105,7 @@ def test_a_gradient_reaches_every_parameter(backbone):
         assert all(part.norm() > 1e-4 for part in parts), name
 
 
-@pytest.mark.parametrize('pooling', lab_model.POOLINGS)
+@pytest.mark.parametrize('pooling', POOLINGS)
 def test_one_and_many_agree_in_any_layout(backbone, pooling):
     model = warmed_up(backbone, pooling=pooling)
     with torch.inference_mode():

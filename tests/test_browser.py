@@ -1,4 +1,4 @@
-"""The page in a real browser, with a microphone that hears demo voices. Skipped where Chromium is not installed."""
+"""The page in a real browser, whose microphone hears demo voices. Skipped where Chromium is not installed."""
 import os
 import re
 import threading
@@ -13,14 +13,16 @@ from conftest import PROJECT
 from model import load_model
 from own_voice import gallery, page
 
-pytestmark = pytest.mark.skipif(find_browser() is None, reason='Chromium is not installed (apt install chromium)')
+pytestmark = pytest.mark.skipif(find_browser() is None,
+                                reason='Chromium is not installed (apt install chromium)')
 WHY_IS_SHOWN = 'document.body.dataset.busy === "no" && !document.querySelector(".why").hidden'
 
 
 @pytest.fixture
 def served(lab, six_voices):
     """(browser, server, dict name -> folder of wavs, microphone): an open page. Nobody is enrolled."""
-    voices = {folder.name: folder for folder in sorted((six_voices / 'test_wavs').iterdir()) if folder.is_dir()}
+    voices = {folder.name: folder for folder in sorted((six_voices / 'test_wavs').iterdir())
+              if folder.is_dir()}
     model = load_model(False, str(PROJECT / 'model_saved'), 'voices', None, None)
     microphone = Path('microphone.wav').resolve()
     speak(microphone, next(iter(voices.values())) / 'enroll.wav')
@@ -48,16 +50,21 @@ def enrol_file(browser, name, filename):
     browser.click('#enrol-name')
     browser.type(name)
     browser.give_file('#enrol-file', filename)
-    browser.wait('document.body.dataset.busy === "no" && [...document.querySelectorAll("#speakers button")].some('
+    browser.wait('document.body.dataset.busy === "no" && [...document.querySelectorAll("#speakers '
+                 'button")].some('
                  'button => button.dataset.name === %r)' % name)
 
 
 def pictures_of(browser, name):
-    """Save how the page looks, if somebody wants to see it: PICTURES=<folder> python -m pytest tests/test_browser.py"""
+    """Save how the page looks, if somebody wants to see it.
+
+    PICTURES=<folder> python -m pytest tests/test_browser.py
+    """
     if os.environ.get('PICTURES'):
         for width in (400, 1400):
             for dark in (False, True):
-                browser.picture('%s/%s_%d_%s.png' % (os.environ['PICTURES'], name, width, 'dark' if dark else 'light'),
+                browser.picture('%s/%s_%d_%s.png' % (os.environ['PICTURES'], name, width,
+                                                     'dark' if dark else 'light'),
                                 width, dark=dark)
 
 
@@ -70,7 +77,8 @@ def test_the_microphone_and_dropped_files(served):
     browser.type(first)
     browser.click('#enrol-record')
     browser.wait('document.querySelector("#enrol-level").checkVisibility()')
-    assert browser.ask('[...document.querySelectorAll(".record")].filter(one => !one.disabled).map(one => one.id)') == [
+    assert browser.ask('[...document.querySelectorAll(".record")].filter(one => !one.disabled).map(one => '
+                       'one.id)') == [
         'enrol-record']
     assert browser.ask('document.querySelector("#enrol-name").disabled')  # it is the name of this recording
     browser.wait('document.querySelector("#speakers button")')
@@ -82,7 +90,8 @@ def test_the_microphone_and_dropped_files(served):
     # Each is recognised: live by the microphone, and by a file. A third one is not
     speak(microphone, voices[first] / 'test.wav')
     browser.click('#who-record')
-    browser.wait('document.querySelector("#who-bars li") && document.querySelector("#who-answer").textContent')
+    browser.wait('document.querySelector("#who-bars li") && '
+                 'document.querySelector("#who-answer").textContent')
     browser.click('#who-record')
     browser.wait(WHY_IS_SHOWN)
     browser.give_file('#who-file', voices[second] / 'test.wav')
@@ -90,7 +99,8 @@ def test_the_microphone_and_dropped_files(served):
     ranking = server.gallery.score((voices[second] / 'test.wav').read_bytes())['ranking']
     assert [one['name'] for one in ranking] == browser.ask(
         '[...document.querySelectorAll("#who-bars strong")].map(one => one.textContent)')
-    assert '%.2f' % ranking[0]['score'] in browser.text('#who-bars')  # the same recording gives the same number
+    # The same recording gives the same number
+    assert '%.2f' % ranking[0]['score'] in browser.text('#who-bars')
 
     # Is it them? Both answers, and another threshold
     browser.ask('(() => { const one = document.querySelector("#verify-claimed"); one.value = %r; '
@@ -125,7 +135,8 @@ def test_the_microphone_and_dropped_files(served):
     browser.click('#speakers button[data-name=%s]' % repr(first))
     browser.wait('document.querySelector("#delete-dialog").open')
     browser.click('#delete-confirm')
-    browser.wait('document.body.dataset.busy === "no" && document.querySelectorAll("#speakers button").length === 1')
+    browser.wait('document.body.dataset.busy === "no" && document.querySelectorAll("#speakers '
+                 'button").length === 1')
     assert not Path('own', first).exists() and list(server.gallery.people) == [second]
 
 
@@ -151,18 +162,21 @@ def test_who_spoke_when(served):
     browser.wait(WHY_IS_SHOWN)
     browser.give_file('#when-file', Path('talk.wav').resolve())
     browser.wait('document.body.dataset.busy === "no" && document.querySelector("#when-table td")')
-    names = browser.ask('[...document.querySelectorAll("#when-table td:last-child")].map(cell => cell.textContent)')
+    names = browser.ask('[...document.querySelectorAll("#when-table td:last-child")].map(cell => '
+                        'cell.textContent)')
     known = [name for name in names if name in voices]
     assert known[0] == known[-1] == first and second in known
     pictures_of(browser, 'page')
 
     # Each who speaks has a colour of their own, in the order in which they do
-    browser.ask('result.when.bands = ["g", "unknown", "a", null, "g", "c"].map(name => ({name, begin: 0, end: 1}))')
+    browser.ask('result.when.bands = ["g", "unknown", "a", null, "g", "c"].map(name => ({name, begin: 0, '
+                'end: 1}))')
     assert browser.ask('["g", "a", "c"].map(bandColour)') == browser.ask('BAND_COLOURS.slice(0, 3)')
     browser.click('#speakers button[data-name=%s]' % repr(first))
     browser.wait('document.querySelector("#delete-dialog").open')
     browser.click('#delete-confirm')
-    browser.wait('document.body.dataset.busy === "no" && document.querySelectorAll("#speakers button").length === 3')
+    browser.wait('document.body.dataset.busy === "no" && document.querySelectorAll("#speakers '
+                 'button").length === 3')
     assert browser.ask('document.querySelector("#when-result").hidden')  # it may name them
 
 
@@ -183,7 +197,8 @@ def test_an_answer_stands_beside_its_own_recording_alone(served):
     # A recording that cannot be read leaves nothing of the one before
     Path('no sound.m4a').write_bytes(b'not a sound')
     browser.give_file('#who-file', Path('no sound.m4a').resolve())
-    browser.wait('document.body.dataset.busy === "no" && $("who-status").textContent.includes("cannot read this file")')
+    browser.wait('document.body.dataset.busy === "no" && $("who-status").textContent.includes("cannot read '
+                 'this file")')
     assert browser.text('#who-answer') == browser.text('#who-bars') == browser.text('#verify-verdict') == ''
     assert browser.ask('recording === null && document.querySelector(".why").hidden')
 
@@ -198,13 +213,15 @@ def test_a_microphone_that_cannot_be_heard_is_released(served):
     browser.click('#enrol-record')
     browser.wait('$("enrol-status").textContent.includes("no such node")')
     assert browser.ask('window.opened.getTracks().every(track => track.readyState === "ended")')
-    assert browser.ask('recorder === null && [...document.querySelectorAll(".record")].every(one => !one.disabled)')
+    assert browser.ask('recorder === null && [...document.querySelectorAll(".record")].every(one => '
+                       '!one.disabled)')
 
 
 def test_labels_of_the_map_do_not_hide_each_other(served):
     browser, _, _, _ = served
     taken = browser.ask('(() => { const taken = [], pen = {measureText: () => ({width: 50}), fillText() {}}; '
-                        'for (let i = 0; i < 4; i++) placeLabel(pen, "name", 200, 100, 400, taken); return taken; })()')
+                        'for (let i = 0; i < 4; i++) placeLabel(pen, "name", 200, 100, 400, taken); return '
+                        'taken; })()')
     assert [(one['left'], one['top']) for one in taken] == [(175, 74), (175, 110), (210, 92), (140, 92)]
 
 
@@ -220,7 +237,8 @@ def test_both_languages_say_everything(served):
     assert codes <= set(keys)
     # The same holes for values
     texts = browser.ask('TEXTS')
-    holes = {code: {key: set(re.findall(r'{\w+}', words)) for key, words in texts[code].items()} for code in texts}
+    holes = {code: {key: set(re.findall(r'{\w+}',
+                                        words)) for key, words in texts[code].items()} for code in texts}
     assert holes['en'] == holes['ko']
 
 
@@ -252,7 +270,8 @@ def test_mistakes_are_explained_beside_the_button(served):
 
 
 def test_by_keyboard_alone(served):
-    """Tab reaches everything that can be used, in the order of the page, and each has a name for a screen reader."""
+    """Tab reaches everything that can be used, in the order of the page, and each has a name for a screen
+    reader."""
     browser, _, voices, _ = served
     enrol_file(browser, 'me', list(voices.values())[0] / 'enroll.wav')
     expected = browser.ask('''[...document.querySelectorAll('button, input, select')].filter(one =>
@@ -266,7 +285,8 @@ def test_by_keyboard_alone(served):
     reached = [name for name in dict.fromkeys(reached) if name in expected]
     assert reached == [name for name in expected if name in reached] and set(reached) == set(expected)
     tree = browser.call('Accessibility.getFullAXTree')['nodes']
-    unnamed = [node['role']['value'] for node in tree if not node.get('ignored') and node['role']['value'] in (
+    unnamed = [node['role']['value'] for node in tree if not node.get('ignored')
+               and node['role']['value'] in (
         'button', 'textbox', 'combobox', 'slider', 'img', 'canvas') and not node.get('name', {}).get('value')]
     assert unnamed == []
     browser.ask('document.querySelector("#speakers button").focus()')

@@ -44,10 +44,13 @@ NAN[70, 3] = np.nan
     ({'feat': np.zeros((200, 26)), 'label': 's1'}, 'has 26 rows a frame, configure.py asks for 40'),
     ({'feat': np.zeros((200, 40)), 'label': 'two\nlines'}, "'label' a name"),
     ({'feat': np.zeros((200, 40)), 'label': ''}, "'label' a name"),
-    ({'feat': np.zeros((200, 40)), 'label': 's1', 'settings': 'mfcc'}, "'settings' and 'recording', if they are there"),
-    ({'feat': np.zeros((200, 40)), 'label': 's1', 'settings': {'USE_MFCC': [1]}}, "'settings' and 'recording'"),
+    ({'feat': np.zeros((200, 40)), 'label': 's1', 'settings': 'mfcc'},
+     "'settings' and 'recording', if they are there"),
+    ({'feat': np.zeros((200, 40)), 'label': 's1', 'settings': {'USE_MFCC': [1]}},
+     "'settings' and 'recording'"),
     ({'feat': np.zeros((200, 40)), 'label': 's1', 'recording': -44}, "'settings' and 'recording'"),
-    ({'feat': np.zeros((200, 40)), 'label': 's1', 'recording': {'bandwidth': 'wide'}}, "'settings' and 'recording'"),
+    ({'feat': np.zeros((200, 40)), 'label': 's1', 'recording': {'bandwidth': 'wide'}},
+     "'settings' and 'recording'"),
     ({'feat': np.zeros((200, 20)), 'label': 's1', 'settings': {'USE_MFCC': True, 'WIN_STEP': 0.02}},
      'WIN_STEP = 0.02 there, 0.01 in configure.py, USE_MFCC = True there, False in configure.py'),
     ({'feat': NAN, 'label': 's1'}, 'NaN, infinite'),
@@ -96,14 +99,16 @@ def test_tensors_have_the_frequencies_as_rows():
 
 def test_batch_is_padded_by_repetition():
     lengths = (50, 120, 49, 60)
-    batch = [(torch.arange(n, dtype=torch.float32).expand(1, 40, n), label) for label, n in enumerate(lengths)]
+    batch = [(torch.arange(n, dtype=torch.float32).expand(1, 40, n),
+              label) for label, n in enumerate(lengths)]
     features, labels = dataset.collate_fn_feat_padded(batch)
     assert features.shape == (4, 1, 40, 120) and labels.tolist() == [0, 1, 2, 3]
     for row, n in zip(features, lengths):
         np.testing.assert_array_equal(row[0, 11], np.arange(120) % n)
 
 
-@pytest.mark.parametrize('n_files, ratio, n_valid', [(10, 10, 1), (19, 10, 1), (20, 10, 2), (10, 50, 5), (3, 34, 1)])
+@pytest.mark.parametrize('n_files, ratio, n_valid',
+                         [(10, 10, 1), (19, 10, 1), (20, 10, 2), (10, 50, 5), (3, 34, 1)])
 def test_split_sizes(lab, write_feat, capsys, n_files, ratio, n_valid):
     names = {write_feat('train/s%d/%d.p' % (i % 2, i)) for i in range(n_files)}
     train_DB, valid_DB = train.split_train_dev('train', ratio)
@@ -120,7 +125,8 @@ def test_split_sizes(lab, write_feat, capsys, n_files, ratio, n_valid):
 def test_split_depends_on_the_seed_alone(lab, write_feat):
     for i in range(40):
         write_feat('train/s%d/%d.p' % (i % 2, i))
-    first, again, other = (list(train.split_train_dev('train', 10, seed=seed)[1]['filename']) for seed in (1, 1, 2))
+    first, again, other = (list(train.split_train_dev('train', 10,
+                                                      seed=seed)[1]['filename']) for seed in (1, 1, 2))
     assert first == again and first != other
 
 
@@ -147,7 +153,8 @@ def test_dataset_gives_features_and_speaker_numbers(lab, write_feat):
 
 
 def test_features_beyond_the_budget_are_read_from_their_files(lab, write_feat):
-    """Six files of 64 kB each hold 200 frames of 40 float64, of which 100 frames of float32 could stay in memory."""
+    """Six files of 64 kB each hold 200 frames of 40 float64, of which 100 frames of float32 could stay in
+    memory."""
     filenames = [write_feat('s%d/%d.p' % (i % 2, i), seed=i) for i in range(6)]
     DB = pd.DataFrame({'filename': filenames, 'speaker_id': ['s%d' % (i % 2) for i in range(6)]})
     read = []
@@ -220,7 +227,8 @@ def test_a_recording_is_a_feature_too(lab, monkeypatch, capsys):
         trimmed, label = dataset.read_MFB('me/a.m4a')
         np.testing.assert_array_equal(trimmed, feature[50:150])
         assert label == 'me' and capsys.readouterr().out == ('' if level == -44 else (
-            'Note: me/a.m4a: 3.0 s of speech at -70 dBFS, 0.00 % of the samples clipped, 50 % of the cells on the '
+            'Note: me/a.m4a: 3.0 s of speech at -70 dBFS, 0.00 % of the samples clipped, 50 % of the cells '
+            'on the '
             'floor: record at a higher level\n'))
 
 

@@ -1,7 +1,10 @@
-"""The deep dive: each loss against a literal computation and by its gradients, each network on any length."""
+"""The deep dive: each loss by hand and by its gradients, each network on any length; train.py against its own."""
 import json
 import math
+import os
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,20 +16,22 @@ from python_speech_features import fbank, get_filterbanks
 from scipy.signal import lfilter, resample_poly
 
 import configure as c
+import deep_dive.train
 import model as lab_model
 import train
 from DB_wav_reader import extract_features
 from SR_Dataset import DvectorDataset, read_MFB
 from conftest import PROJECT
-from deep_dive import backends, heads, schedules
+from deep_dive import backends, calibration, heads, schedules
 from deep_dive.augmentation import AUGMENTATIONS, SPEEDS, AttenuatedInput, AugmentedDataset, MaskedInput, NoisyInput
 from deep_dive.augmentation import change_speed, training_transforms
 from deep_dive.backbones import AttentivePooling, StatisticsPooling
 from deep_dive.losses import LOSSES, AAMSoftmaxLoss, AMSoftmaxLoss, ASoftmaxLoss, CenterLoss
 from deep_dive.metric_losses import METRIC_LOSSES
-from model import BACKBONES, POOLINGS
+from deep_dive.networks import BACKBONES, POOLINGS, background_network
 from subset import link_subset
-from support.messages import LabError
+from support.messages import LabError, defaults_of, run_script
+from support.runs import Run
 
 N_CLASSES, SIZE = 5, 6
 
@@ -162,7 +167,7 @@ def test_poolings_by_hand():
 def test_any_length(backbone, pooling, monkeypatch):
     for n_filters, lengths in ((40, (41, 150)), (23, (41,))):
         monkeypatch.setattr(c, 'FILTER_BANK', n_filters)
-        model = lab_model.background_resnet(128, 7, backbone, pooling=pooling).eval()
+        model = background_network(128, 7, backbone, pooling=pooling).eval()
         for n_frames in lengths:
             embedding, logits = model(torch.randn(1, 1, n_filters, n_frames))
             assert embedding.shape == (1, 128) and logits.shape == (1, 7)
@@ -184,16 +189,16 @@ def nth(n, values):
 def test_every_value_trains(noise, capsys, n):
     """No setting has more values than there are losses, so each value has its turn."""
     settings = {'backbone': nth(n, BACKBONES), 'pooling': nth(n, POOLINGS), 'loss_type': nth(n, ['softmax', *LOSSES]),
-                'optimizer_type': nth(n, train.OPTIMIZERS), 'scheduler_type': nth(n, schedules.SCHEDULERS),
+                'optimizer_type': nth(n, train.OPTIMIZERS), 'scheduler_type': nth(n, ['plateau', 'onecycle', 'cosine']),
                 'augment': nth(n, [[], *([name] for name in AUGMENTATIONS)])}
     if settings['loss_type'] in METRIC_LOSSES:
         settings.update(batch_size=4, batch_speakers=2)
-    train.main(n_epochs=1, val_ratio=20, plot=False, lr=1e-3, **settings)
+    deep_dive.train.main(n_epochs=1, val_ratio=20, plot=False, lr=1e-3, **settings)
     assert 'Validation: Loss' in capsys.readouterr().out
     model = lab_model.load_model(False, 'model_saved', 'best', 128, None)
     head = LOSSES[settings['loss_type']].head if settings['loss_type'] in LOSSES else 'slides'
-    assert model.settings == {'backbone': settings['backbone'], 'head': head, 'pooling': settings['pooling'],
-                              'level': -44}
+    assert {**lab_model.SLIDES, **model.settings} == {
+        'backbone': settings['backbone'], 'head': head, 'pooling': settings['pooling'], 'level': -44}
     assert len(model.last.weight) == (9 if settings['augment'] == ['speed'] else 3)
     assert backends.available_backends(model) == backends.BACKENDS
     assert model.backend['lda'].shape == (128, 2)  # three speakers differ in a plane
@@ -206,7 +211,10 @@ def test_every_value_trains(noise, capsys, n):
 @pytest.mark.parametrize('scheduler_type', ['cosine', 'onecycle'])
 def test_schedules_end_at_nothing(scheduler_type):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
-    scheduler = schedules.create_scheduler(scheduler_type, optimizer, lr=0.5, warm_up=0.25, n_steps=40)
+    if scheduler_type == 'cosine':
+        scheduler = train.create_scheduler('cosine', optimizer, 0.5, 40, 2, 1e-4)
+    else:
+        scheduler = schedules.one_cycle(optimizer, 0.5, 40, warm_up=0.25)
     rates = []
     for _ in range(40):
         rates.append(optimizer.param_groups[0]['lr'])
@@ -218,13 +226,27 @@ def test_schedules_end_at_nothing(scheduler_type):
     assert rates[(highest + 40) // 2] == pytest.approx(0.25, abs=0.03)  # half of it halfway down the cosine
 
 
+def test_one_cycle_rises_as_in_train_unless_told():
+    rates = []
+    for make in (lambda optimizer: train.create_scheduler('onecycle', optimizer, 0.5, 40, 2, 1e-4),
+                 lambda optimizer: schedules.one_cycle(optimizer, 0.5, 40, warm_up=0.3)):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+        scheduler, rates_here = make(optimizer), []
+        for _ in range(40):
+            rates_here.append(optimizer.param_groups[0]['lr'])
+            optimizer.step()
+            scheduler.step()
+        rates.append(rates_here)
+    assert rates[0] == rates[1]
+
+
 @pytest.mark.parametrize('values', [{'loss_type': 'asoftmax', 'augment': ['speed', 'noise']}, {'loss_type': 'center'}],
                          ids=lambda values: values['loss_type'])
 def test_two_epochs_and_one_more_equal_three(noise, values):
     """What a loss has learned goes on, too, and so do the random numbers of the augmentation."""
     for log_dir, start, n_epochs in (('three', 1, 3), ('parts', 1, 2), ('parts', 3, 1)):
-        train.main(log_dir=log_dir, start=start, n_epochs=n_epochs, val_ratio=20, plot=False, optimizer_type='adamw',
-                   lr=1e-3, backbone='vgg', **values)
+        deep_dive.train.main(log_dir=log_dir, start=start, n_epochs=n_epochs, val_ratio=20, plot=False,
+                             optimizer_type='adamw', lr=1e-3, backbone='vgg', **values)
     whole, continued = (torch.load('%s/checkpoint_3.pth' % folder) for folder in ('three', 'parts'))
     for part in ('state_dict', 'criterion'):
         assert whole[part] and all(torch.equal(whole[part][name], continued[part][name]) for name in whole[part])
@@ -235,9 +257,9 @@ def test_two_epochs_and_one_more_equal_three(noise, values):
                                            ('backbone', 'resnet18, resnet34, .*, vgg, lstm, cnn_lstm'),
                                            ('pooling', 'average, statistics, attentive'),
                                            ('optimizer_type', 'sgd, adam, adamw, adagrad'),
-                                           ('scheduler_type', 'plateau, cosine, onecycle')])
+                                           ('scheduler_type', 'plateau, onecycle, cosine')])
 def test_a_misspelt_value_lists_the_known(lab, stopped_with, setting, some):
-    message = stopped_with(train.main, **{setting: 'resent'})
+    message = stopped_with(deep_dive.train.main, **{setting: 'resent'})
     assert re.search('unknown %s: resent. Choose one of %s' % (setting, some), message)
     assert not list(lab.iterdir())
 
@@ -245,11 +267,127 @@ def test_a_misspelt_value_lists_the_known(lab, stopped_with, setting, some):
 def test_misspelt_augment_lists_the_known(lab, stopped_with, monkeypatch):
     for value in (['sped'], 'speed', None):
         complaint = 'augment = %r: it must be a list of some of speed, level, room, microphone, noise, ' % (value,)
-        assert complaint in stopped_with(train.main, augment=value)
+        assert complaint in stopped_with(deep_dive.train.main, augment=value)
     monkeypatch.setattr(c, 'USE_MFCC', True)
     with pytest.raises(LabError, match='works on log filterbank energies'):
         training_transforms(['level'])
     training_transforms(['specaugment'])
+
+
+# ------------------------------------------------------------------------------------------------- the lab's training
+
+SHORT = {'use_cuda': False, 'val_ratio': 30, 'batch_size': 3, 'lr': 1e-2}
+
+
+def losses_of(log_dir):
+    epochs = json.loads(Path(log_dir, 'run.json').read_text())['epochs']
+    return [(epoch['train_loss'], epoch['valid_loss'], epoch['valid_acc'], epoch['lr']) for epoch in epochs]
+
+
+@pytest.mark.parametrize('more', [{}, {'scheduler_type': 'onecycle', 'use_shuffle': False}],
+                         ids=['default', 'onecycle'])
+def test_by_default_both_trainings_give_the_same_parameters(noise, more):
+    """Bit for bit. Then deep_dive/calibration.py adds to the best epoch of the lab what the other has measured."""
+    train.main(**SHORT, **more, n_epochs=2, log_dir='lab', plot=False)
+    deep_dive.train.main(**SHORT, **more, n_epochs=2, log_dir='deep', plot=False)
+    assert losses_of('lab') == losses_of('deep')
+    for name in (1, 2, 'best'):
+        lab, deep = (torch.load('%s/checkpoint_%s.pth' % (folder, name)) for folder in ('lab', 'deep'))
+        assert list(lab['state_dict']) == list(deep['state_dict'])
+        assert all(torch.equal(tensor, deep['state_dict'][key]) for key, tensor in lab['state_dict'].items())
+    measured = {'mean', 'wccn', 'lda', 'cohort', 'plda_mean', 'plda_between', 'plda_within', 'thresholds'}
+    assert not measured & lab.keys() and measured <= deep.keys()
+    calibration.main(log_dir='lab')
+    lab = torch.load('lab/checkpoint_best.pth')
+    assert lab['thresholds'] == deep['thresholds']
+    assert all(torch.equal(lab[name], deep[name]) for name in measured - {'thresholds'})
+
+
+def test_the_lab_does_not_go_on_with_a_run_of_the_deep_dive(noise, stopped_with):
+    deep_dive.train.main(**SHORT, n_epochs=1, plot=False)
+    kept = {path.name: path.read_bytes() for path in Path('model_saved').iterdir()}
+    message = stopped_with(train.main, **SHORT, start=2, n_epochs=1, plot=False)
+    assert 'The run in model_saved has a setting ' in message and 'python -m deep_dive.train' in message
+    assert {path.name: path.read_bytes() for path in Path('model_saved').iterdir()} == kept
+    deep_dive.train.main(**SHORT, start=2, n_epochs=1, plot=False)
+    assert len(losses_of('model_saved')) == 2
+
+
+def another(value):
+    """A value of another setting, of the same kind."""
+    return {bool: lambda: not value, int: lambda: value + 1, float: lambda: value / 2, str: lambda: value + ' 2',
+            list: lambda: ['noise'], dict: lambda: {'further': 2}, type(None): lambda: 8}[type(value)]()
+
+
+@pytest.mark.parametrize('script', [train, deep_dive.train], ids=['train.py', 'deep_dive/train.py'])
+def test_nothing_that_changes_the_result_may_change_when_a_run_goes_on(lab, stopped_with, script):
+    """Each setting, also one that is new: only those named here may change."""
+    class Data:
+        n_classes, n_speakers = 3, 3
+
+        def __len__(self):
+            return 9
+
+    before = defaults_of(script.main)
+    Path('model_saved').mkdir()
+    Path('model_saved/run.json').write_text(json.dumps({
+        'corpus': before['train_dir'], 'utterances': 9, 'classes': 3, 'settings': {**before, 'log_dir': 'elsewhere'},
+        'epochs': [{'train_loss': 1, 'valid_loss': 1, 'lr': 0.1, 'seconds': 1, 'valid_acc': 50}]}))
+    may_change = []
+    for name, value in before.items():
+        settings = {**before, name: another(value), 'start': 2, 'log_dir': 'model_saved'}
+        run = Run(settings, [Data()], None, None, None, None)
+        run.content['corpus'] = before['train_dir']
+        with pytest.raises(LabError) as error:
+            run.go_on()
+        if 'checkpoint_1.pth does not exist' in str(error.value):  # nobody complained about the setting
+            may_change.append(name)
+        else:
+            assert 'has %s = %s, main() says %s. To go' % (name, value, another(value)) in str(error.value)
+    assert set(may_change) == {'use_cuda', 'start', 'n_epochs', 'train_dir', 'log_dir', 'log_interval', 'plot'} | (
+        {'cache_gb', 'num_workers', 'n_backend'} if script is deep_dive.train else set())
+
+
+def test_the_order_may_not_change_when_a_run_goes_on(noise, stopped_with):
+    train.main(**SHORT, n_epochs=1, plot=False)
+    message = stopped_with(train.main, **SHORT, start=2, n_epochs=1, plot=False, use_shuffle=False)
+    assert 'The run in model_saved has use_shuffle = True, main() says False' in message
+    assert not Path('model_saved/checkpoint_2.pth').exists() and len(losses_of('model_saved')) == 1
+
+
+@pytest.mark.parametrize('script', [train, deep_dive.train], ids=['train.py', 'deep_dive/train.py'])
+def test_each_run_has_its_own_pictures_and_writes_nothing_else(noise, script, capsys):
+    there = {path for path in noise.rglob('*') if path.is_file()}
+    script.main(**SHORT, n_epochs=1, log_dir='runs/a')
+    first = Path('runs/a/loss_plot.png').read_bytes()
+    assert first.startswith(b'\x89PNG') and 'Picture: runs/a/loss_plot.png' in capsys.readouterr().out
+    script.main(**SHORT, n_epochs=2, log_dir='runs/b')
+    assert Path('runs/a/loss_plot.png').read_bytes() == first != Path('runs/b/loss_plot.png').read_bytes()
+    new = {path for path in noise.rglob('*') if path.is_file()} - there
+    assert all(Path('runs') in path.relative_to(noise).parents for path in new)
+    assert len([path for path in new if path.name == 'loss_plot.png']) == 2
+
+
+def settings_shown(main, monkeypatch, capsys):
+    """The names of the settings in --help, in their order."""
+    monkeypatch.setattr(sys, 'argv', ['script', '--help'])
+    run_script(main)
+    return re.findall(r'^  --(\w+)=', capsys.readouterr().out, re.MULTILINE)
+
+
+def test_settings_of_both_trainings(monkeypatch, capsys):
+    """train.py has those of the slides, and few more. deep_dive/train.py has its own, and all of those."""
+    of_lab, of_both = (settings_shown(script.main, monkeypatch, capsys) for script in (train, deep_dive.train))
+    assert of_lab == list(defaults_of(train.main)) and len(of_lab) <= 19
+    assert of_both[-len(of_lab):] == of_lab and len(set(of_both)) == len(of_both)
+    assert {'backbone', 'pooling', 'loss_type', 'corpora', 'augment', 'init_from'} <= set(of_both) - set(of_lab)
+
+
+def test_a_setting_of_the_deep_dive_is_pointed_at(noise, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['train.py', '--pooling=attentive'])
+    with pytest.raises(SystemExit, match='unknown setting: pooling.*\n.*python -m deep_dive.train --help'):
+        run_script(train.main, see='python -m deep_dive.train')
+    assert os.listdir() == [c.TRAIN_FEAT_DIR.split('/')[0]]
 
 
 # ------------------------------------------------------------------------------------------------- transfer
@@ -261,8 +399,8 @@ def test_transfer(six_voices, lab, stopped_with, capsys):
     before = torch.load(checkpoint)['state_dict']
     for is_kept in (True, False):
         log_dir = 'kept_%s' % is_kept
-        train.main(n_epochs=1, val_ratio=20, batch_size=4, plot=False, init_from=checkpoint, freeze_backbone=is_kept,
-                   log_dir=log_dir)
+        deep_dive.train.main(n_epochs=1, val_ratio=20, batch_size=4, plot=False, log_dir=log_dir,
+                             init_from=checkpoint, freeze_backbone=is_kept)
         after = torch.load('%s/checkpoint_1.pth' % log_dir)['state_dict']
         assert after['last.weight'].shape == (3, 128)
         moved = {name for name in after if not name.startswith('last.') and not torch.equal(before[name], after[name])}
@@ -275,12 +413,12 @@ def test_transfer(six_voices, lab, stopped_with, capsys):
                               ({'init_from': 'nowhere.pth'}, "init_from = 'nowhere.pth': there is no such checkpoint"),
                               ({'init_from': checkpoint, 'embedding_size': 64}, 'holds another network'),
                               ({'init_from': checkpoint, 'backbone': 'vgg'}, 'holds another network')):
-        assert message in stopped_with(train.main, n_epochs=1, plot=False, log_dir='refused', **settings)
+        assert message in stopped_with(deep_dive.train.main, n_epochs=1, plot=False, log_dir='refused', **settings)
     assert not (lab / 'refused').exists()
 
 
 def test_a_frozen_network_computes_as_it_did():
-    model = lab_model.background_resnet(16, 4)
+    model = background_network(16, 4)
     model(torch.randn(8, 1, 40, 16))  # BatchNorm has seen something
     expected = model.eval()(torch.ones(1, 1, 40, 16))[0]
     heads.freeze_backbone(model)

@@ -1,4 +1,5 @@
-"""From recording to feature file: the recipe, the files found, the converter, other features, safe pickles."""
+"""From recording to feature file: the recipe, the files found, the converter, other features, safe
+pickles."""
 import os
 import pickle
 import re
@@ -29,7 +30,8 @@ def log_energies_by_hand(audio):
     padded = np.concatenate([emphasised, np.zeros((n_frames - 1) * 160 + 400 - len(audio))])
     dft = np.exp(-2j * np.pi * np.outer(np.arange(400), np.arange(257)) / 512)
 
-    mel = np.linspace(0, 2595 * np.log10(1 + 8000 / 700), 42)  # the edges of 40 triangles, equally far apart in mel
+    # The edges of 40 triangles, equally far apart in mel
+    mel = np.linspace(0, 2595 * np.log10(1 + 8000 / 700), 42)
     edge = np.floor(513 * 700 * (10 ** (mel / 2595) - 1) / 16000)
     log_energies = np.zeros((n_frames, 40))
     for frame in range(n_frames):
@@ -57,7 +59,8 @@ def test_features_equal_the_filterbank_computed_by_hand():
 def test_features_equal_frozen_numbers():
     feature = reader.extract_features(chirp(1.0))
     assert feature.shape == (99, 40)
-    np.testing.assert_allclose(feature[[10, 50, 90], [8, 25, 38]], [-0.7506529, -3.0595609, 20.1055926], atol=1e-6)
+    np.testing.assert_allclose(feature[[10, 50, 90], [8, 25, 38]], [-0.7506529, -3.0595609, 20.1055926],
+                               atol=1e-6)
     np.testing.assert_allclose(feature.mean(axis=0), 0, atol=1e-10)
 
 
@@ -83,7 +86,7 @@ def test_silence_lies_on_the_floor():
     assert (raw >= raw[0] - 1e-9).all()
 
 
-# ------------------------------------------------------------------------------------------- the files found
+# ------------------------------------------------------------------------------------- the files found
 
 def test_found_files_are_a_sorted_dataframe(lab, write_feat):
     for name in ('b/2.p', 'a/1.p', 'b/1.p', 'a/deeper/than/3.p'):
@@ -93,7 +96,8 @@ def test_found_files_are_a_sorted_dataframe(lab, write_feat):
     assert list(DB.columns) == ['filename', 'speaker_id', 'dataset_id']
     assert list(DB['filename']) == ['data/test/a/1.p', 'data/test/a/deeper/than/3.p', 'data/test/b/1.p',
                                     'data/test/b/2.p']
-    assert list(DB['speaker_id']) == ['a', 'than', 'b', 'b'] and list(DB['dataset_id'])[::2] == ['test', 'test']
+    assert list(DB['speaker_id']) == ['a', 'than', 'b', 'b']
+    assert list(DB['dataset_id'])[::2] == ['test', 'test']
     assert reader.speaker_of('C:\\lab\\feat\\test\\230M4087\\test.p') == '230M4087'
     assert reader.speaker_of('feat/test/230M4087/test.p') == '230M4087'
 
@@ -118,11 +122,13 @@ def test_enrolment_and_test_files_are_told_apart_by_name(lab, write_feat):
                  'enroll_b/enroll.p', 'enroll_b/test.p', 'enroll_b/other.p'):
         write_feat('feat/test/' + name)
     enroll_DB, test_DB = reader.split_enroll_and_test('feat/test')
-    assert list(enroll_DB['speaker_id']) == ['enroll_b', 'test_a', 'test_a'] and list(enroll_DB.index) == [0, 1, 2]
+    assert list(enroll_DB['speaker_id']) == ['enroll_b', 'test_a', 'test_a']
+    assert list(enroll_DB.index) == [0, 1, 2]
     assert list(test_DB['filename']) == ['feat/test/enroll_b/test.p', 'feat/test/test_a/test.p']
 
 
-@pytest.mark.parametrize('read', [reader.read_feats_structure, reader.read_DB_structure, reader.split_enroll_and_test])
+@pytest.mark.parametrize('read', [reader.read_feats_structure, reader.read_DB_structure,
+                                  reader.split_enroll_and_test])
 def test_missing_and_empty_folders_are_named(lab, read):
     with pytest.raises(LabError, match='nowhere does not exist'):
         read('nowhere')
@@ -137,7 +143,7 @@ def test_file_outside_a_speaker_folder_is_refused(lab, write_feat):
         reader.read_feats_structure('train')
 
 
-# ------------------------------------------------------------------------------------------- the converter
+# ------------------------------------------------------------------------------------- the converter
 
 def test_converter_does_what_is_missing_or_old_and_names_what_it_cannot_use(lab, capsys, stopped_with):
     for name in ('s1/enroll.wav', 's1/test.wav', 's2/enroll.wav', 's2/test.wav'):
@@ -161,13 +167,16 @@ def test_converter_does_what_is_missing_or_old_and_names_what_it_cannot_use(lab,
     captured = capsys.readouterr()
     assert 'train_wavs -> feat_logfbank_nfilt40/train: 1 converted, 0 up to date, 0 skipped\n' in captured.out
     assert 'test_wavs -> feat_logfbank_nfilt40/test: 2 converted, 3 up to date, 2 skipped\n' in captured.out
-    assert re.search(r'Note: test_wavs/s2/clipped.wav: 2.\d s of speech at -\d dBFS, \d+.\d\d % of the samples clipped'
+    assert re.search(r'Note: test_wavs/s2/clipped.wav: 2.\d s of speech at -\d dBFS, \d+.\d\d % of the '
+                     r'samples clipped'
                      r', \d\d % of the cells on the floor: record with less gain\n', captured.out)
     assert 'Skipped test_wavs/s1/bad.wav: not a wav file' in captured.err
     assert re.search(r'Skipped test_wavs/s1/SHORT.WAV: 1\d\d frames, \d\d after trimming 0.5 s', captured.err)
     assert '2 recording(s) skipped, named above. The others are done.' in message
-    made = {str(path.relative_to('feat_logfbank_nfilt40')) for path in Path('feat_logfbank_nfilt40').rglob('*.p')}
-    assert made == {'test/s1/enroll.p', 'test/s1/test.p', 'test/s2/enroll.p', 'test/s2/test.p', 'test/s2/clipped.p',
+    made = {str(path.relative_to('feat_logfbank_nfilt40'))
+            for path in Path('feat_logfbank_nfilt40').rglob('*.p')}
+    assert made == {'test/s1/enroll.p', 'test/s1/test.p', 'test/s2/enroll.p', 'test/s2/test.p',
+                    'test/s2/clipped.p',
                     'train/s3/1.p'}
 
 
@@ -208,12 +217,15 @@ def test_the_converter_never_replaces_what_it_has_not_made(lab, write_feat, caps
         safe_files.write_pickles('feats/s3/%02d.p' % i, {})
     reader.convert_wavs('wavs', 'feats')
     out = capsys.readouterr().out
-    assert '%d feature files ' % (4 + recordings.MOST_NAMED) in out and out.count('.p') == recordings.MOST_NAMED
+    assert '%d feature files ' % (4 + recordings.MOST_NAMED) in out
+    assert out.count('.p') == recordings.MOST_NAMED
 
 
 def test_the_converter_never_replaces_what_it_cannot_read(lab, capsys):
-    """An array of whole numbers, a pickle of another library, a damaged file: nobody knows what they are worth."""
-    contents = [pickle.dumps({'feat': np.arange(3), 'label': 's1'}), pickle.dumps(Path('s1')), b'damaged', b'']
+    """An array of whole numbers, a pickle of another library, a damaged file: nobody knows what they are
+    worth."""
+    contents = [pickle.dumps({'feat': np.arange(3), 'label': 's1'}), pickle.dumps(Path('s1')), b'damaged',
+                b'']
     for i, content in enumerate(contents):
         write_wav('wavs/s1/%d.wav' % i)
         touch('feats/s1/%d.p' % i)
@@ -238,7 +250,7 @@ def test_a_user_s_mistake_ends_in_one_line_and_exit_code_1(lab):
     assert done.stderr.startswith('Error: There are no recordings') and len(done.stderr.splitlines()) == 1
 
 
-# ------------------------------------------------------------------------------------------- other features
+# ------------------------------------------------------------------------------------- other features
 
 def change(monkeypatch, settings):
     for name, value in settings.items():
@@ -305,14 +317,18 @@ def test_features_made_with_other_settings_are_refused(lab, write_feat, monkeypa
     assert safe_files.read_pickles(write_feat('s1/published.p'))[0].keys() == {'feat', 'label'}
     change(monkeypatch, {'N_CEPSTRUM': 13})  # it changes nothing without USE_MFCC
     assert safe_files.read_pickles(write_feat('s1/published.p'))[0].keys() == {'feat', 'label'}
-    change(monkeypatch, {'USE_MFCC': True, 'USE_SCALE': True, 'USE_LOGSCALE': False})  # nor does this with USE_MFCC
+    # Nor does this with USE_MFCC
+    change(monkeypatch, {'USE_MFCC': True, 'USE_SCALE': True, 'USE_LOGSCALE': False})
     content = safe_files.read_pickles(write_feat('s1/mfcc.p'))[0]
-    assert content['settings'] == {**checks.PUBLISHED_SETTINGS, 'USE_MFCC': True, 'N_CEPSTRUM': 13, 'USE_SCALE': True}
+    assert content['settings'] == {**checks.PUBLISHED_SETTINGS, 'USE_MFCC': True, 'N_CEPSTRUM': 13,
+                                   'USE_SCALE': True}
     assert read_MFB('s1/mfcc.p')[0].shape == (100, 13)
-    with pytest.raises(LabError, match='published.p: .*: USE_MFCC = False there, True in configure.py, N_CEPSTRUM'):
+    with pytest.raises(LabError,
+                       match='published.p: .*: USE_MFCC = False there, True in configure.py, N_CEPSTRUM'):
         read_MFB('s1/published.p')
     change(monkeypatch, {'USE_SCALE': False})
-    with pytest.raises(LabError, match=r'(?s)mfcc.p: .*: USE_SCALE = True there, False in .* make them again'):
+    with pytest.raises(LabError,
+                       match=r'(?s)mfcc.p: .*: USE_SCALE = True there, False in .* make them again'):
         read_MFB('s1/mfcc.p')
 
 
@@ -343,7 +359,8 @@ def test_a_checkpoint_that_lacks_the_newer_settings_is_of_published_features(mon
     for checkpoint in checkpoints:
         with pytest.raises(LabError, match='a.pth was .*: USE_DELTA = False there, True in configure.py'):
             checks.check_checkpoint(checkpoint, 'a.pth')
-    for features in (5, [1], {'USE_DELTA': [True]}, {5: True}, {'line\nbreak': 1}, dict.fromkeys(map(str, range(100)))):
+    for features in (5, [1], {'USE_DELTA': [True]}, {5: True}, {'line\nbreak': 1},
+                     dict.fromkeys(map(str, range(100)))):
         with pytest.raises(LabError, match="a.pth: 'features' must be a dict of names and numbers"):
             checks.check_checkpoint({'features': features}, 'a.pth')
     for level in ('loud', 10, True, [-44], float('nan')):
@@ -356,7 +373,8 @@ def test_a_checkpoint_that_lacks_the_newer_settings_is_of_published_features(mon
 def test_what_needs_log_filterbank_energies_says_so(monkeypatch, settings):
     checks.require_log_filterbank('augmentation')
     change(monkeypatch, settings)
-    with pytest.raises(LabError, match='^augmentation works on log filterbank energies: .*set USE_LOGSCALE = True'):
+    with pytest.raises(LabError,
+                       match='^augmentation works on log filterbank energies: .*set USE_LOGSCALE = True'):
         checks.require_log_filterbank('augmentation')
 
 
@@ -373,7 +391,8 @@ def test_features_from_feature_files_are_those_from_wavs(lab, monkeypatch, setti
 
 
 def test_a_folder_of_other_features(lab, monkeypatch, capsys):
-    """What is made from log filterbank files equals what is made from the same audio with the same settings."""
+    """What is made from log filterbank files equals what is made from the same audio with the same
+    settings."""
     monkeypatch.setattr(other_features, 'in_parallel',
                         lambda function, tasks, _: [function(task) for task in tasks])
     for folder, settings in (('old', {}), ('expected', {'USE_MFCC': True, 'USE_DELTA': True})):
@@ -390,7 +409,7 @@ def test_a_folder_of_other_features(lab, monkeypatch, capsys):
         np.testing.assert_allclose(expected['feat'], new['feat'], atol=1e-9)
 
 
-# ------------------------------------------------------------------------------------------- safe pickles
+# ------------------------------------------------------------------------------------- safe pickles
 
 class Evil:
     """If Python's own pickle reads this, it writes a file."""
@@ -399,7 +418,8 @@ class Evil:
         return open, ('was_here', 'w')
 
 
-EVILS = [Evil(), {'feat': Evil()}, np.array([Evil()], dtype=object), np.array(['text']), print, Evil, pickle.Pickler]
+EVILS = [Evil(), {'feat': Evil()}, np.array([Evil()], dtype=object), np.array(['text']), print, Evil,
+         pickle.Pickler]
 
 
 @pytest.mark.parametrize('bad', EVILS)
@@ -413,7 +433,8 @@ def test_pickles_execute_nothing(lab, bad):
         assert 'open is not allowed' in str(error.value)
 
 
-@pytest.mark.parametrize('content', [b'', b'rubbish', b'\x80\x04', pickle.dumps({'feat': np.ones((50, 40))})[:-20]])
+@pytest.mark.parametrize('content',
+                         [b'', b'rubbish', b'\x80\x04', pickle.dumps({'feat': np.ones((50, 40))})[:-20]])
 def test_broken_pickles_are_named(lab, content):
     (lab / 'bad.p').write_bytes(content)
     with pytest.raises(LabError, match='bad.p'):
@@ -443,9 +464,11 @@ def test_pickles_of_both_numpys_are_read(lab):
 def test_an_array_that_claims_to_be_huge_is_refused(lab):
     shape = b'(I1000000000\nI1000000000\nt'
     attacks = [b'cnumpy\nndarray\n' + shape + b'R.',  # an array of any size from the type itself
-               b"cnumpy\nndarray\n((I1\ntcnumpy\ndtype\n(S'O'\ntRC\x08AAAAAAAAtR.",  # an object at any address
+               # An object at any address
+               b"cnumpy\nndarray\n((I1\ntcnumpy\ndtype\n(S'O'\ntRC\x08AAAAAAAAtR.",
                b"cnumpy.core.multiarray\n_reconstruct\n(N" + shape + b"S'b'\ntR"
-               b"(I1\n" + shape + b"cnumpy\ndtype\n(S'f8'\ntRI00\nC\x08AAAAAAAAtb."]  # 8 bytes that claim to be 8 EB
+               # 8 bytes that claim to be 8 EB
+               b"(I1\n" + shape + b"cnumpy\ndtype\n(S'f8'\ntRI00\nC\x08AAAAAAAAtb."]
     for attack in attacks:
         (lab / 'huge.p').write_bytes(attack)
         with pytest.raises(LabError, match='huge.p: not a pickle'):

@@ -1,4 +1,5 @@
 """Files made to do harm are refused in a line or two. Nothing that would be a silent wrong answer is scored."""
+import json
 import os
 import pickle
 
@@ -9,18 +10,20 @@ import torch
 
 import attacks
 import configure as c
+import deep_dive.networks  # noqa: F401: load_model would import it within limits, which takes that for an attack
 import enroll
 import fuzz
 import identification
 import model as lab_model
+import train
 import verification
 from DB_wav_reader import convert_wavs, read_audio
 from SR_Dataset import read_MFB
 from conftest import FirstFrame
-from deep_dive import scoring
+from deep_dive.trials import read_trials
+from exercises import scoring
 from fuzz import answer, limits
-from support import recordings, runs, safe_files
-from support.checks import TRAIN_RULES
+from support import enrolments, messages, recordings, runs, safe_files
 from support.messages import LabError
 
 ORIGIN = {'LEVEL_DBFS': None, 'bandwidth': None}  # of a feature file that this suite did not make from a recording
@@ -114,13 +117,13 @@ def test_a_damaged_byte_of_a_checkpoint_is_noticed(lab):
 
 
 def test_trial_lists_made_to_do_harm(lab):
-    found = answers_to(attacks.trial_attacks(), scoring.read_trials, lab / 'a.txt')
+    found = answers_to(attacks.trial_attacks(), read_trials, lab / 'a.txt')
     assert names_of(found, 'read') == set() and 'UTF-8' in found['utf-16'][1]
 
 
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='Windows has no such files')
 @pytest.mark.parametrize('name, read', [
-    ('a.p', read_MFB), ('a.wav', read_audio), ('a.txt', scoring.read_trials), ('a.pth', safe_files.read_checkpoint),
+    ('a.p', read_MFB), ('a.wav', read_audio), ('a.txt', read_trials), ('a.pth', safe_files.read_checkpoint),
     ('run.json', lambda name: runs.read_run('.'))])
 def test_pipes_and_devices_are_not_waited_for(lab, name, read):
     os.mkfifo(name)
@@ -229,9 +232,10 @@ def test_an_enrolment_of_a_strange_origin_is_refused(loaded, changed):
 
 
 def test_an_enrolment_that_does_not_fit_is_refused(loaded, write_feat):
-    lab_model.save_enroll_embeddings('enrolled', {'a': torch.ones(1, 16)}, loaded, {'a': {**ORIGIN, 'LEVEL_DBFS': -44}})
+    lab_model.save_enroll_embeddings('enrolled', {'a': torch.ones(1, 16)}, loaded,
+                                     {'a': {**ORIGIN, 'LEVEL_DBFS': -44}})
     assert torch.equal(lab_model.load_enroll_embeddings('enrolled', model=loaded)['a'], torch.ones(1, 16))
-    origins = lab_model.read_enrolment('enrolled')[1]['recordings']
+    origins = enrolments.read_enrolment('enrolled')[1]['recordings']
     with pytest.raises(LabError, match='test.p is not levelled, the enrolment of a is levelled to -44 dBFS'):
         recordings.compare_origins(origins, write_feat('a/test.p'))
     embeddings = {'a': np.ones((1, 16), np.float32)}
@@ -264,19 +268,25 @@ def test_names_in_messages_are_one_line(lab):
         assert len(str(error.value)) < 1000
 
 
+class Nine(list):
+    """Stands for a dataset."""
+    n_classes = 4
+
+
 def test_a_training_cannot_go_on_from_a_checkpoint_that_lacks_something(lab):
     network, parameter = lab_model.background_resnet(16, 4), torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([parameter], lr=0.1)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
     epoch = {'train_loss': 1.0, 'valid_loss': 1.0, 'lr': 0.1, 'seconds': 1.0}
-    settings = {**dict.fromkeys(TRAIN_RULES), **dict.fromkeys(runs.SAME_SETTINGS)}
-    run = {'corpus': 'feat', 'utterances': 9, 'classes': 4, 'settings': settings, 'epochs': [epoch]}
-    runs.write_run('.', run)
+    settings = {**messages.defaults_of(train.main), 'train_dir': 'feat', 'log_dir': '.', 'start': 2}
+    content = {'corpus': 'feat', 'utterances': 9, 'classes': 4, 'settings': settings, 'epochs': [epoch]}
+    (lab / 'run.json').write_text(json.dumps(content))
+    run = runs.Run(settings, [Nine(range(9))], network, torch.nn.CrossEntropyLoss(), optimizer, scheduler)
     for more in ({}, {'scheduler': [1]}, {'scheduler': scheduler.state_dict(), 'criterion': {'a': torch.ones(1)}},
                  {'scheduler': scheduler.state_dict(), 'criterion': {}, 'optimizer': {'state': 1}}):
         runs.save_checkpoint('checkpoint_1.pth', {'state_dict': network.state_dict(), **more})
         with pytest.raises(LabError, match='checkpoint_1.pth: no training can go on from it .*\nSet start'):
-            runs.continue_run('.', run, 2, network, torch.nn.CrossEntropyLoss(), optimizer, scheduler)
+            run.go_on()
 
 
 def test_a_checkpoint_of_other_features_is_refused(loaded, monkeypatch):

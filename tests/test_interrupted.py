@@ -1,6 +1,6 @@
 """Kill -9, Ctrl-C, a full disk, a read-only folder, two at once: no torn file, one clear line, nothing is lost.
 
-experiments/interrupt.py stops the scripts more often, at random moments.
+tests/by_hand/interrupt.py stops the scripts more often, at random moments.
 """
 import json
 import multiprocessing
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -256,7 +257,7 @@ def test_a_full_disk_and_a_read_only_one_leave_what_was_there(small_disk, stoppe
     for reason in ('No space left on device', 'Read-only file system'):
         refused(reason, safe_files.write_pickles, 'disk/e/embeddings.p', np.zeros(10**6))
         refused(reason, runs.save_checkpoint, 'disk/e/checkpoint_1.pth', {'x': torch.zeros(10**6)})
-        refused(reason, runs.write_run, 'disk/e', {'x': 'x' * 10**6})
+        refused(reason, runs.Run.write, SimpleNamespace(log_dir='disk/e', content={'x': 'x' * 10**6}))
         refused(reason, DB_wav_reader.write_feature, 'disk/s/a.p', np.zeros((1000, 40)), 's')
         assert safe_files.read_pickles('disk/e/embeddings.p') == ['old'] and os.listdir('disk/e') == ['embeddings.p']
         small_disk('ro')

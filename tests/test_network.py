@@ -7,8 +7,6 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-from torch.utils.data import DataLoader
 
 import configure as c
 import model as lab_model
@@ -16,6 +14,7 @@ import resnet
 import train
 from SR_Dataset import read_MFB
 from conftest import PROJECT, SIX
+from deep_dive.networks import background_network
 from support import checks, devices, runs
 from support.messages import LabError
 
@@ -113,8 +112,24 @@ def test_residual_blocks_add_their_input():
 
 
 def test_unknown_backbone_lists_the_known():
-    with pytest.raises(LabError, match='alexnet. Choose one of resnet18, .*resnet152, vgg, lstm, cnn_lstm'):
+    with pytest.raises(LabError, match='alexnet. Choose one of resnet18, .*resnet152.$'):
         lab_model.background_resnet(128, 10, 'alexnet')
+    with pytest.raises(LabError, match='alexnet. Choose one of resnet18, .*resnet152, vgg, lstm, cnn_lstm'):
+        background_network(128, 10, 'alexnet')
+
+
+@pytest.mark.parametrize('backbone', ['resnet18', 'resnet50'])
+def test_the_network_of_the_deep_dive_is_that_of_the_slides(backbone):
+    """With its default settings, it has the same parameters under the same names, and computes the same numbers."""
+    networks = []
+    for kind in (lab_model.background_resnet, background_network):
+        torch.manual_seed(0)
+        networks.append(kind(16, 4, backbone).eval())
+    lab, deep = networks
+    assert list(lab.state_dict()) == list(deep.state_dict())
+    assert all(torch.equal(value, deep.state_dict()[name]) for name, value in lab.state_dict().items())
+    x = torch.randn(2, 1, 40, 50)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(lab(x), deep(x)))
 
 
 def save(name, model, folder='model_saved', **more):
@@ -140,7 +155,7 @@ def literal_d_vector(model, feature, test_frames):
 def test_d_vector_against_a_literal_loop(lab, write_feat):
     torch.manual_seed(0)
     model = lab_model.background_resnet(16, 4).eval()
-    filename = write_feat('s1/a.p', n_frames=171)  # 71 after trimming: no multiple of 30, and more than SEGMENT_BATCH
+    filename = write_feat('s1/a.p', n_frames=171)  # 71 after trimming: no multiple of 30
     feature, _ = read_MFB(filename)
     for test_frames, in_the_loop in ((1, 1), (30, 30), (71, 71), (1000, 71), (None, 71)):
         d_vector = lab_model.get_embeddings(False, filename, model, test_frames)
@@ -149,18 +164,22 @@ def test_d_vector_against_a_literal_loop(lab, write_feat):
         torch.testing.assert_close(d_vector[0], expected, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize('settings', [
-    {'backbone': 'resnet18'}, {'backbone': 'vgg', 'pooling': 'statistics', 'head': 'cosine'}],
-    ids=lambda settings: settings['backbone'])
-def test_checkpoint_knows_what_rebuilds_the_model(lab, write_feat, capsys, settings):
+@pytest.mark.parametrize('kind, settings, rebuilt', [
+    (lab_model.background_resnet, {'backbone': 'resnet34'}, lab_model.background_resnet),
+    (background_network, {'backbone': 'resnet18', 'pooling': 'average', 'head': 'slides'}, lab_model.background_resnet),
+    (background_network, {'backbone': 'resnet18', 'pooling': 'average', 'head': 'normalised'}, background_network),
+    (background_network, {'backbone': 'vgg', 'pooling': 'statistics', 'head': 'cosine'}, background_network)],
+    ids=['lab', 'deep dive as lab', 'other head', 'other network'])
+def test_checkpoint_knows_what_rebuilds_the_model(lab, write_feat, capsys, kind, settings, rebuilt):
     torch.manual_seed(0)
-    model = lab_model.background_resnet(48, 9, **settings).eval()
+    model = kind(48, 9, **settings).eval()
     backend = {'mean': torch.ones(1, 48), 'lda': torch.ones(48, 5), 'wccn': torch.eye(48)}
     model.settings['level'] = -30
     save(3, model, features=checks.feature_settings(), **model.settings, **backend)
     loaded = lab_model.load_model(False, 'model_saved', 3, None, None)
     assert capsys.readouterr().out == '=> loading checkpoint\n'
-    assert not loaded.training and loaded.settings == {'pooling': 'average', 'head': 'slides', 'level': -30, **settings}
+    assert type(loaded) is rebuilt and not loaded.training and loaded.settings['level'] == -30
+    assert {**lab_model.SLIDES, **loaded.settings}.items() >= settings.items()
     assert loaded.backend.keys() == backend.keys() and torch.equal(loaded.backend['wccn'], torch.eye(48))
     assert loaded.checkpoint == {'file': 'model_saved/checkpoint_3.pth', 'sha256': hashlib.sha256(
         (lab / 'model_saved/checkpoint_3.pth').read_bytes()).hexdigest()}
@@ -199,11 +218,11 @@ def test_wrong_checkpoints_are_refused(lab):
     torch.save({'state_dict': model.state_dict(), 'evil': print}, 'model_saved/checkpoint_6.pth')
     torch.save({'state_dict': [1, 2]}, 'model_saved/checkpoint_7.pth')
     torch.save({'state_dict': {'last.weight': 3}}, 'model_saved/checkpoint_8.pth')
-    torch.save({'state_dict': {'last.weight': torch.ones(4, 16)}}, 'model_saved/checkpoint_9.pth')
+    torch.save({'state_dict': {'fc0.weight': torch.ones(16, 128)}}, 'model_saved/checkpoint_9.pth')
     torch.save({'state_dict': model.state_dict(), 'backbone': 'alexnet'}, 'model_saved/checkpoint_11.pth')
-    for number, reason in ((3, 'not a checkpoint that can be loaded'), (4, "no 'state_dict'"), (5, 'last.weight'),
+    for number, reason in ((3, 'not a checkpoint that can be loaded'), (4, "no 'state_dict'"), (5, 'fc0.weight'),
                            (6, 'not a checkpoint that can be loaded'), (7, "no 'state_dict'"), (8, 'names and tensors'),
-                           (9, 'fc0.weight'), (11, 'unknown backbone.*: alexnet')):
+                           (9, 'last.weight'), (11, 'unknown backbone.*: alexnet')):
         with pytest.raises(LabError, match='checkpoint_%d.pth.*%s' % (number, reason)) as error:
             lab_model.load_model(False, 'model_saved', number, None, None)
         assert len(str(error.value).splitlines()) <= 2
@@ -240,7 +259,7 @@ def test_enrolment_is_read_back_and_checked(lab):
         lab_model.load_enroll_embeddings('enroll_embeddings', model=other)
     save(1, model)  # trained again
     again = lab_model.load_model(False, 'model_saved', 1, None, None)
-    with pytest.raises(LabError, match='with an earlier .*checkpoint_1.pth, which has been trained again since'):
+    with pytest.raises(LabError, match='with an earlier .*checkpoint_1.pth, which has changed since'):
         lab_model.load_enroll_embeddings('enroll_embeddings', model=again)
     nan = np.full((1, 16), np.nan)
     for content in ([1, 2], {}, {'a': 'b'}, {'a': np.ones(16)}, {'a': np.ones((2, 16))}, {'a': nan}):
@@ -302,60 +321,6 @@ def test_bfloat16_is_used_where_the_hardware_has_it(monkeypatch):
     asked = []
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: asked.append(including_emulation))
     assert not devices.has_bfloat16(A_GPU) and asked == [False]
-
-
-def test_one_process_alone_has_nothing_to_share():
-    called, loaders, model = [], (object(), object()), torch.nn.Linear(2, 2)
-    devices.join_processes(False)
-    assert devices.rank() == 0
-    devices.first_process_first(called.append, 1)
-    assert called == [1]
-    assert devices.share_loaders(*loaders, 0) == loaders and devices.network_to_train(model) is model
-    devices.follow_first_process(model)
-    meter = train.AverageMeter()
-    meter.update(3, 2)
-    assert devices.average_over_processes(meter, NO_GPU) == 3
-    devices.leave_processes()
-
-
-@pytest.fixture
-def group_of_one():
-    dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    devices.leave_processes()
-    assert not dist.is_initialized()
-
-
-def test_a_group_of_one_process_changes_nothing(group_of_one):
-    called, model, meter = [], torch.nn.BatchNorm1d(2), train.AverageMeter()
-    assert devices.rank() == 0
-    devices.first_process_first(called.append, 1)
-    assert called == [1]
-    loaders = DataLoader(range(20), batch_size=8, shuffle=True), DataLoader(range(20), batch_size=6)
-    train_loader, valid_loader = devices.share_loaders(*loaders, 0)
-    orders = [[i for batch in train_loader for i in batch.tolist()] for _ in range(2)]  # of two epochs
-    assert sorted(orders[0]) == sorted(orders[1]) == list(range(20)) and orders[0] != orders[1]
-    assert [len(batch) for batch in train_loader] == [8, 8, 4]
-    assert [batch.tolist() for batch in valid_loader] == [batch.tolist() for batch in loaders[1]]
-    with pytest.raises(LabError, match='batch_size = 1 for 1 processes: BatchNorm needs at least 2 utterances in each'):
-        devices.share_loaders(DataLoader(range(20), batch_size=1), loaders[1], 0)
-    network = devices.network_to_train(model)
-    assert network.module is model
-    model.running_mean[0] = 5
-    devices.follow_first_process(model)
-    assert model.running_mean.tolist() == [5, 0]
-    meter.update(torch.tensor(3.0), 2)
-    meter.update(torch.tensor(6.0), 1)
-    assert devices.average_over_processes(meter, NO_GPU) == 4
-
-
-def test_more_processes_than_gpus_are_refused(monkeypatch):
-    monkeypatch.setattr(dist, 'is_torchelastic_launched', lambda: True)
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
-    monkeypatch.setenv('LOCAL_RANK', '2')
-    with pytest.raises(LabError, match='This machine has 2 GPUs: start torchrun with --nproc_per_node=2'):
-        devices.join_processes(True)
 
 
 def test_the_model_that_ships(six_voices):

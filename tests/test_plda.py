@@ -1,4 +1,4 @@
-"""PLDA against the literal ratio of two normal distributions, score normalisation against loops, both in scripts."""
+"""PLDA against the literal ratio of two normal distributions, normalisation against loops, both programs."""
 import re
 import shutil
 from pathlib import Path
@@ -11,11 +11,10 @@ from scipy.stats import multivariate_normal
 
 import configure as c
 import enroll
-import identification
 import model as lab_model
-import verification
-from conftest import PROJECT, SIX, FirstFrame
-from deep_dive import all_trials, backends, normalisation, plda, scoring
+from conftest import PROJECT, FirstFrame
+from deep_dive import backends, calibration, normalisation, plda, trials
+from exercises import scoring
 from support import runs
 from support.checks import BACKEND_TENSORS
 from support.messages import LabError
@@ -58,7 +57,8 @@ def test_em_recovers_what_the_data_were_drawn_from():
 def test_the_likelihood_never_falls(smoothing, seed):
     vectors, speakers = draw(15, seed)
     objectives = plda.estimate_plda(vectors, speakers, n_steps=60, smoothing=smoothing)[3]
-    assert len(objectives) == 60 and (np.diff(objectives) > -1e-9).all() and objectives[5] > objectives[0] + 1e-3
+    assert len(objectives) == 60 and objectives[5] > objectives[0] + 1e-3
+    assert (np.diff(objectives) > -1e-9).all()
 
 
 def test_the_likelihood_is_that_of_all_recordings():
@@ -76,8 +76,9 @@ def test_the_likelihood_is_that_of_all_recordings():
 def test_one_step_by_hand():
     """One dimension, two speakers with two recordings each: 1 and 3, -1 and -3.
 
-    At the start, m = 0, W = 1 (each is 1 from its mean), B = 4 (the means are 2 and -2). With n b = 2 * 4, the E-step
-    gives E[y] = 8 / 9 * 2 = 16 / 9 and Var[y] = 4 / 9. So B = (16 / 9)^2 + 4 / 9, W = 1 + (2 - 16 / 9)^2 + 4 / 9.
+    At the start, m = 0, W = 1 (each is 1 from its mean), B = 4 (the means are 2 and -2). With n b = 2 * 4,
+    the E-step gives E[y] = 8 / 9 * 2 = 16 / 9 and Var[y] = 4 / 9.
+    So B = (16 / 9)^2 + 4 / 9 and W = 1 + (2 - 16 / 9)^2 + 4 / 9.
     """
     vectors, speakers = np.array([[1.0], [3.0], [-1.0], [-3.0]]), ['a', 'a', 'b', 'b']
     mean, between, within, _ = plda.estimate_plda(vectors, speakers, n_steps=1)
@@ -99,7 +100,7 @@ def plda_scores(vectors, *parameters):
 
 
 def test_score_by_hand():
-    """B = W = 1, m = 0: the covariance of a pair is [[2, 1], [1, 2]] (determinant 3) or 2 in each (determinant 4).
+    """B = W = 1, m = 0: the covariance of a pair is [[2, 1], [1, 2]] (determinant 3) or 2 in each (4).
 
     For 1 and 1 the squared distances are 2 / 3 and 1, for 1 and -1 they are 2 and 1, for 0 and 0 both are 0.
     """
@@ -119,7 +120,7 @@ def test_score_is_the_literal_log_likelihood_ratio():
 
 
 def test_scores_of_data_from_the_model_are_calibrated():
-    """The ratio of a ratio is that ratio: the true log-likelihood ratio costs no more than the best function of it."""
+    """The ratio of a ratio is that ratio: the true one costs no more than the best function of it."""
     vectors, speakers = draw(150, most=4)
     first, second = scoring.all_pairs(len(speakers))
     points, own = plda.prepare(vectors, MEAN, BETWEEN, WITHIN)
@@ -142,12 +143,13 @@ def model():
     return model
 
 
-D_VECTORS = torch.nn.functional.normalize(torch.tensor([[1.0, 0.3], [0.2, 1.0], [1.0, 1.0], [0.9, -0.1], [-1.0, 2.0]]))
+D_VECTORS = F.normalize(torch.tensor([[1.0, 0.3], [0.2, 1.0], [1.0, 1.0], [0.9, -0.1], [-1.0, 2.0]]))
 FIRST, SECOND = scoring.all_pairs(len(D_VECTORS))
 
 
 def test_what_the_training_set_leaves(model):
-    assert model.backend['cohort'].shape == (60, 2) and backends.available_backends(model) == backends.BACKENDS
+    assert model.backend['cohort'].shape == (60, 2)
+    assert backends.available_backends(model) == backends.BACKENDS
     np.testing.assert_allclose(model.backend['cohort'].norm(dim=1), 1, rtol=1e-6)
     assert backends.available_normalisations(model) == normalisation.NORMALISATIONS
     many = backends.estimate_backend(torch.rand(900, 2), np.arange(900) // 2)
@@ -160,16 +162,18 @@ def test_what_the_training_set_leaves(model):
 
 
 def test_scores_of_plda_are_literal_for_a_model(model):
-    mean, between, within = (model.backend['plda_' + name].double().numpy() for name in ('mean', 'between', 'within'))
+    mean, between, within = (model.backend['plda_' + name].double().numpy()
+                             for name in ('mean', 'between', 'within'))
     vectors = D_VECTORS.double().numpy()
     expected = [[literal_ratio(one, other, mean[0], between, within) for other in vectors] for one in vectors]
     scorer = backends.Scorer('plda', model)
     np.testing.assert_allclose(scorer(D_VECTORS, D_VECTORS), expected, atol=1e-6)
-    np.testing.assert_allclose(scorer.trials(D_VECTORS, FIRST, SECOND), np.array(expected)[FIRST, SECOND], atol=1e-6)
+    np.testing.assert_allclose(scorer.trials(D_VECTORS, FIRST, SECOND), np.array(expected)[FIRST, SECOND],
+                               atol=1e-6)
 
 
 def literal_normalisation(normalise, scores, cohort_scores, i, j):
-    """The score of i and j, normalised as the formula says. cohort_scores: of each d-vector with each stranger."""
+    """The score of i and j, normalised as the formula says. cohort_scores: (n_vectors, n_strangers)."""
     normalised = 0
     for side in (i, j):
         strangers = sorted(cohort_scores[side], reverse=True)
@@ -198,7 +202,7 @@ def test_normalisation_against_loops(model, monkeypatch, backend, normalise, n_n
 
 
 def test_normalisation_by_hand():
-    """Scores 0, 2 and 4 with three strangers: mean 2, deviation sqrt(8 / 3). The nearest two: mean 3, deviation 1."""
+    """Scores 0, 2, 4 with three strangers: mean 2, deviation sqrt(8 / 3). Of the nearest two: 3 and 1."""
     cohort_scores = np.array([[0.0, 4.0, 2.0], [1.0, 1.0, 1.0]])
     mean, deviation = normalisation.cohort_statistics(cohort_scores, 's-norm')
     np.testing.assert_allclose(mean, [2, 1])
@@ -212,7 +216,7 @@ def test_normalisation_by_hand():
 
 def test_a_saved_model_gives_the_same_scores(lab):
     torch.manual_seed(0)
-    network, d_vectors = lab_model.background_resnet(8, 30), torch.nn.functional.normalize(torch.randn(120, 8))
+    network, d_vectors = lab_model.background_resnet(8, 30), F.normalize(torch.randn(120, 8))
     network.backend = backends.estimate_backend(d_vectors, np.arange(120) // 4)
     checkpoint = {'state_dict': network.state_dict(), **network.backend}
     runs.save_checkpoint('model_saved/checkpoint_1.pth', checkpoint)
@@ -231,75 +235,90 @@ def test_a_saved_model_gives_the_same_scores(lab):
     assert backends.available_normalisations(old) == [None]
     assert np.isfinite(backends.Scorer('wccn', old)(d_vectors, d_vectors)).all()
     for name, wrong in (('plda_within', -torch.eye(8)), ('plda_within', torch.zeros(8, 8)),
-                        ('plda_between', torch.eye(7)), ('plda_mean', torch.zeros(2, 8)), ('cohort', torch.ones(1, 8)),
-                        ('cohort', torch.ones(5, 7)), ('cohort', torch.full((5, 8), torch.nan))):
+                        ('plda_between', torch.eye(7)), ('plda_mean', torch.zeros(2, 8)),
+                        ('cohort', torch.ones(1, 8)), ('cohort', torch.ones(5, 7)),
+                        ('cohort', torch.full((5, 8), torch.nan))):
         runs.save_checkpoint('model_saved/checkpoint_3.pth', {**checkpoint, name: wrong})
         with pytest.raises(LabError, match='checkpoint_3.pth: no checkpoint of the network in model.py'):
             lab_model.load_model(False, 'model_saved', 3, None, None)
 
 
-# ------------------------------------------------------------------------------------------------- in the scripts
+# ------------------------------------------------------------------------------------- in the programs
+
+@pytest.fixture(scope='module')
+def measured(six_voices, tmp_path_factory):
+    """The run of the six voices, to which deep_dive.calibration has added thresholds and backends."""
+    log_dir = tmp_path_factory.mktemp('measured')
+    shutil.copytree(six_voices / 'model_saved', log_dir, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(six_voices)  # where the training features are
+        calibration.main(log_dir=str(log_dir))
+    return log_dir
+
 
 @pytest.fixture
-def settings(six_voices, lab):
-    """The six voices, enrolled with the best checkpoint of their lab. Settings of the test scripts."""
-    settings = {'use_cuda': False, 'log_dir': str(six_voices / 'model_saved'), 'cp_num': 'best',
+def settings(six_voices, measured, lab):
+    """The six voices, enrolled with the best checkpoint of their lab. Settings of deep_dive/trials.py."""
+    settings = {'use_cuda': False, 'log_dir': str(measured), 'cp_num': 'best',
                 'test_dir': str(six_voices / c.TEST_FEAT_DIR)}
     enroll.main(**settings, plot=False)
     return settings
 
 
-def test_training_finds_a_threshold_for_everything(six_voices):
-    checkpoint = torch.load(six_voices / 'model_saved/checkpoint_best.pth')
+def test_the_program_finds_a_threshold_for_everything(six_voices, measured):
+    before, checkpoint = (torch.load(folder / 'checkpoint_best.pth')
+                          for folder in (six_voices / 'model_saved', measured))
+    assert checkpoint.keys() - before.keys() == {*BACKEND_TENSORS, 'thresholds'}
+    assert all(torch.equal(checkpoint['state_dict'][name], tensor)
+               for name, tensor in before['state_dict'].items())
     assert checkpoint['cohort'].shape == (6, 128)
-    names = [scorer.name for scorer in backends.all_scorers(
-        lab_model.load_model(False, six_voices / 'model_saved', 'best', None, None))]
+    loaded = lab_model.load_model(False, measured, 'best', None, None)
+    names = [scorer.name for scorer in backends.all_scorers(loaded)]
     assert names[:3] == ['cosine', 'cosine s-norm', 'cosine as-norm'] and names[-1] == 'plda as-norm'
     for of_backends in checkpoint['thresholds'].values():
-        assert list(of_backends) == backends.BACKENDS  # the speakers are in the cohort, so nothing is normalised
+        assert list(of_backends) == backends.BACKENDS  # the speakers are in the cohort: nothing normalised
         for numbers in of_backends.values():
             assert numbers['slope'] > 0 and numbers['own'][50] > numbers['others'][50]
 
 
+def test_other_data_than_those_of_the_run(six_voices, measured, lab, stopped_with):
+    assert 'nowhere/run.json does not exist' in stopped_with(calibration.main, log_dir='nowhere')
+    shutil.copytree(six_voices / c.TRAIN_FEAT_DIR, c.TRAIN_FEAT_DIR)
+    next(Path(c.TRAIN_FEAT_DIR).rglob('*.p')).unlink()
+    before = (measured / 'checkpoint_best.pth').read_bytes()
+    assert 'there are 95 utterances now, the run in %s had 96' % measured in stopped_with(
+        calibration.main, log_dir=str(measured))
+    assert (measured / 'checkpoint_best.pth').read_bytes() == before
+
+
 @pytest.mark.parametrize('backend, normalise', [('plda', None), ('plda', 'as-norm'), ('cosine', 's-norm')])
-def test_the_scripts_with_plda_and_normalisation(settings, capsys, stopped_with, backend, normalise):
+def test_trials_with_plda_and_normalisation(settings, capsys, stopped_with, backend, normalise):
     chosen = {**settings, 'backend': backend, 'normalise': normalise}
-    model = lab_model.load_model(False, settings['log_dir'], 'best', None, None)
-    embeddings = lab_model.load_enroll_embeddings('enroll_embeddings', model=model)
-    scorer = backends.Scorer(backend, model, normalise)
-    own = next(iter(model.thresholds.values())).get(scorer.name, {'eer': 7.0})['eer']
-    test_vector = lab_model.get_embeddings(False, '%s/%s/test.p' % (settings['test_dir'], SIX[1]), model, 100)
-    expected = all_trials.score_matrix(test_vector, embeddings, SIX, scorer)[0]
+    loaded = lab_model.load_model(False, settings['log_dir'], 'best', None, None)
+    scorer = backends.Scorer(backend, loaded, normalise)
+    own = next(iter(loaded.thresholds.values())).get(scorer.name, {'eer': 7.0})['eer']
+    if normalise is not None:
+        assert 'train with val_speakers = 20' in stopped_with(trials.main, **chosen, thres='model')
+    chosen_thres = 'model' if normalise is None else own
     capsys.readouterr()
 
-    if normalise is not None:
-        assert 'train with val_speakers = 20' in stopped_with(
-            identification.main, **chosen, test_speaker=SIX[1], thres='model')
-    chosen_thres = 'model' if normalise is None else own
-    identification.main(**chosen, test_speaker=SIX[1], thres=chosen_thres)
+    trials.main(**chosen, identify=True)
     out = capsys.readouterr().out
-    for spk, score in zip(SIX, expected):
-        assert '\n%s : %0.4f\n' % (spk, score) in out
-    assert '\nThreshold : %0.4g\n' % own in out
-    verification.main(**chosen, test_speaker=SIX[1], enroll_speaker=SIX[0], thres=7.5)  # more than a cosine can be
-    out = capsys.readouterr().out
-    assert 'Score : %0.4f\nThreshold : 7.50\n' % expected[0] in out
-    assert ("The model's own threshold is %0.4f : " % own in out and 'Same speaker: ' in out) == (normalise is None)
-
-    identification.main(**chosen, test_speaker='all', plot=False)
-    assert '=== Speaker identification: whole files ===' in capsys.readouterr().out
-    verification.main(**chosen, test_speaker='all', piece_seconds=1, thres='eer')
+    assert '=== Speaker identification: whole files ===' in out and 'matrix.png' in out
+    trials.main(**chosen, piece_seconds=1)
     out = capsys.readouterr().out
     known = ', ' + normalise if normalise else ''
     rates = re.findall(r"EER, backend '(\w+)'%s : (\d+\.\d\d) %%" % known, out)
     assert [name for name, _ in rates] == backends.BACKENDS
     assert re.search(r'\nEER : (\d+\.\d\d) %', out).group(1) == dict(rates)[backend]
-    assert 'min Cllr : ' in out or normalise is not None
+    assert ('\nCllr : ' in out) == (normalise is None) and 'min Cllr : ' in out
     assert Path('enroll_embeddings/scores.png').exists()
-    verification.main(**chosen, test_speaker='all', piece_seconds=1, thres=('far', 0.1), plot=False)
+    trials.main(**chosen, piece_seconds=1, thres=('far', 0.1), plot=False)
     assert 'False accepts : ' in capsys.readouterr().out
-    verification.main(**chosen, test_speaker='all', thres=chosen_thres, plot=False)
+    trials.main(**chosen, thres=chosen_thres, plot=False)
     assert '\nThreshold : %.4f\n' % own in capsys.readouterr().out
+    trials.main(**chosen, identify=True, thres=chosen_thres, plot=False)
+    assert 'left out in turn, threshold %.4f\n' % own in capsys.readouterr().out
 
 
 def test_old_checkpoints_say_what_they_lack(six_voices, lab, stopped_with):
@@ -307,36 +326,36 @@ def test_old_checkpoints_say_what_they_lack(six_voices, lab, stopped_with):
     shutil.copy(PROJECT / 'model_saved/checkpoint_etri240.pth', 'model_saved')
     old = {'use_cuda': False, 'cp_num': 'etri240', 'test_dir': str(six_voices / c.TEST_FEAT_DIR)}
     enroll.main(**old, plot=False)
-    for script in (identification, verification):
-        message = stopped_with(script.main, **old, backend='plda')
-        assert "backend = 'plda': model_saved/checkpoint_etri240.pth knows enough for cosine, " in message
-        assert "Set cp_num = 'best' here and in enroll.py. If that was trained with an older version" in message
-        message = stopped_with(script.main, **old, normalise='s-norm')
-        assert "normalise = 's-norm': model_saved/checkpoint_etri240.pth holds no cohort" in message
-        script.main(**old)
+    message = stopped_with(trials.main, **old, backend='plda')
+    assert "backend = 'plda': model_saved/checkpoint_etri240.pth knows enough for cosine, " in message
+    assert 'If that knows no more, run python -m deep_dive.calibration first.' in message
+    message = stopped_with(trials.main, **old, normalise='s-norm')
+    assert "normalise = 's-norm': model_saved/checkpoint_etri240.pth holds no cohort" in message
+    trials.main(**old, plot=False)
 
 
 def test_misspelt_values_are_refused(lab, stopped_with):
-    for script in (identification, verification):
-        assert 'unknown backend: PLDA. Choose one of cosine, centre, lda, wccn, plda.' in stopped_with(
-            script.main, backend='PLDA')
-        for wrong in ('snorm', 'S-norm', 'z-norm', True, 1, ['s-norm']):
-            assert re.search('unknown normalise: .*Choose one of None, s-norm, as-norm|cannot be read', stopped_with(
-                script.main, normalise=wrong))
-        # A cosine lies between -1 and 1, other scores anywhere
-        for other in ({}, {'backend': 'wccn'}):
-            assert 'thres = 7.5: it must be ' in stopped_with(script.main, **other, thres=7.5)
-        for other in ({'backend': 'plda'}, {'normalise': 's-norm'}, {'backend': 'lda', 'normalise': 'as-norm'}):
-            for right in (7.5, -20, 0.5, 'model'):
-                assert 'checkpoint_24.pth does not exist' in stopped_with(script.main, **other, thres=right)
-            for wrong in ('x', float('nan'), float('inf'), True, [1]):
-                message = stopped_with(script.main, **other, thres=wrong)
-                assert 'thres = ' in message and 'from -1 to 1' not in message
+    assert 'unknown backend: PLDA. Choose one of cosine, centre, lda, wccn, plda.' in stopped_with(
+        trials.main, backend='PLDA')
+    for wrong in ('snorm', 'S-norm', 'z-norm', True, 1, ['s-norm']):
+        message = stopped_with(trials.main, normalise=wrong)
+        assert re.search('unknown normalise: .*Choose one of None, s-norm, as-norm|cannot be read', message)
+    # A cosine lies between -1 and 1, other scores anywhere
+    for other in ({}, {'backend': 'wccn'}):
+        message = stopped_with(trials.main, **other, thres=7.5)
+        assert 'thres = 7.5: it must be a number from -1 to 1' in message
+    for other in ({'backend': 'plda'}, {'normalise': 's-norm'}, {'backend': 'lda', 'normalise': 'as-norm'}):
+        for right in (7.5, -20, 0.5, 'model'):
+            assert 'checkpoint_best.pth does not exist' in stopped_with(trials.main, **other, thres=right)
+        for wrong in ('x', float('nan'), float('inf'), True, [1]):
+            message = stopped_with(trials.main, **other, thres=wrong)
+            assert 'thres = ' in message and 'from -1 to 1' not in message
 
 
 def test_few_recordings_leave_out_what_they_cannot_tell():
     vectors = F.normalize(torch.randn(6, 4, generator=torch.manual_seed(0)))
     assert not {'lda', 'cohort', 'plda_mean', 'plda_between', 'plda_within'} & backends.estimate_backend(
         vectors, [0] * 6).keys()
-    assert not {'plda_mean', 'plda_between', 'plda_within'} & backends.estimate_backend(vectors, list(range(6))).keys()
+    of_many = backends.estimate_backend(vectors, list(range(6)))
+    assert not {'plda_mean', 'plda_between', 'plda_within'} & of_many.keys()
     assert set(backends.estimate_backend(vectors, [0, 0, 1, 1, 2, 2])) == set(BACKEND_TENSORS)

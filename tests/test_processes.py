@@ -14,11 +14,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import configure as c
+import deep_dive.train
 import train
 from conftest import PROJECT
+from deep_dive import processes
 from model import background_resnet
-from support import devices
 from support.messages import LabError
+
+CPU = torch.device('cpu')
 
 # ------------------------------------------------------------------------------------------ the shares by hand
 
@@ -40,7 +43,7 @@ def loaders_of(n_samples, batch_size, n_valid=0, shuffle=True):
 
 def share_of(process_of, rank, n_processes, *loaders, seed=1):
     process_of(rank, n_processes)
-    return devices.share_loaders(*loaders, seed)
+    return processes.share_loaders(*loaders, seed)
 
 
 def batches_of(loader):
@@ -72,7 +75,7 @@ def test_every_sample_is_seen_once_an_epoch(process_of, n_samples, batch_size, n
 
 
 def test_a_run_that_goes_on_draws_the_orders_that_follow(process_of):
-    """train.py adds the number of the first epoch to the seed."""
+    """deep_dive/train.py adds the number of the first epoch to the seed."""
     whole, rest = (share_of(process_of, 0, 2, *loaders_of(50, 10), seed=seed)[0] for seed in (1, 2))
     orders = [batches_of(whole) for _ in range(3)]
     assert [batches_of(rest) for _ in range(2)] == orders[1:]
@@ -114,7 +117,7 @@ def test_the_first_process_goes_first(process_of, monkeypatch):
     monkeypatch.setattr(dist, 'barrier', lambda: events.append('barrier'))
     for rank in (0, 1):
         process_of(rank, 2)
-        devices.first_process_first(events.append, 'work of %d' % rank)
+        processes.first_process_first(events.append, 'work of %d' % rank)
     # The barrier lets both go on when both have reached it: when the first has done its work
     assert events == ['work of 0', 'barrier', 'barrier', 'work of 1']
 
@@ -132,23 +135,25 @@ def test_a_process_joins_the_others(process_of, monkeypatch, has_gpu, backend):
     monkeypatch.setenv('LOCAL_RANK', '1')
     process_of(0, 2)
     shown = sys.stdout
-    devices.join_processes(True)
+    processes.join_processes(True)
     assert joined == [(backend, {'device_id': torch.device('cuda', 1)} if has_gpu else {})]
     assert gpus == ([1] if has_gpu else []) and sys.stdout is shown
 
     process_of(1, 2)
-    devices.join_processes(True)
+    processes.join_processes(True)
     with sys.stdout as silent:
         assert silent.name == os.devnull
     assert tqdm([]).disable  # no progress bar, even at a terminal
 
 
-def test_averages_are_of_all_processes(process_of, monkeypatch):
-    meter = train.AverageMeter()
-    meter.update(torch.tensor(3.0), 2)
-    monkeypatch.setattr(dist, 'all_reduce', lambda total: total.add_(torch.tensor([10.0, 6.0])))  # of the other one
+def test_averages_are_of_all_processes(process_of, monkeypatch, capsys):
+    of_the_other = torch.tensor([[10.0, 6.0], [1.0, 1.0], [200.0, 1.0]])  # sums, and of how many samples
+    monkeypatch.setattr(dist, 'all_reduce', lambda sums: sums.add_(of_the_other))
     process_of(0, 2)
-    assert devices.average_over_processes(meter, torch.device('cpu')) == 2  # (3 * 2 + 10) / (2 + 6)
+    averages = processes.average_over_processes([(3.0, 2), (0.5, 4), (100.0, 4)], CPU)
+    assert averages == pytest.approx([(3 * 2 + 10) / 8, (0.5 * 4 + 1) / 5, (100 * 4 + 200) / 5])
+    assert capsys.readouterr().out == ('  * All processes: training loss 2.0000, validation loss 0.6000, '
+                                       'accuracy 120.0000\n')
 
 
 @pytest.mark.parametrize('rank, codes', [(0, []), (1, [0])])
@@ -157,8 +162,58 @@ def test_only_the_first_process_goes_on(process_of, monkeypatch, rank, codes):
     monkeypatch.setattr(dist, 'destroy_process_group', lambda: left.append(True))
     monkeypatch.setattr(os, '_exit', ended.append)
     process_of(rank, 2)
-    devices.leave_processes()
+    processes.leave_processes()
     assert left == [True] and ended == codes
+
+
+def test_one_process_alone_has_nothing_to_share():
+    called, loaders, model = [], (object(), object()), nn.Linear(2, 2)
+    processes.join_processes(False)
+    assert processes.rank() == 0
+    processes.first_process_first(called.append, 1)
+    assert called == [1]
+    assert processes.share_loaders(*loaders, 0) == loaders and processes.network_to_train(model) is model
+    processes.follow_first_process(model)
+    assert processes.average_over_processes([(3, 2), (0.5, 7), (90, 7)], CPU) == [3, 0.5, 90]
+    processes.leave_processes()
+
+
+@pytest.fixture
+def group_of_one():
+    dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    processes.leave_processes()
+    assert not dist.is_initialized()
+
+
+def test_a_group_of_one_process_changes_nothing(group_of_one):
+    called, model = [], nn.BatchNorm1d(2)
+    assert processes.rank() == 0
+    processes.first_process_first(called.append, 1)
+    assert called == [1]
+    loaders = DataLoader(range(20), batch_size=8, shuffle=True), DataLoader(range(20), batch_size=6)
+    train_loader, valid_loader = processes.share_loaders(*loaders, 0)
+    orders = [[i for batch in train_loader for i in batch.tolist()] for _ in range(2)]  # of two epochs
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(20)) and orders[0] != orders[1]
+    assert [len(batch) for batch in train_loader] == [8, 8, 4]
+    assert [batch.tolist() for batch in valid_loader] == [batch.tolist() for batch in loaders[1]]
+    with pytest.raises(LabError, match='batch_size = 1 for 1 processes: BatchNorm needs at least 2 utterances in each'):
+        processes.share_loaders(DataLoader(range(20), batch_size=1), loaders[1], 0)
+    network = processes.network_to_train(model)
+    assert network.module is model
+    model.running_mean[0] = 5
+    processes.follow_first_process(model)
+    assert model.running_mean.tolist() == [5, 0]
+    assert processes.average_over_processes([(3, 2), (0.5, 7), (90, 7)], CPU) == [3, 0.5, 90]
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(dist, 'is_torchelastic_launched', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setenv('LOCAL_RANK', '2')
+    with pytest.raises(LabError, match='This machine has 2 GPUs: start torchrun with --nproc_per_node=2'):
+        processes.join_processes(True)
 
 
 # ------------------------------------------------------------------------------------------ two processes against one
@@ -168,21 +223,22 @@ def test_only_the_first_process_goes_on(process_of, monkeypatch, rank, codes):
 LAUNCHER = '''
 import atexit, contextlib, os
 from torch import nn
+import deep_dive.train
 import train
+from deep_dive import processes
 from model import background_resnet
-from support import devices
 from support.messages import LabError, run_script
 
 def fail_in_the_second(model):
-    if devices.rank() == 1:
+    if processes.rank() == 1:
         raise LabError('the disk of process 1 is full')
 
 background_resnet.train = lambda self, mode=True: nn.Module.train(self, False)
 train.mixed_precision = lambda device: contextlib.nullcontext()
 if 'DIES' in os.environ:
-    devices.follow_first_process = fail_in_the_second
+    processes.follow_first_process = fail_in_the_second
 atexit.register(os.write, 2, b'the end of Python')
-run_script(train.main)
+run_script(deep_dive.train.main)
 '''
 # One batch of the whole training set, so that the only difference is who computes which half
 SETTINGS = {'use_cuda': False, 'val_ratio': 20, 'batch_size': 16, 'valid_batch_size': 2, 'use_shuffle': False,
@@ -211,7 +267,7 @@ def train_in_two_processes(log_dir, n_epochs, **environment):
 def train_in_one(monkeypatch):
     """Trains in this process, as the launcher does."""
     def run(log_dir, **settings):
-        train.main(**{**SETTINGS, 'log_dir': log_dir, **settings})
+        deep_dive.train.main(**{**SETTINGS, 'log_dir': log_dir, **settings})
     monkeypatch.setattr(background_resnet, 'train', lambda self, mode=True: nn.Module.train(self, False))
     monkeypatch.setattr(train, 'mixed_precision', lambda device: contextlib.nullcontext())
     return run
@@ -235,7 +291,13 @@ def test_two_processes_train_what_one_does(four_speakers, train_in_one, capfd):
     capfd.readouterr()
     train_in_one('one', n_epochs=3)
     one = capfd.readouterr().out.split('Train Epoch:   3')[0]
-    assert without_numbers(two.stdout.split('Lowest')[0]) == without_numbers(one)  # the same lines, each once
+    shown = two.stdout.split('Lowest')[0].splitlines(keepends=True)
+    of_all = [line for line in shown if 'All processes' in line]
+    shown = ''.join(line for line in shown if line not in of_all)
+    assert without_numbers(shown) == without_numbers(one)  # the same lines, each once
+    # Both processes together: train() and validate() print what the first one has seen
+    numbers = [float(number) for line in of_all for number in re.findall(r'loss (\d+\.\d+)', line)]
+    assert numbers == pytest.approx(losses_of('two'), abs=1e-4) and len(numbers) == 4
     assert losses_of('two') == pytest.approx(losses_of('one')[:4], abs=1e-4)
 
     first, a, b = (torch.load('%s/checkpoint_%d.pth' % place) for place in (('one', 1), ('one', 2), ('two', 2)))

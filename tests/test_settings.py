@@ -13,101 +13,119 @@ from pathlib import Path
 import pytest
 
 import DB_wav_reader
+import deep_dive.train
 import enroll
 import identification
 import train
 import verification
-from deep_dive import gmm
-from support import checks, messages
+from deep_dive import calibration, gmm, trials
+from exercises import losses, similar_voices, thresholds
+from own_voice import calibrate, compare, page, who, who_when
+from support import messages
 from support.messages import LabError
 
 # ------------------------------------------------------------------------------------------- every wrong value
 
-VALUES = ['yes', '100', '', 'a\nb\nc', '[a', '[a\nb\nc', 'x' * 400, 0, 1, 100, -1, 10 ** 10, 10 ** 400, 0.5, -0.5, 2.5,
-          95.0, 1e10, math.nan, math.inf, -math.inf, True, False, None, 1j, b'yes', object, [], ['yes'], [1], [None],
-          [[]], [math.nan], (), (1,), ('far', 0.5), ('far', 2), {}, {'yes': 1}, {1}]
+VALUES = ['yes', '100', '', 'a\nb\nc', '[a', '[a\nb\nc', 'x' * 400, 0, 1, 100, -1, 10 ** 10, 10 ** 400, 0.5, -0.5,
+          2.5, 95.0, 1e10, math.nan, math.inf, -math.inf, True, False, None, 1j, b'yes', object, [], ['yes'], [1],
+          [None], [[]], [math.nan], (), (1,), ('far', 0.5), ('far', 2), {}, {'yes': 1}, {1}]
 
 # Those of VALUES that are right for a setting. All others must be refused
 BOOL, COUNT, POSITIVE, NAME = [True, False], [1, 100], [0.5, 1, 2.5, 95.0, 100], ['yes', '100']
-OF_LOADING = {'use_cuda': BOOL, 'log_dir': NAME, 'embedding_size': [*COUNT, None], 'cp_num': [0, *COUNT, *NAME],
-              'n_classes': [*COUNT, None], 'test_frames': [*COUNT, None], 'embedding_dir': NAME, 'test_dir': NAME,
-              'plot': BOOL}
 SCORES = [-1, -0.5, 0, 0.5, 1]
+CP_NUM, FRAMES = [0, *COUNT, *NAME], [*COUNT, None]
+OF_LOADING = {'use_cuda': BOOL, 'log_dir': NAME, 'embedding_size': [*COUNT, None], 'cp_num': CP_NUM,
+              'n_classes': [*COUNT, None], 'test_frames': FRAMES, 'embedding_dir': NAME, 'test_dir': NAME}
+OF_EXERCISES = {name: OF_LOADING[name] for name in ('use_cuda', 'log_dir', 'cp_num', 'test_frames',
+                                                    'embedding_dir', 'test_dir')} | {'plot': BOOL}
+OF_TRAINING = {
+    'use_cuda': BOOL, 'val_ratio': [0.5, 1, 2.5, 95.0], 'embedding_size': [100], 'start': COUNT, 'n_epochs': COUNT,
+    'lr': POSITIVE, 'wd': [0, *POSITIVE], 'optimizer_type': [], 'batch_size': [100], 'valid_batch_size': COUNT,
+    'use_shuffle': BOOL, 'patience': [0, *COUNT], 'min_lr': [0, *POSITIVE], 'seed': [0, *COUNT],
+    'scheduler_type': [], 'train_dir': NAME, 'log_dir': NAME, 'log_interval': COUNT, 'plot': BOOL}
 SETTINGS = {
-    train: {
-        'use_cuda': BOOL, 'val_ratio': [0.5, 1, 2.5, 95.0], 'embedding_size': [100], 'start': COUNT, 'n_epochs': COUNT,
-        'lr': POSITIVE, 'wd': [0, *POSITIVE], 'optimizer_type': [], 'batch_size': [100], 'valid_batch_size': COUNT,
-        'use_shuffle': BOOL, 'patience': [0, *COUNT], 'min_lr': [0, *POSITIVE], 'seed': [0, *COUNT],
-        'scheduler_type': [], 'warm_up': [0.5], 'backbone': [], 'pooling': [], 'loss_type': [],
-        'batch_speakers': [None], 'augment': [[]],
-        'init_from': [None], 'freeze_backbone': [False], 'cache_gb': [0, *POSITIVE], 'num_workers': [0, *COUNT],
-        'n_backend': COUNT, 'corpora': [{}, {'yes': 1}], 'val_speakers': [0, 100], 'train_dir': NAME,
-        'log_dir': NAME, 'log_interval': COUNT, 'plot': BOOL},
-    enroll: OF_LOADING,
-    identification: {
-        **OF_LOADING, 'cp_num': [0, *COUNT, *NAME, None], 'spk_list': [None, ['yes']], 'test_speaker': NAME,
-        'test_file': [None, *NAME], 'thres': [None, *SCORES], 'backend': [], 'normalise': [None],
-        'piece_seconds': [None, [1], *POSITIVE]},
-    verification: {
-        **OF_LOADING, 'enroll_speaker': NAME, 'test_speaker': NAME, 'thres': SCORES, 'backend': [], 'normalise': [None],
-        'trials': NAME, 'enroll_file': [None], 'test_file': [None], 'piece_seconds': [None, *POSITIVE]},
+    train: OF_TRAINING,
+    deep_dive.train: {
+        **OF_TRAINING, 'warm_up': [0.5], 'backbone': [], 'pooling': [], 'loss_type': [], 'batch_speakers': [None],
+        'augment': [[]], 'init_from': [None], 'freeze_backbone': [False], 'cache_gb': [0, *POSITIVE],
+        'num_workers': [0, *COUNT], 'n_backend': COUNT, 'corpora': [{}, {'yes': 1}], 'val_speakers': [0, 100]},
+    enroll: {**OF_LOADING, 'plot': BOOL},
+    identification: {**OF_LOADING, 'spk_list': [None, ['yes']], 'test_speaker': NAME, 'thres': [None, *SCORES]},
+    verification: {**OF_LOADING, 'enroll_speaker': NAME, 'test_speaker': NAME, 'thres': SCORES},
     DB_wav_reader: {'train_wav_dir': NAME, 'train_feat_dir': NAME, 'test_wav_dir': NAME, 'test_feat_dir': NAME},
+    losses: {'log_dirs': [[], ['yes']], 'filename': NAME},
+    similar_voices: {**OF_EXERCISES, 'spk_list': [None, ['yes']], 'thres': [None, *SCORES],
+                     'piece_seconds': [None, [1], *POSITIVE]},
+    thresholds: {**OF_EXERCISES, 'thres': [*SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE]},
+    trials: {**OF_EXERCISES, 'backend': [], 'normalise': [None], 'trials': NAME, 'identify': BOOL,
+             'thres': [None, *SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE]},
+    calibration: {'log_dir': NAME, 'n_backend': COUNT, 'use_cuda': BOOL},
     gmm: {
         'train_dir': NAME, 'n_utterances': COUNT, 'n_components': COUNT, 'n_iterations': COUNT, 'seed': [0, *COUNT],
-        'test_dir': NAME, 'relevance': POSITIVE, 'thres': [*SCORES, ('far', 0.5)], 'unseen_dir': ['', *NAME],
-        'n_each': COUNT, 'n_enroll': COUNT}}
+        'test_dir': NAME, 'relevance': POSITIVE, 'thres': [*SCORES, 2.5, 95.0, 100, ('far', 0.5)],
+        'unseen_dir': ['', *NAME], 'n_each': COUNT, 'n_enroll': COUNT},
+    compare: {'enroll_file': NAME, 'test_file': NAME, 'thres': [None, *SCORES], 'cp_num': CP_NUM, 'log_dir': NAME,
+              'test_frames': FRAMES, 'use_cuda': BOOL},
+    who: {'recording': NAME, 'embedding_dir': NAME, 'spk_list': [None, ['yes']], 'thres': [None, *SCORES],
+          'test_frames': FRAMES, 'use_cuda': BOOL},
+    who_when: {'recording': NAME, 'picture': NAME, 'embedding_dir': NAME, 'thres': [None, *SCORES], 'use_cuda': BOOL},
+    calibrate: {'folders': [['yes']], 'cp_num': CP_NUM, 'log_dir': NAME, 'embedding_dir': NAME,
+                'into_checkpoint': [None, *NAME], 'use_cuda': BOOL},
+    page: {'cp_num': CP_NUM, 'log_dir': NAME, 'test_dir': NAME, 'embedding_dir': NAME, 'port': [0, *COUNT],
+           'open_browser': BOOL, 'use_cuda': BOOL}}
+NEEDED = {compare: {'enroll_file': 'a.wav', 'test_file': 'b.wav'}, who: {'recording': 'a.wav'},
+          who_when: {'recording': 'a.wav'}}  # settings without which a program only says how it is called
 FURTHER = [  # right values that are not among VALUES
     *[(train, 'optimizer_type', value) for value in ('sgd', 'adam', 'adamw', 'adagrad')],
     *[(train, 'scheduler_type', value) for value in ('plateau', 'onecycle', 'cosine')],
-    *[(train, 'backbone', value) for value in ('resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152', 'vgg',
-                                               'lstm', 'cnn_lstm', 'tdnn', 'ecapa', 'resnet_se', 'conformer')],
-    *[(train, 'pooling', value) for value in ('average', 'statistics', 'attentive')],
-    *[(train, 'loss_type', value) for value in ('softmax', 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax',
-                                                'subcenter')],
-    *[(train, 'batch_speakers', value) for value in (2, 8, 32)],
-    (train, 'augment', ['speed', 'level', 'room', 'microphone', 'noise', 'band', 'specaugment']),
     (train, 'seed', 10 ** 9),
-    *[(script, 'backend', value) for script in (identification, verification)
-      for value in ('cosine', 'centre', 'lda', 'wccn', 'plda')],
-    *[(script, 'normalise', value) for script in (identification, verification) for value in ('s-norm', 'as-norm')],
-    (identification, 'piece_seconds', [1, 2.5, None]), (enroll, 'cp_num', 'best'), (gmm, 'thres', 'eer'),
-    (identification, 'thres', 'model'), (verification, 'thres', 'model')]
-MISSING = {train: 'feat_logfbank_nfilt40/train does not exist', gmm: 'feat_logfbank_nfilt40/train does not exist',
-           DB_wav_reader: 'There are no recordings to convert', **dict.fromkeys(
-               [enroll, identification, verification], 'checkpoint_24.pth does not exist. Run python train.py first')}
-NAMED = {'train_dir': '%s does not exist', 'log_dir': '%s/checkpoint_24.pth does not exist',
-         'cp_num': 'model_saved/checkpoint_%s.pth does not exist'}  # what is missing if these are set
+    *[(deep_dive.train, 'backbone', value) for value in (
+        'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152', 'vgg', 'lstm', 'cnn_lstm', 'tdnn', 'ecapa',
+        'resnet_se', 'conformer')],
+    *[(deep_dive.train, 'pooling', value) for value in ('average', 'statistics', 'attentive')],
+    *[(deep_dive.train, 'loss_type', value) for value in (
+        'softmax', 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax', 'subcenter')],
+    *[(deep_dive.train, 'batch_speakers', value) for value in (2, 8, 32)],
+    (deep_dive.train, 'augment', ['speed', 'level', 'room', 'microphone', 'noise', 'band', 'specaugment']),
+    *[(trials, 'backend', value) for value in ('cosine', 'centre', 'lda', 'wccn', 'plda')],
+    *[(trials, 'normalise', value) for value in ('s-norm', 'as-norm')],
+    *[(script, 'thres', 'model') for script in (identification, verification, similar_voices, thresholds, trials,
+                                                compare, who, who_when)],
+    *[(script, 'thres', 'eer') for script in (thresholds, trials, gmm)],
+    (similar_voices, 'piece_seconds', [1, 2.5, None]), (enroll, 'cp_num', 'best')]
+MISSING = re.compile(r'does not exist|There are no recordings to convert|There is no finished epoch|Nobody is enrolled')
 
 
-def is_refused(script, setting, value, message):
+def is_refused(setting, value, message):
     """Whether this is the message about a wrong value. The other messages are about data that is missing."""
-    if re.match('Error: (%s = |unknown %s: )' % (setting, setting), message):
+    if re.match('Error: (%s = |unknown %s: |Name (two recordings|a recording))' % (setting, setting), message):
         return True
-    if setting == 'cp_num' and value is None:
-        assert 'nobody is enrolled yet' in message
-        return False
-    missing = NAMED.get(setting, '') if (script, setting) != (train, 'log_dir') else ''
-    assert (missing % value if missing else MISSING[script]) in message, (setting, value, message)
+    assert MISSING.search(message), (setting, value, message)
     return False
+
+
+def stop(stopped_with, script, **settings):
+    """The message of a script that stops, because nothing is there to work on."""
+    return stopped_with(script.main, **{**NEEDED.get(script, {}), **settings})
 
 
 @pytest.mark.parametrize('script', SETTINGS, ids=lambda script: script.__name__)
 def test_every_setting_with_a_value_of_every_kind(script, lab, stopped_with):
     right_values = SETTINGS[script]
-    assert right_values.keys() == inspect.signature(script.main).parameters.keys()
+    assert right_values.keys() == messages.defaults_of(script.main).keys()
     for setting, right in right_values.items():
         right = {repr(value) for value in right}  # because 1 == True
         assert right <= set(map(repr, VALUES))
         for value in VALUES:
-            message = stopped_with(script.main, **{setting: value})
-            assert is_refused(script, setting, value, message) == (repr(value) not in right), (setting, value, message)
+            message = stop(stopped_with, script, **{setting: value})
+            assert is_refused(setting, value, message) == (repr(value) not in right), (setting, value, message)
             assert os.listdir() == []
 
 
 def test_every_choice_is_taken(lab, stopped_with):
     for script, setting, value in FURTHER:
-        message = stopped_with(script.main, **{setting: value})
-        assert not is_refused(script, setting, value, message), message
+        message = stop(stopped_with, script, **{setting: value})
+        assert not is_refused(setting, value, message), message
     assert os.listdir() == []
 
 
@@ -118,15 +136,18 @@ def snapshot():
 def test_a_wrong_value_is_refused_before_anything_is_read_made_or_removed(lab, stopped_with):
     for name in ('feat_logfbank_nfilt40/train/a/1.p', 'feat_logfbank_nfilt40/test/a/enroll.p', 'train_wavs/a/1.wav',
                  'test_wavs/a/test.wav', 'model_saved/checkpoint_1.pth', 'model_saved/checkpoint_24.pth',
-                 'model_saved/run.json', 'model_saved/loss_plot.png', 'enroll_embeddings/embeddings.p'):
+                 'model_saved/checkpoint_voices.pth', 'model_saved/checkpoint_best.pth', 'model_saved/run.json',
+                 'model_saved/loss_plot.png', 'enroll_embeddings/embeddings.p', 'enroll_own/embeddings.p',
+                 'feat_own/test/a/enroll.wav', 'a.wav', 'b.wav'):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(b'who reads this fails')
     before = snapshot()
     for script, right_values in SETTINGS.items():
         for setting in right_values:
-            assert is_refused(script, setting, 1j, stopped_with(script.main, **{setting: 1j}))
-    for settings in ({'n_epochs': 2.5}, {'start': 0}, {'val_ratio': 100}, {'augment': ['speed', 'echo']}):
-        assert is_refused(train, *next(iter(settings.items())), stopped_with(train.main, **settings))
+            assert is_refused(setting, 1j, stop(stopped_with, script, **{setting: 1j}))
+    for script, setting, value in ((train, 'n_epochs', 2.5), (train, 'start', 0), (train, 'val_ratio', 100),
+                                   (deep_dive.train, 'augment', ['speed', 'echo'])):
+        assert is_refused(setting, value, stopped_with(script.main, **{setting: value}))
     assert snapshot() == before
 
 
@@ -134,23 +155,29 @@ def test_a_wrong_value_is_refused_before_anything_is_read_made_or_removed(lab, s
     (train, {'n_epochs': 2.5}, 'n_epochs = 2.5: it must be a whole number'),
     (train, {'embedding_size': 0}, 'embedding_size = 0: it must be a whole number'),
     (train, {'use_cuda': 'yes'}, "use_cuda = 'yes': it must be True or False."),
-    (train, {'lr': '1e-1'}, "lr = '1e-1': it must be a number above 0"),
+    (train, {'lr': '1e-1'}, "lr = '1e-1': it must be a number"),
     (train, {'batch_size': 1}, 'batch_size = 1: it must be a whole number'),
     (train, {'val_ratio': 0}, 'val_ratio = 0: it must be a percentage above 0 and below 100.'),
-    (train, {'warm_up': 30}, 'warm_up = 30: it must be a number above 0 and below 1.'),
-    (train, {'backbone': 'resnet'}, 'Choose one of resnet18, resnet34, resnet50, resnet101, resnet152, vgg, lstm,'),
-    (train, {'scheduler_type': 'plato'}, 'Choose one of plateau, cosine, onecycle.'),
+    (train, {'scheduler_type': 'plato'}, 'Choose one of plateau, onecycle, cosine.'),
     (train, {'optimizer_type': 'sdg'}, 'Choose one of sgd, adam, adamw, adagrad.'),
-    (train, {'augment': 'speed'}, "augment = 'speed': it must be a list of some of speed, level, room, "),
-    (train, {'freeze_backbone': True}, 'freeze_backbone = True needs init_from: there is nothing to keep'),
-    (train, {'init_from': 'no.pth'}, "init_from = 'no.pth': there is no such checkpoint."),
+    (deep_dive.train, {'optimizer_type': 'sdg'}, 'Choose one of sgd, adam, adamw, adagrad.'),
+    (deep_dive.train, {'warm_up': 30}, 'warm_up = 30: it must be a number above 0 and below 1.'),
+    (deep_dive.train, {'backbone': 'resnet'},
+     'Choose one of resnet18, resnet34, resnet50, resnet101, resnet152, vgg, lstm,'),
+    (deep_dive.train, {'augment': 'speed'},
+     "augment = 'speed': it must be a list of some of speed, level, room, "),
+    (deep_dive.train, {'freeze_backbone': True}, 'freeze_backbone = True needs init_from: there is nothing to keep'),
+    (deep_dive.train, {'init_from': 'no.pth'}, "init_from = 'no.pth': there is no such checkpoint."),
     (enroll, {'test_frames': '100'}, "test_frames = '100': it must be a whole number"),
     (enroll, {'cp_num': -1}, "cp_num = -1: it must be the number of an epoch, or a name such as 'best'."),
     (identification, {'spk_list': '103F3021'}, "spk_list = '103F3021': it must be a list of names, or None."),
     (identification, {'spk_list': '[103F3021, 7]'}, "--spk_list=\"['a', 'b']\""),
-    (verification, {'thres': 95}, "thres = 95: it must be 'model', a number from -1 to 1, 'eer', or ('far', 0.01)"),
-    (verification, {'thres': 'eer'}, "thres = 'eer' needs test_speaker = 'all'. For one test file, it must be a num"),
-    (verification, {'thres': ('far', 0.1)}, "thres = ('far', 0.1) needs test_speaker = 'all'."),
+    (verification, {'thres': 95}, "thres = 95: it must be a number from -1 to 1, or 'model'."),
+    (thresholds, {'thres': 95}, "thres = 95: it must be a number from -1 to 1, 'eer', 'model', or ('far', 0.01)"),
+    (trials, {'thres': 95, 'normalise': 's-norm', 'backend': 'x'}, 'unknown backend: x. Choose one of cosine,'),
+    (trials, {'trials': 'pairs', 'piece_seconds': 1}, "trials = 'pairs': piece_seconds and identify need trials"),
+    (trials, {'trials': 'pairs', 'identify': True}, "trials = 'pairs': piece_seconds and identify need trials"),
+    (trials, {'identify': True, 'thres': 'eer'}, "thres = 'eer': with identify, it must be a number, 'model'"),
 ])
 def test_what_is_wrong_is_said(lab, stopped_with, script, settings, complaint):
     assert complaint in stopped_with(script.main, **settings)
@@ -159,25 +186,80 @@ def test_what_is_wrong_is_said(lab, stopped_with, script, settings, complaint):
 @pytest.mark.parametrize('thres, is_right', [('eer', True), (('far', 0.1), True), (['far', 0.1], True), (0.9, True),
                                              (('far', 2), False), (('far',), False), (('miss', 0.1), False)])
 def test_thresholds_for_all_trials(lab, stopped_with, thres, is_right):
-    message = stopped_with(verification.main, test_speaker='all', thres=thres)
-    assert is_refused(verification, 'thres', thres, message) == (not is_right)
+    for script in (thresholds, trials):
+        assert is_refused('thres', thres, stopped_with(script.main, thres=thres)) == (not is_right)
+
+
+def test_scores_that_are_no_cosines_lie_anywhere(lab, stopped_with):
+    for settings, is_right in (({'backend': 'plda'}, True), ({'normalise': 's-norm'}, True), ({'backend': 'lda'}, False)):
+        assert is_refused('thres', 17, stopped_with(trials.main, thres=17, **settings)) == (not is_right)
 
 
 def test_a_training_does_not_begin_with_a_checkpoint_that_it_moves_aside(lab, stopped_with):
     os.mkdir('model_saved')
     for name in ('checkpoint_3.pth', 'checkpoint_best.pth', 'checkpoint_etri240.pth'):
         (lab / 'model_saved' / name).touch()
+    missing = 'feat_logfbank_nfilt40/train does not exist'
     for name in ('checkpoint_3.pth', 'checkpoint_best.pth'):
         assert "init_from lies in log_dir = 'model_saved', whose checkpoints are moved aside. Set another" in (
-            stopped_with(train.main, init_from='./model_saved/' + name))
-        assert MISSING[train] in stopped_with(train.main, init_from='model_saved/' + name, log_dir='another')
-    assert MISSING[train] in stopped_with(train.main, init_from='model_saved/checkpoint_etri240.pth')
+            stopped_with(deep_dive.train.main, init_from='./model_saved/' + name))
+        assert missing in stopped_with(deep_dive.train.main, init_from='model_saved/' + name, log_dir='another')
+    assert missing in stopped_with(deep_dive.train.main, init_from='model_saved/checkpoint_etri240.pth')
 
 
-def test_check_settings_returns_a_copy():
-    settings = {'n_epochs': 3, 'plot': True, 'augment': ['speed'], 'loss_type': 'softmax'}
-    checked = checks.check_settings(settings, checks.TRAIN_RULES, augment=['speed'], loss_type=['softmax'])
-    assert checked == settings and checked is not settings
+# ------------------------------------------------------------------------------------------- rules
+
+@pytest.mark.parametrize('default, right, wrong', [
+    (True, [True, False], [1, 0, None, 'True']), (3, [1, 3], [0, -1, 2.5, True, None, '3']),
+    (0, [0, 3], [-1, 0.5, False]), (0.5, [0, 0.5, 7], [-0.5, math.nan, '0.5', None]),
+    ('a', ['b', '7'], ['', 7, 'a\nb', None, ['a']]), (['a'], [['b']], [[], 'b', ['a\nb'], [1], None])], ids=str)
+def test_the_rule_of_a_setting_follows_from_its_default(default, right, wrong):
+    def main(x=default):
+        pass
+    for value in right:
+        assert messages.check_settings(main, {'x': value}) == {'x': value}
+    for value in wrong:
+        with pytest.raises(LabError, match='^x = .*: it must be '):
+            messages.check_settings(main, {'x': value})
+
+
+def test_a_setting_may_have_a_rule_of_its_own():
+    def main(n=3, kind='a', thres=None):
+        pass
+    rules = {'n': messages.whole(2), 'kind': ['a', 'b'], 'thres': messages.or_none(messages.SCORE)}
+    right = {'n': 2, 'kind': 'b', 'thres': 0.5}
+    checked = messages.check_settings(main, right, **rules)
+    assert checked == right and checked is not right  # a copy
+    for settings, complaint in (({'n': 1}, 'n = 1: it must be a whole number, 2 or more.'),
+                                ({'kind': 'c\nd'}, 'unknown kind: c d. Choose one of a, b.'),
+                                ({'thres': 2}, 'thres = 2: it must be a number from -1 to 1, or None.')):
+        with pytest.raises(LabError) as error:
+            messages.check_settings(main, {**right, **settings}, **rules)
+        assert str(error.value) == complaint
+
+
+def main_that_takes_over(
+        # More
+        m=1,  # how many of these
+        **others: train.main
+):
+    return messages.check_settings(main_that_takes_over, locals(), **train.RULES)
+
+
+def test_settings_of_another_main_are_taken_over():
+    of_train = messages.defaults_of(train.main)
+    assert main_that_takes_over() == {'m': 1, **of_train}
+    assert main_that_takes_over(m=2, lr=0.5, wd=1) == {'m': 2, **of_train, 'lr': 0.5, 'wd': 1}
+    for settings in ({'m': 0}, {'lr': 'x'}, {'val_ratio': 100}):
+        with pytest.raises(LabError, match='%s = ' % next(iter(settings))):
+            main_that_takes_over(**settings)
+    with pytest.raises((LabError, TypeError), match='n_epoch'):
+        main_that_takes_over(n_epoch=2)  # a misspelt name
+    assert messages.read_command_line(main_that_takes_over, ['--m=2', '--n_epochs=3']) == {'m': 2, 'n_epochs': 3}
+    lines = messages.describe_settings(main_that_takes_over).splitlines()
+    lines = lines[lines.index('More (--name=value)') + 1:]
+    assert lines[0].split() == ['--m=1', 'how', 'many', 'of', 'these']
+    assert lines[2] == 'Settings of the slides (--name=value)' and lines[3].startswith('  --use_cuda=True ')
 
 
 # ------------------------------------------------------------------------------------------- the command line
@@ -210,6 +292,13 @@ def test_values_on_the_command_line(argument, value):
     settings = messages.read_command_line(main_of_a_script, ['--' + argument])
     name = argument.partition('=')[0]
     assert settings == {name: value} and type(settings[name]) is type(value)
+
+
+def test_a_threshold_on_the_command_line_is_a_number_although_its_default_may_be_a_word():
+    for script, right_values in SETTINGS.items():
+        if 'thres' in right_values:
+            assert messages.read_command_line(script.main, ['--thres=0.5']) == {'thres': 0.5}, script
+            assert messages.read_command_line(script.main, ['--thres=model']) == {'thres': 'model'}
 
 
 def test_several_settings_on_the_command_line(monkeypatch):
@@ -256,6 +345,50 @@ def test_help_shows_defaults_and_comments():
         "  --augment=[]                               or some of ['speed', 'noise']"]
 
 
+def words_main(enroll_file='', test_file='', thres='model', folders=['x'], use_cuda=True):
+    return enroll_file, test_file, thres, folders, use_cuda
+
+
+@pytest.mark.parametrize('arguments, expected', [
+    (['a.wav', 'b.wav'], {'enroll_file': 'a.wav', 'test_file': 'b.wav'}),
+    (['a.wav', '--thres=0.5', 'b.wav'], {'enroll_file': 'a.wav', 'test_file': 'b.wav', 'thres': 0.5}),
+    (['--enroll_file=a.wav', 'b.wav'], {'enroll_file': 'a.wav', 'test_file': 'b.wav'}),
+    (['a', 'b', 'c', 'd', 'e e'], {'enroll_file': 'a', 'test_file': 'b', 'thres': 'c', 'folders': ['d', 'e e']}),
+    (['7', '--use_cuda=False'], {'enroll_file': '7', 'use_cuda': False}), ([], {})], ids=str)
+def test_words_without_a_name(arguments, expected):
+    named = messages.name_words(words_main, arguments)
+    assert messages.read_command_line(words_main, named) == expected
+
+
+def test_too_many_words(monkeypatch):
+    def main(recording=''):
+        raise AssertionError
+    monkeypatch.setattr(sys, 'argv', ['script', 'a.wav', 'b.wav'])
+    with pytest.raises(SystemExit, match='b.wav: write a setting as --name=value, for example --recording='):
+        messages.run_script(main, words=True)
+
+
+@pytest.mark.parametrize('script, argument, command', [
+    (identification, '--test_speaker=all', 'python -m exercises.similar_voices'),
+    (verification, '--test_speaker=all', 'python -m exercises.thresholds'),
+    (identification, 'x.wav', 'python -m own_voice.who x.wav'), (verification, 'x.wav', 'python -m own_voice.compare'),
+    (identification, '--piece_seconds=1', 'python -m exercises.similar_voices --help'),
+    (identification, '--plot=False', 'python -m exercises.similar_voices --help'),
+    (verification, '--piece_seconds=1', 'python -m exercises.thresholds --help'),
+    (verification, '--trials=pairs', 'python -m exercises.thresholds --help'),
+    (thresholds, '--trials=pairs', 'python -m deep_dive.trials --help'),
+    (thresholds, '--backend=plda', 'python -m deep_dive.trials --help'),
+    (similar_voices, '--normalise=s-norm', 'python -m deep_dive.trials --help'),
+    (train, '--loss_type=center', 'python -m deep_dive.train --help'),
+    (train, '--backbone=vgg', 'python -m deep_dive.train --help')])
+def test_calls_of_earlier_versions_name_the_new_command(script, argument, command, lab, monkeypatch):
+    (lab / 'x.wav').touch()
+    with pytest.raises(SystemExit) as stop:
+        run_as_script(script, monkeypatch, argument)
+    assert stop.value.code.startswith('Error: ') and command in stop.value.code
+    assert len(stop.value.code.splitlines()) <= 2 and os.listdir() == ['x.wav']
+
+
 def run_as_script(script, monkeypatch, *arguments):
     monkeypatch.setattr(sys, 'argv', [script.__file__, *arguments])
     runpy.run_path(script.__file__, run_name='__main__')
@@ -267,18 +400,19 @@ def test_every_script_has_a_command_line(script, lab, monkeypatch, capsys):
         run_as_script(script, monkeypatch, '--nonsense=1', flag)
         out = capsys.readouterr().out
         assert out.startswith(script.__doc__.strip())
-        source = inspect.getsource(script.main)
-        for name, parameter in inspect.signature(script.main).parameters.items():
-            line, = [line for line in out.splitlines() if line.startswith('  --%s=%s ' % (name, parameter.default))]
-            comment = line.split('%s=%s ' % (name, parameter.default))[1].strip()
+        source = inspect.getsource(script.main) + inspect.getsource(messages.taken_over(script.main) or script.main)
+        for name, default in messages.defaults_of(script.main).items():
+            line, = [line for line in out.splitlines() if line.startswith('  --%s=%s ' % (name, default))]
+            comment = line.split('%s=%s ' % (name, default))[1].strip()
             assert len(comment) >= 5 and re.search(r'\b%s=.*, *# %s\n' % (name, re.escape(comment)), source), line
 
-    names = list(inspect.signature(script.main).parameters)
+    names = list(messages.defaults_of(script.main))
     for argument, complaint in (
             ('--nonsense=1', 'Error: unknown setting: nonsense. Choose one of %s.' % ', '.join(names)),
-            ('--%s={}' % names[0], 'Error: %s = {}: it must be ' % names[0])):
+            ('--%s={[]}' % names[0], "Error: %s = '{[]}' cannot be read." % names[0])):
+        needed = ['--%s=%s' % setting for setting in NEEDED.get(script, {}).items() if setting[0] != names[0]]
         with pytest.raises(SystemExit) as stop:
-            run_as_script(script, monkeypatch, argument)
+            run_as_script(script, monkeypatch, argument, *needed)
         assert stop.value.code.startswith(complaint)  # Python prints it to stderr, and the exit code is 1
     assert capsys.readouterr().out == '' and os.listdir() == []
 

@@ -1,4 +1,4 @@
-"""People the model never met: several corpora, rooms and telephones, a threshold of its own, two recordings."""
+"""People the model never met: several corpora, rooms and telephones, thresholds, two recordings."""
 import json
 import re
 import shutil
@@ -34,7 +34,7 @@ from support.safe_files import read_pickles
 RATE = c.SAMPLE_RATE
 
 
-# ------------------------------------------------------------------------------------------------- several corpora
+# ------------------------------------------------------------------------------------- several corpora
 
 def corpus(first, n_speakers, n_each):
     """A dataset of n_each utterances of each speaker. Utterance i is full of the number first + i."""
@@ -64,8 +64,8 @@ def test_a_training_on_two_corpora_with_speakers_of_one_name(lab, write_feat, ca
         for speaker in 'ab':
             for i in range(5):
                 write_feat('%s/%s/%d.p' % (folder, speaker, i), seed=i)
-    deep_train.main(use_cuda=False, train_dir='one', corpora={'two': 3}, val_ratio=20, n_epochs=1, batch_size=8,
-                    plot=False)
+    deep_train.main(use_cuda=False, train_dir='one', corpora={'two': 3}, val_ratio=20, n_epochs=1,
+                    batch_size=8, plot=False)
     out = capsys.readouterr().out
     assert 'Number of classes (speakers):\n4\n' in out and '/      32 (' in out  # 8 + 3 * 8 utterances
     assert lab_model.load_model(False, 'model_saved', 'best', 128, 4)
@@ -73,7 +73,7 @@ def test_a_training_on_two_corpora_with_speakers_of_one_name(lab, write_feat, ca
     assert run['settings']['corpora'] == {'two': 3} and run['utterances'] == 36
 
 
-# ------------------------------------------------------------------------------------------------- rooms
+# ------------------------------------------------------------------------------------- rooms
 
 @pytest.fixture
 def speech():
@@ -98,7 +98,8 @@ def test_noise_has_the_snr_and_the_slope(speech):
     noise = acoustics.add_noise(speech, rng, snr=10, slope=0) - speech
     assert level_of(speech) - level_of(noise) == pytest.approx(10, abs=0.01)
     brown = acoustics.add_noise(speech, rng, snr=10, slope=2) - speech
-    assert share_between(brown, 0, 1000) > 0.8 and share_between(noise, 0, 1000) == pytest.approx(1 / 8, abs=0.02)
+    assert share_between(brown, 0, 1000) > 0.8
+    assert share_between(noise, 0, 1000) == pytest.approx(1 / 8, abs=0.02)
 
 
 def test_a_room_answers_a_click_with_echoes_that_fade():
@@ -140,14 +141,16 @@ def test_a_microphone_changes_the_spectrum_and_nothing_else(speech):
              for f in (240, 600, 1200, 2400, 4800)]
     assert max(gains) - min(gains) > 3 and max(map(abs, gains)) < 9
     assert np.abs(changed - speech).max() > 0.001
-    assert np.allclose(acoustics.change_microphone(speech, np.random.default_rng(1), most_db=0), speech, atol=1e-3)
+    assert np.allclose(acoustics.change_microphone(speech, np.random.default_rng(1), most_db=0), speech,
+                       atol=1e-3)
 
 
 @pytest.mark.skipif(not acoustics.has_codecs(), reason='ffmpeg is not installed')
 @pytest.mark.parametrize('codec', acoustics.CODECS)
 def test_codecs(speech, codec):
     decoded = acoustics.code_and_decode(speech, codec)
-    assert abs(len(decoded) - len(speech)) < 0.2 * RATE and level_of(decoded) == pytest.approx(level_of(speech), abs=3)
+    assert abs(len(decoded) - len(speech)) < 0.2 * RATE
+    assert level_of(decoded) == pytest.approx(level_of(speech), abs=3)
 
 
 def test_a_random_copy_is_the_same_for_the_same_seed(speech, monkeypatch):
@@ -225,16 +228,18 @@ def test_conditions(lab, monkeypatch, capsys, stopped_with):
     model.thresholds = {'-44': {'cosine': {'eer': 0.5, 'slope': 1.0, 'offset': 0.0}}}
     model.forward = lambda x: (x[:, 0].std(dim=2), None)  # (batch, 40)
     monkeypatch.setattr(conditions, 'load_model', lambda *args: model)
-    monkeypatch.setattr(conditions, 'CONDITIONS', {'unchanged': conditions.CONDITIONS['unchanged'], 'gsm': None})
+    monkeypatch.setattr(conditions, 'CONDITIONS',
+                        {'unchanged': conditions.CONDITIONS['unchanged'], 'gsm': None})
     monkeypatch.setattr(acoustics, 'has_codecs', lambda: False)
     conditions.main(test_dir='w', checkpoints=['one'])
     out = capsys.readouterr().out
     assert 'one: 2 target and 2 impostor trials, threshold 0.5000' in out and 'gsm' not in out
-    assert re.search(r'unchanged +1 +50\.00 +1\.00 +1\.00 +0\.00 +100\.00', out)  # all four recordings are equal
+    # All four recordings are equal
+    assert re.search(r'unchanged +1 +50\.00 +1\.00 +1\.00 +0\.00 +100\.00', out)
     assert "'x': two speakers or more are needed" in stopped_with(conditions.main, test_dir='x')
 
 
-# ------------------------------------------------------------------------------------------------- on the filterbank
+# ------------------------------------------------------------------------------------- on the filterbank
 
 def always(monkeypatch, **numbers):
     """Let torch.rand return these numbers, one list a call."""
@@ -243,7 +248,7 @@ def always(monkeypatch, **numbers):
 
 
 def test_echoes_on_the_filterbank(monkeypatch):
-    """One loud frame: the frames after it fade by 60 dB in 0.1 s, and have together the power of the direct sound."""
+    """One loud frame: those after it fade by 60 dB in 0.1 s. Together they have the power of that frame."""
     monkeypatch.setattr(augmentation, 'MIN_DIRECT', 0)
     feature = np.zeros((200, 40), np.float32)
     feature[50] = 200  # 100 dB above the floor
@@ -258,7 +263,8 @@ def test_echoes_on_the_filterbank(monkeypatch):
 def test_loudness_on_the_filterbank(monkeypatch):
     """A range of 40 dB becomes 40 / 2 dB."""
     feature = np.zeros((200, 40), np.float32)
-    feature[50:60], feature[60:70] = 200, 120  # in units of 20*log10 of power, so 100 and 60 dB above the floor
+    # In units of 20*log10 of power, so 100 and 60 dB above the floor
+    feature[50:60], feature[60:70] = 200, 120
     always(monkeypatch, draws=[[1.0, 0.0, 0.0, 0.0, 0.5]])
     changed = augmentation.RoomInput()(feature)
     np.testing.assert_allclose(changed[50] - changed[60], 40, atol=0.01)  # 20 dB
@@ -274,7 +280,8 @@ def test_a_microphone_on_the_filterbank(monkeypatch):
     change = augmentation.MicrophoneInput()
     changed = change(feature)
     np.testing.assert_allclose((changed[60] - changed[0])[[0, 20, 39]], [56, 40, 24], atol=1e-4)
-    np.testing.assert_allclose((changed[110] - changed[0])[[0, 20, 39]], [26, 10, 0], atol=1e-4)  # sunk into the floor
+    # Sunk into the floor
+    np.testing.assert_allclose((changed[110] - changed[0])[[0, 20, 39]], [26, 10, 0], atol=1e-4)
     np.testing.assert_array_equal(change(feature), feature)
 
 
@@ -292,7 +299,7 @@ def test_a_telephone_on_the_filterbank(monkeypatch):
     np.testing.assert_array_equal(feature, kept)
 
 
-# ------------------------------------------------------------------------------------------------- calibration
+# ------------------------------------------------------------------------------------- calibration
 
 def test_calibration_finds_the_line_of_two_normal_distributions():
     """For targets N(2, 1) and impostors N(0, 1), the log-likelihood ratio of a score s is 2 s - 2."""
@@ -301,19 +308,23 @@ def test_calibration_finds_the_line_of_two_normal_distributions():
     found = calibration.describe_scores(target, impostor)
     assert (found['slope'], found['offset']) == (pytest.approx(2, abs=0.05), pytest.approx(-2, abs=0.05))
     assert found['eer'] == pytest.approx(1, abs=0.03)
-    assert found['far_0.05'] == pytest.approx(1.645, abs=0.03) and found['far_0.01'] == pytest.approx(2.326, abs=0.08)
+    assert found['far_0.05'] == pytest.approx(1.645, abs=0.03)
+    assert found['far_0.01'] == pytest.approx(2.326, abs=0.08)
     assert 'far_0.001' not in found  # 20 false accepts would say little
-    assert len(found['own']) == 101 and found['own'][100] == target.max() and found['others'][0] == impostor.min()
-    assert (found['own'][50], found['others'][84]) == (pytest.approx(2, abs=0.03), pytest.approx(0.994, abs=0.03))
+    assert len(found['own']) == 101 and found['own'][100] == target.max()
+    assert found['others'][0] == impostor.min()
+    assert (found['own'][50], found['others'][84]) == (pytest.approx(2, abs=0.03),
+                                                       pytest.approx(0.994, abs=0.03))
     assert (found['targets'], found['impostors']) == (20000, 20000)
-    ratios = [calibration.log_likelihood_ratio(scores, found) for scores in (target, impostor)]
+    ratios = [scoring.log_likelihood_ratio(scores, found) for scores in (target, impostor)]
     assert scoring.cllr(*ratios) == pytest.approx(scoring.min_cllr(target, impostor), abs=0.01)
     assert scoring.cllr(2 * ratios[0], 2 * ratios[1]) > scoring.cllr(*ratios) + 0.02  # too sure
 
 
 def test_each_corpus_counts_equally():
     """A thousand impostors of one corpus do not outvote ten of another."""
-    assert calibration.equal_weights(np.array([5, 7, 7, 5, 5, 5])).tolist() == [0.25, 0.5, 0.5, 0.25, 0.25, 0.25]
+    weights = calibration.equal_weights(np.array([5, 7, 7, 5, 5, 5]))
+    assert weights.tolist() == [0.25, 0.5, 0.5, 0.25, 0.25, 0.25]
     rng = np.random.default_rng(0)
     target, impostor = rng.normal(2, 1, size=5000), rng.normal(0, 1, size=5000)
     once = calibration.describe_scores(target, impostor)
@@ -328,7 +339,7 @@ def test_each_corpus_counts_equally():
 def test_calibration_of_few_scores_without_an_error():
     found = calibration.describe_scores(np.array([0.8, 0.9]), np.array([0.1, 0.2, 0.3]))
     assert found['eer'] == pytest.approx(0.55) and 0 < found['slope'] < 20
-    assert calibration.log_likelihood_ratio(0.55, found) == pytest.approx(0, abs=0.3)
+    assert scoring.log_likelihood_ratio(0.55, found) == pytest.approx(0, abs=0.3)
 
 
 def test_cllr_by_hand():
@@ -347,7 +358,8 @@ def model_with_thresholds():
     """FirstFrame, which knows its scores of levelled and other features."""
     model = FirstFrame()
     numbers = {'eer': 0.7, 'slope': 10.0, 'offset': -7.0, 'EER': 2.0, 'EER_1s': 12.0, 'EER_2s': 6.0}
-    model.thresholds = {'None': {'cosine': numbers}, '-44': {'cosine': {**numbers, 'eer': 0.8, 'offset': -8.0}}}
+    model.thresholds = {'None': {'cosine': numbers},
+                        '-44': {'cosine': {**numbers, 'eer': 0.8, 'offset': -8.0}}}
     return model
 
 
@@ -370,7 +382,8 @@ def test_what_a_score_means_is_printed(model_with_thresholds, lab, write_vector,
     assert capsys.readouterr().out == (
         "The model's own threshold is 0.7000 : Accept\n"
         'Same speaker: %.0f %% (log-likelihood ratio 0.5, if both are equally likely beforehand)\n'
-        'It is short: of answers on 1 s of speech, 12 %% are wrong, on whole recordings 2 %%.\n' % (100 * expit(0.5)))
+        'It is short: of answers on 1 s of speech, 12 %% are wrong, on whole recordings 2 %%.\n'
+        % (100 * expit(0.5)))
     assert calibration.percent(-9) == 'less than 1 %' and calibration.percent(0) == '50 %'
     assert calibration.percent(5.4) == 'more than 99 %'
     compare.print_what_it_means(0.65, 0.7, model_with_thresholds, ['t/a/test.p'])
@@ -380,7 +393,7 @@ def test_what_a_score_means_is_printed(model_with_thresholds, lab, write_vector,
 
 
 def test_describing_a_model_by_hand(model_with_thresholds):
-    """Two speakers with two utterances each, in the directions 0, 10, 80 and 90 degrees: no error is possible."""
+    """Two speakers with two utterances each, at 0, 10, 80 and 90 degrees: no error is possible."""
     degrees = np.array([0, 10, 80, 90]) * np.pi / 180
     features = [np.tile(np.pad([np.cos(angle), np.sin(angle)], (0, 38)), (100, 1)) for angle in degrees]
     described = calibration.describe_model(model_with_thresholds, features, list('aabb'), [-44] * 4, False)
@@ -392,7 +405,8 @@ def test_describing_a_model_by_hand(model_with_thresholds):
     # Two corpora: those of 'a' and 'b' are not compared, so there are no impostors in either
     assert calibration.describe_model(model_with_thresholds, features, list('aabb'), [-44] * 4, False,
                                       list('xxyy')) == {}
-    grouped = calibration.describe_model(model_with_thresholds, 2 * features, list('aabbaabb'), [-44] * 8, False,
+    grouped = calibration.describe_model(model_with_thresholds, 2 * features, list('aabbaabb'), [-44] * 8,
+                                         False,
                                          list('xxxxyyyy'))['-44']['cosine']
     assert (grouped['targets'], grouped['impostors']) == (4, 8)  # 'a' of x and 'a' of y are two people
     # Levels are kept apart. One with a single speaker has no impostors, so nothing is known of it
@@ -414,7 +428,8 @@ def test_held_out_speakers_are_not_trained_on(lab, write_feat, capsys, stopped_w
     trained = {*train_dataset.filenames, *valid_dataset.filenames}
     assert len(trained) == 12 and not trained & set(unheard.filenames)
     thresholds = torch.load('model_saved/checkpoint_best.pth')['thresholds']
-    assert thresholds['None']['cosine']['targets'] == 2 * 6 and thresholds['None']['cosine']['impostors'] == 16
+    assert thresholds['None']['cosine']['targets'] == 2 * 6
+    assert thresholds['None']['cosine']['impostors'] == 16
     assert list(thresholds['None']) == [name + norm for name in ('cosine', 'centre', 'lda', 'wccn', 'plda')
                                         for norm in ('', ' s-norm', ' as-norm')]
     model = lab_model.load_model(False, 'model_saved', 'best', 128, 3)
@@ -483,11 +498,11 @@ def test_absorbing_makes_the_cosines_those_of_wccn(lab, write_feat, capsys, stop
         absorb_wccn.main, checkpoint='s.pth', new_checkpoint='x.pth', folders=['feat'])
 
 
-# ------------------------------------------------------------------------------------------------- two recordings
+# ------------------------------------------------------------------------------------- two recordings
 
 @pytest.fixture
 def people(six_voices, lab):
-    """The recordings of the six voices, and checkpoint 'voices': the best one of their lab, with thresholds."""
+    """The recordings of the six voices. Checkpoint 'voices' is the best one of their lab, with thresholds."""
     shutil.copytree(six_voices / c.TEST_WAV_DIR, 'people')
     Path('model_saved').mkdir()
     shutil.copy(six_voices / 'model_saved/checkpoint_best.pth', 'model_saved/checkpoint_voices.pth')
@@ -527,7 +542,7 @@ def test_the_model_for_people_that_ships():
         model = lab_model.load_model(False, PROJECT / 'model_saved', name, 128, None)
         for level in ('None', str(-44 if name == 'etri240' else model.settings['level'])):
             numbers = model.thresholds[level]['cosine']
-            assert calibration.log_likelihood_ratio(numbers['eer'], numbers) == pytest.approx(0, abs=1)
+            assert scoring.log_likelihood_ratio(numbers['eer'], numbers) == pytest.approx(0, abs=1)
 
 
 @pytest.mark.parametrize('arguments, complaint', [
@@ -546,12 +561,15 @@ def test_recordings_that_cannot_be_compared(people, monkeypatch, arguments, comp
 def test_who_speaks_in_a_recording(people, monkeypatch, capsys):
     """The checkpoint is that of the enrolment, and its threshold says who is unknown."""
     enroll.main(use_cuda=False, cp_num='voices', test_dir='people', plot=False)
-    run(who.main, monkeypatch, 'people/%s/test.wav' % people[1], '--embedding_dir=enroll_embeddings')
+    of_scripts, test_wav = '--embedding_dir=enroll_embeddings', 'people/%s/test.wav' % people[1]
+    run(who.main, monkeypatch, test_wav, of_scripts)
     out = capsys.readouterr().out
     predicted, ranked_first = re.search(r'Predicted speaker : (\w+)\n\n(\w+) : ', out).groups()
     assert predicted in (ranked_first, 'unknown') and ranked_first in people and 'Threshold : ' in out
     assert 'True speaker' not in out and 'Result' not in out  # nobody knows who speaks in a recording
     assert not Path(c.TEST_FEAT_DIR).exists()  # no demo voices are made
+    run(who.main, monkeypatch, test_wav, of_scripts, '--thres=1')
+    assert 'Predicted speaker : unknown\n' in capsys.readouterr().out
 
 
 def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with):
@@ -569,7 +587,8 @@ def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with
     assert 'Threshold : %.4f' % numbers['eer'] in out
     thresholds.main(**settings, plot=False)
     out = capsys.readouterr().out
-    assert '\nThreshold : %.4f' % numbers['eer'] in out and re.search(r'\nCllr : 0\.\d{3}\nmin Cllr : 0\.\d{3}\n', out)
+    assert '\nThreshold : %.4f' % numbers['eer'] in out
+    assert re.search(r'\nCllr : 0\.\d{3}\nmin Cllr : 0\.\d{3}\n', out)
 
     numbers_before = torch.load('model_saved/checkpoint_voices.pth')
     calibrate.main(folders=['people'], use_cuda=False, into_checkpoint='model_saved/checkpoint_voices.pth')
@@ -596,7 +615,7 @@ def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with
         calibrate.main, folders=['people'], use_cuda=False)
 
 
-# ------------------------------------------------------------------------------------------------- strangers.py
+# ------------------------------------------------------------------------------------- strangers.py
 
 def test_strangers_by_hand(lab, write_vector, monkeypatch, capsys, stopped_with):
     """a lies at 0 and 10 degrees, b at 90 and 30: b's second recording is nearer to a."""

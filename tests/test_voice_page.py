@@ -77,7 +77,8 @@ def ask(server, path, body=None, *, method=None, **headers):
     answer = connection.getresponse()
     content = answer.read()
     connection.close()
-    return answer.status, json.loads(content) if answer.getheader('Content-Type') == 'application/json' else content
+    is_json = answer.getheader('Content-Type') == 'application/json'
+    return answer.status, json.loads(content) if is_json else content
 
 
 def wav_of(audio):
@@ -86,7 +87,7 @@ def wav_of(audio):
     return content.getvalue()
 
 
-# ------------------------------------------------------------------------------------------------- answers
+# ------------------------------------------------------------------------------------- answers
 
 def test_the_page_and_the_programs_agree(server, wavs, names, capsys):
     folder = '/%s/' % server.token
@@ -102,7 +103,8 @@ def test_the_page_and_the_programs_agree(server, wavs, names, capsys):
                                   'accepted': of_page['claimed']['score'] > of_page['threshold']}
 
     # The same by the programs: enrol anew, identify, verify
-    settings = {'log_dir': str(PROJECT / 'model_saved'), 'cp_num': 'voices', 'test_frames': None, 'use_cuda': False}
+    settings = {'log_dir': str(PROJECT / 'model_saved'), 'cp_num': 'voices', 'test_frames': None,
+                'use_cuda': False}
     of_scripts = {**settings, 'embedding_size': None, 'embedding_dir': 'enrolled', 'test_dir': 'own'}
     enroll.main(**of_scripts, plot=False)
     assert Path('enrolled/embeddings.p').read_bytes() == before
@@ -205,7 +207,7 @@ def test_folders_with_other_names_are_skipped(people, wavs, names):
     assert {one['name']: (one['error'][:36], one['code']) for one in state['skipped']} == {
         parts: ('Rename this folder to 김민지.', 'rename'), ' me': ('Rename this folder to me.', 'rename'),
         'unknown': ('This name cannot be used: take up to', 'badName')}
-    with pytest.raises(LabError, match='Rename this folder to 김민지'):  # on a Mac, it would be the same folder
+    with pytest.raises(LabError, match='Rename this folder to 김민지'):  # for a Mac, they are one folder
         people.enrol('김민지', wavs[names[1], 'enroll'])
 
 
@@ -263,8 +265,10 @@ def test_why(people, wavs, names):
     said = people.why(wavs[names[2], 'test'])
     assert len(said['feature'][0]) == 40 and len(said['d_vector']) == len(said['enrolled']) == 128
     assert said['score'] == pytest.approx(np.dot(said['d_vector'], said['enrolled']), abs=1e-3)
-    assert said['score'] == pytest.approx(people.score(wavs[names[2], 'test'])['ranking'][0]['score'], abs=1e-6)
-    assert np.abs(np.mean(said['feature'], axis=0)).max() < 40  # the mean is over the silence at the ends, too
+    assert said['score'] == pytest.approx(people.score(wavs[names[2], 'test'])['ranking'][0]['score'],
+                                          abs=1e-6)
+    # The mean is over the silence at the ends, too
+    assert np.abs(np.mean(said['feature'], axis=0)).max() < 40
     assert people.why(wavs[names[2], 'test'], names[0])['name'] == names[0]
 
 
@@ -302,7 +306,8 @@ def test_the_floor_is_that_of_the_whole_feature(people, wavs, names, monkeypatch
 def test_names_of_folders():
     assert gallery.folder_name(' 김민지 ') == '김민지'
     assert gallery.folder_name('\u1100\u1175\u11b7') == '김'  # as a Mac writes it
-    for name in ('', '..', '.x', 'x.', 'a/b', 'a\\b', 'a:b', 'a\nb', 'x' * 61, 'CON', 'com1.wav', 'unknown', '<b>'):
+    for name in ('', '..', '.x', 'x.', 'a/b', 'a\\b', 'a:b', 'a\nb', 'x' * 61, 'CON', 'com1.wav', 'unknown',
+                 '<b>'):
         with pytest.raises(LabError, match='This name cannot be used'):
             gallery.folder_name(name)
 
@@ -323,13 +328,14 @@ def test_a_folder_elsewhere_is_never_written(people, wavs, names):
     assert os.listdir('elsewhere') == []
 
 
-# ------------------------------------------------------------------------------------------------- who when
+# ------------------------------------------------------------------------------------- who when
 
 def test_who_spoke_when(people, wavs, names):
     """Eight seconds of each of three voices, and three seconds of nothing."""
     for name in names[:3]:
         people.enrol(name, wavs[name, 'enroll'])
-    parts = [recordings.open_recording(io_file(wavs[name, 'test'], 'part.wav')).audio[:64000] for name in names[:3]]
+    parts = [recordings.open_recording(io_file(wavs[name, 'test'], 'part.wav')).audio[:64000]
+             for name in names[:3]]
     silence = 1e-5 * np.random.default_rng(0).standard_normal(48000)
     said = people.who_when(wav_of(np.concatenate([parts[0], parts[1], silence, parts[2]])))
     assert said['seconds'] == pytest.approx(15) and len(said['peaks']) == 600 and max(said['peaks']) == 1
@@ -341,7 +347,8 @@ def test_who_spoke_when(people, wavs, names):
         return sum(max(0, min(band['end'], end) - max(band['begin'], begin)) for band in said['bands']
                    if band['name'] == name) / (end - begin)
     # Half of the time at least: they are synthetic voices, and segments of 1.6 s
-    assert share(names[0], 0.5, 3.5) > 0.5 and share(names[1], 4.5, 7.5) > 0.5 and share(names[2], 11.5, 14.5) > 0.5
+    assert share(names[0], 0.5, 3.5) > 0.5 and share(names[1], 4.5, 7.5) > 0.5
+    assert share(names[2], 11.5, 14.5) > 0.5
     assert share(None, 9, 10) == 1
 
 
@@ -354,7 +361,8 @@ class RowMeans(FirstFrame):
     """Stands for a network: the embedding of a feature map is the mean size of two halves of its rows."""
 
     def forward(self, x):  # (batch, 1, 40, n_frames)
-        return torch.stack([x[:, 0, :20].abs().mean(dim=(1, 2)), x[:, 0, 20:].abs().mean(dim=(1, 2))], dim=1), None
+        return torch.stack([x[:, 0, :20].abs().mean(dim=(1, 2)), x[:, 0, 20:].abs().mean(dim=(1, 2))],
+                           dim=1), None
 
 
 def test_segments_have_their_places():
@@ -387,7 +395,8 @@ def test_short_bands_take_the_name_before_them():
 
 def test_who_when_uses_the_device_that_it_is_told(monkeypatch):
     asked = []
-    monkeypatch.setattr(who_when, 'embed_feature', lambda use_cuda, *rest: asked.append(use_cuda) or torch.ones(1, 2))
+    monkeypatch.setattr(who_when, 'embed_feature',
+                        lambda use_cuda, *rest: asked.append(use_cuda) or torch.ones(1, 2))
     audio = 0.1 * np.sin(np.arange(48000) / 9) * (np.arange(48000) // 4000 % 2)
     talk = Recording(audio, 'talk.wav')
     who_when.who_spoke_when(talk, FirstFrame(), {'me': torch.ones(1, 2)}, 0.5, use_cuda=False)
@@ -401,7 +410,8 @@ def test_bands_of_more_speakers_than_colours_have_a_pattern(monkeypatch, lab):
     draw_bands(np.zeros(16000 * 12), [(i, i + 1, name) for i, name in enumerate(names)], 'x.png')
     shown = figures[0].legends[0].get_patches()
     assert len({(patch.get_facecolor(), patch.get_hatch()) for patch in shown}) == 12
-    assert all(patch.get_facecolor() != patch.get_edgecolor() for patch in shown)  # it is also that of the pattern
+    # The colour of the edge is also that of the pattern
+    assert all(patch.get_facecolor() != patch.get_edgecolor() for patch in shown)
 
 
 def test_who_spoke_when_by_the_program(people, voices, wavs, names, capsys, monkeypatch):
@@ -412,10 +422,12 @@ def test_who_spoke_when_by_the_program(people, voices, wavs, names, capsys, monk
     Path('talk.wav').write_bytes(wavs[names[0], 'test'])
     said, figures, reads, read = own.who_when(wavs[names[0], 'test']), [], [], recordings.read_recording
     monkeypatch.setattr(who_when, 'save_picture', lambda fig, filename: figures.append(filename))
-    monkeypatch.setattr(recordings, 'read_recording', lambda filename: reads.append(filename) or read(filename))
+    monkeypatch.setattr(recordings, 'read_recording',
+                        lambda filename: reads.append(filename) or read(filename))
     monkeypatch.setattr('sys.argv', ['script', 'talk.wav', 'talk.png'])
     run_script(who_when.main, words=True)
-    lines = ['%6.1f to %6.1f s: %s' % (band['begin'], band['end'], band['name'] or 'nobody') for band in said['bands']]
+    lines = ['%6.1f to %6.1f s: %s' % (band['begin'], band['end'], band['name'] or 'nobody')
+             for band in said['bands']]
     assert capsys.readouterr().out.splitlines()[-len(lines):] == lines
     assert figures == ['talk.png'] and reads == ['talk.wav']
 
@@ -427,18 +439,19 @@ def test_nobody_is_enrolled_yet(lab, program, stopped_with):
     assert 'Name a recording' in stopped_with(program.main)
 
 
-# ------------------------------------------------------------------------------------------------- refusals
+# ------------------------------------------------------------------------------------- refusals
 
 def test_the_page_itself(server):
-    status, page = ask(server, '/%s/' % server.token)
-    assert status == 200 and b'<html' in page and b'NONCE' not in page
+    status, html = ask(server, '/%s/' % server.token)
+    assert status == 200 and b'<html' in html and b'NONCE' not in html
     status, state = ask(server, '/%s/state' % server.token)
     assert status == 200 and state['speakers'] == [] and state['max_bytes'] == page.MAX_BYTES
     assert len(state['own']) == len(state['others']) == 101
     assert server.server_address[0] == '127.0.0.1'  # nobody on the network can ask
 
 
-@pytest.mark.parametrize('case', ['no token', 'another token', 'another host', 'another origin', 'no origin', 'get',
+@pytest.mark.parametrize('case',
+                         ['no token', 'another token', 'another host', 'another origin', 'no origin', 'get',
                                   'no length', 'too long', 'another page', 'chunked', 'a bad length',
                                   'a long length'])
 def test_requests_of_others_are_refused(server, wavs, names, case, lab):
@@ -479,7 +492,8 @@ def test_a_mistake_in_the_server_is_named_and_printed(server, monkeypatch, capsy
     assert printed.wait(60) and "KeyError: 'mistake'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('error, printed', [(BrokenPipeError, False), (TimeoutError, False), (ValueError, True)])
+@pytest.mark.parametrize('error, printed',
+                         [(BrokenPipeError, False), (TimeoutError, False), (ValueError, True)])
 def test_only_cut_connections_are_passed_over(server, capsys, error, printed):
     try:
         raise error
@@ -497,7 +511,8 @@ def test_only_cut_connections_are_passed_over(server, capsys, error, printed):
     (wav_of(0.1 * np.sin(np.arange(32000)) * (np.arange(32000) < 3000)), 422, 'are needed', 'tooShort')])
 def test_bad_recordings_are_refused_and_not_saved(server, body, status, message, code):
     found, said = ask(server, '/%s/enrol?name=me' % server.token, body)
-    assert found == status and message in said['error'] and '/tmp' not in said['error'] and said['code'] == code
+    assert found == status and message in said['error'] and '/tmp' not in said['error']
+    assert said['code'] == code
     assert not os.path.exists('own/me/enroll.wav') and not os.path.exists('enrolled/embeddings.p')
 
 
@@ -505,17 +520,20 @@ def test_a_bad_name_is_refused(server, wavs, names):
     for query in ('', '?name=', '?name=..%2Fx', '?name=a%00b', '?name=unknown'):
         status, said = ask(server, '/%s/enrol%s' % (server.token, query), wavs[names[0], 'enroll'])
         assert status == 400 and 'This name cannot be used' in said['error'] and said['code'] == 'badName'
-        assert ask(server, '/%s/check%s' % (server.token, query), b'') == (status, said)  # before it is recorded
+        # Before it is recorded
+        assert ask(server, '/%s/check%s' % (server.token, query), b'') == (status, said)
     assert ask(server, '/%s/check?name=%%20me' % server.token, b'') == (200, {'name': 'me'})
     status, said = ask(server, '/%s/score?name=nobody' % server.token, wavs[names[0], 'enroll'])
     assert (status, said['error']) == (400, 'nobody is not enrolled.')
-    assert ask(server, '/%s/why' % server.token, wavs[names[0], 'enroll'])[1]['error'] == 'Nobody is enrolled yet.'
+    assert ask(server, '/%s/why' % server.token,
+               wavs[names[0], 'enroll'])[1]['error'] == 'Nobody is enrolled yet.'
     assert not Path('own').exists()
 
 
 def test_a_cut_connection_changes_nothing(server, wavs, names):
     with socket.create_connection(('127.0.0.1', server.server_port)) as connection:
-        connection.sendall(('POST /%s/enrol?name=me HTTP/1.1\r\nHost: %s\r\nOrigin: http://%s\r\nContent-Length: 99999'
+        connection.sendall(('POST /%s/enrol?name=me HTTP/1.1\r\nHost: %s\r\n'
+                            'Origin: http://%s\r\nContent-Length: 99999'
                             '\r\n\r\n' % (server.token, server.hosts[0], server.hosts[0])).encode() + b'RIFF')
     assert ask(server, '/%s/state' % server.token)[1]['speakers'] == [] and not Path('own/me').exists()
 
@@ -542,7 +560,8 @@ def test_settings_of_the_page_are_checked(lab, stopped_with):
 def test_the_turns_of_a_conversation():
     audio, turns = conversation(np.arange(7), 10 * np.arange(5), 2)
     assert audio.tolist() == [0, 1, 0, 10, 2, 3, 20, 30] and turns.tolist() == [0, 0, 1, 1, 0, 0, 1, 1]
-    assert conversation(np.array([True, False]), np.array([False, True]), 1)[0].tolist() == [True, False, False, True]
+    said, _ = conversation(np.array([True, False]), np.array([False, True]), 1)
+    assert said.tolist() == [True, False, False, True]
     with pytest.raises(LabError, match='A turn of 0.000375 s is longer than one of the recordings'):
         conversation(np.arange(7), np.arange(5), 6)
 

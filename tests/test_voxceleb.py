@@ -1,4 +1,5 @@
-"""A corpus laid out like VoxCeleb: <speaker>/<video>/<utterance>.wav, cut in the middle of speech; a trial list."""
+"""A corpus laid out like VoxCeleb: <speaker>/<video>/<utterance>.wav, cut in the middle of speech; a trial
+list."""
 import json
 
 import numpy as np
@@ -14,7 +15,8 @@ from support import demo_voices, recordings
 from support.messages import LabError
 
 WAV_DIRS = {'train_wav_dir': 'dev/wav', 'test_wav_dir': 'test/wav'}
-SPEAKERS, VIDEOS, UTTERANCES = ('id10270', 'id10271', 'id10272'), ('5r0dWxy17C8', 'x6uYqmx31kE'), ('00001', '00002')
+SPEAKERS, VIDEOS, UTTERANCES = ('id10270', 'id10271', 'id10272'), ('5r0dWxy17C8',
+                                                                   'x6uYqmx31kE'), ('00001', '00002')
 
 
 @pytest.fixture
@@ -22,7 +24,8 @@ def voxceleb(lab, monkeypatch):
     """Three voices with two videos of two utterances each, to train on and to test with."""
     monkeypatch.setattr(c, 'SPEAKER_LEVEL', 2)
     # Other processes may read configure.py as it stands, so one process does all
-    monkeypatch.setattr(recordings, 'in_parallel', lambda function, tasks, _: [function(task) for task in tasks])
+    monkeypatch.setattr(recordings, 'in_parallel',
+                        lambda function, tasks, _: [function(task) for task in tasks])
     silence = round(demo_voices.SILENCE * c.SAMPLE_RATE)
     for i, speaker in enumerate(SPEAKERS):
         voice = demo_voices.draw_voice(0, 1 + i)
@@ -58,7 +61,8 @@ def test_wavs_to_trials(voxceleb, capsys):
         trials_program.main(cp_num=1, plot=False, **settings)
         printed.append(capsys.readouterr().out)
     assert 'Target trials : 3\nImpostor trials : 6\n' in printed[0] and '3 speakers' in printed[0]
-    assert printed[0] == ''.join(line for line in printed[1].splitlines(True) if not line.startswith('Note: '))
+    assert printed[0] == ''.join(line for line in printed[1].splitlines(True)
+                                 if not line.startswith('Note: '))
     assert 'Target trials : 18\nImpostor trials : 48\n' in printed[2]
 
 
@@ -66,7 +70,8 @@ def test_a_file_in_no_speaker_folder(lab, monkeypatch, write_feat):
     write_feat('train/id1/a.p')
     assert list(reader.read_feats_structure('train')['speaker_id']) == ['id1']
     monkeypatch.setattr(c, 'SPEAKER_LEVEL', 2)
-    with pytest.raises(LabError, match='train/id1/a.p: lies in no speaker folder. Move it to train/<speaker>/<video>/'):
+    with pytest.raises(LabError,
+                       match='train/id1/a.p: lies in no speaker folder. Move it to train/<speaker>/<video>/'):
         reader.read_feats_structure('train')
 
 

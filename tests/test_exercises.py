@@ -1,4 +1,4 @@
-"""What the scripts say of all trials at once: rates and rankings by hand, then on the six voices; and every picture."""
+"""Exercises 3 and 4: rates and rankings by hand, then on the six voices; and every picture."""
 import re
 import struct
 from pathlib import Path
@@ -16,9 +16,9 @@ import enroll
 import identification
 import model as lab_model
 import verification
-from DB_wav_reader import read_audio, read_feats_structure, split_enroll_and_test
+from DB_wav_reader import read_audio, split_enroll_and_test
 from conftest import PROJECT, SIX, FirstFrame
-from deep_dive import all_trials, backends, scoring
+from exercises import scoring, similar_voices, thresholds
 from support import demo_voices, pictures, runs
 from support.messages import LabError
 
@@ -42,20 +42,20 @@ def figures(monkeypatch):
 
 @pytest.fixture(scope='module')
 def enrolled(six_voices, tmp_path_factory):
-    """The settings of the test scripts for the six voices, who are enrolled here with the model that ships."""
+    """Settings of the exercises: the six voices, who are enrolled here with the model that ships."""
     settings = {'cp_num': 'etri240', 'log_dir': str(PROJECT / 'model_saved'),
-                'test_dir': str(six_voices / c.TEST_FEAT_DIR), 'embedding_dir': str(tmp_path_factory.mktemp('six'))}
+                'test_dir': str(six_voices / c.TEST_FEAT_DIR),
+                'embedding_dir': str(tmp_path_factory.mktemp('six'))}
     enroll.main(**settings)
     return settings
 
 
-def everybody(**more):
-    return {'test_speaker': 'all', **more}
-
-
-# ------------------------------------------------------------------------------------------------- by hand
+# ------------------------------------------------------------------------------------- by hand
 
 def test_unknown_below_the_threshold(write_vector, capsys):
+    assert identification.best_speaker({'a': 0.2, 'b': 0.3}, None) == 'b'
+    assert identification.best_speaker({'a': 0.2, 'b': 0.3}, 0.25) == 'b'
+    assert identification.best_speaker({'a': 0.2, 'b': 0.3}, 0.3) == 'unknown'  # it must be above
     embeddings = {'a': torch.tensor([[1.0, 0.0]]), 'b': torch.tensor([[0.0, 2.0]])}
     path = write_vector('feat/b/test.p', 3, 4)  # cosines: 0.6 with a, 0.8 with b
     for thres, answer in ((0.79, 'b'), (0.81, 'unknown')):
@@ -66,62 +66,18 @@ def test_unknown_below_the_threshold(write_vector, capsys):
             'b : 0.8000\na : 0.6000\n\nMargin to the runner-up : 0.2000\nThreshold : %.4g\n'
             % (answer, answer == 'b', thres))
     path = write_vector('feat/c/test.p', 0, 1)
-    assert 'unknown' == identification.perform_identification(  # a score must be above the threshold, not on it
+    # A score must be above the threshold, not on it
+    assert 'unknown' == identification.perform_identification(
         False, FirstFrame(), embeddings, path, 100, ['a', 'b'], thres=1.0)
     assert 'Result : True\n' in capsys.readouterr().out  # c is a stranger
 
 
-def test_backends_by_hand(write_vector, capsys):
-    """Less (0.6, 0), the test's (0.6, 0.8) is (0, 0.8), a's (1, 0) is (0.4, 0), b's (0, 1) is (-0.6, 1)."""
-    embeddings = {'a': torch.tensor([[1.0, 0.0]]), 'b': torch.tensor([[0.0, 2.0]])}
-    path, model = write_vector('feat/b/test.p', 3, 4), FirstFrame()
-    with pytest.raises(LabError, match="backend = 'centre': none knows enough for cosine only.\n.*cp_num = 'best'"):
-        backends.Scorer('centre', model)
-    model.backend = {'mean': torch.tensor([[0.6, 0.0]]), 'wccn': torch.tensor([[0.0, 1.0], [2.0, 0.0]])}
-    assert backends.available_backends(model) == ['cosine', 'centre', 'wccn']
-    with pytest.raises(LabError, match="backend = 'lda': none knows enough for cosine, centre, wccn only"):
-        backends.Scorer('lda', model)
-    expected = {'cosine': (0.8, 0.6), 'centre': (1 / np.hypot(0.6, 1), 0), 'wccn': (2 / np.hypot(2, 0.6), 0)}
-    for backend, (b, a) in expected.items():
-        scorer = backends.Scorer(backend, model)
-        score = verification.perform_verification(False, model, embeddings, 'b', path, 100, 0.5, compare=scorer)
-        assert score == pytest.approx(b)
-        identification.perform_identification(False, model, embeddings, path, 100, ['a', 'b'], compare=scorer)
-        assert 'b : %.4f\na : %.4f\n' % (b, a) in capsys.readouterr().out
-        pieces = torch.tensor([[0.6, 0.8]])
-        np.testing.assert_allclose(all_trials.score_matrix(pieces, embeddings, ['a', 'b'], scorer), [[a, b]],
-                                   atol=1e-6)
-
-
-def test_estimated_backend():
-    """Two directions: speakers differ in the first, one speaker's recordings in the second."""
-    generator = np.random.default_rng(0)
-    speakers = np.repeat(np.arange(30), 20)
-    vectors = np.stack([generator.normal(size=30)[speakers], generator.normal(size=600)], axis=1)
-    vectors = vectors * [0.5, 0.1] + [0.3, 0.2]
-    vectors[:, 0] += 0.01 * generator.normal(size=600)
-    backend = backends.estimate_backend(torch.from_numpy(vectors), speakers)
-    np.testing.assert_allclose(backend['mean'], vectors.mean(axis=0, keepdims=True), rtol=1e-5)
-    residual = vectors - np.stack([vectors[speakers == s].mean(axis=0) for s in speakers])
-    within = residual.T @ residual / (600 - 30)
-    within += backends.WCCN_SMOOTHING * np.trace(within) / 2 * np.eye(2)
-    wccn, lda = backend['wccn'].numpy(), backend['lda'].numpy()
-    np.testing.assert_allclose(wccn @ wccn.T, np.linalg.inv(within), rtol=1e-4)
-    assert abs(lda[0, 0]) > 10 * abs(lda[1, 0])  # the first axis of LDA is the one that tells speakers apart
-    # LDA against the definition: each axis is an eigenvector of W^-1 B, of falling eigenvalue
-    between = np.cov(np.stack([vectors[speakers == s].mean(axis=0) for s in range(30)]).T, ddof=0)
-    ratios = [(a @ between @ a) / (a @ within @ a) for a in lda.T]
-    np.testing.assert_allclose(sorted(np.linalg.eigvals(np.linalg.inv(within) @ between))[::-1], ratios, rtol=1e-3)
-    # With one recording of each, or nothing that varies, the result still holds numbers
-    for some in (torch.from_numpy(vectors[::20]), torch.ones(30, 2)):
-        assert all(torch.isfinite(m).all() for m in backends.estimate_backend(some, np.arange(30)).values())
-
-
 def test_precision_and_recall_by_hand(capsys):
-    accuracy = all_trials.print_precision_and_recall(['a', 'a', 'b', 'b', 'b'], ['a', 'b', 'b', 'b', 'unknown'])
+    accuracy = similar_voices.print_precision_and_recall(
+        ['a', 'a', 'b', 'b', 'b'], ['a', 'b', 'b', 'b', 'unknown'])
     assert accuracy == 60
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert all_trials.print_precision_and_recall(['a', 'b'], ['a', 'a']) == 50
+    assert similar_voices.print_precision_and_recall(['a', 'b'], ['a', 'a']) == 50
     assert 'macro average       2    25.00 %  50.00 %' in capsys.readouterr().out
     assert lines == [['Speaker', 'Pieces', 'Precision', 'Recall'], ['a', '2', '100.00', '%', '50.00', '%'],
                      ['b', '3', '66.67', '%', '66.67', '%'],
@@ -129,31 +85,30 @@ def test_precision_and_recall_by_hand(capsys):
 
 
 def test_strangers_by_hand(capsys):
-    """Pieces of a, b, c in turn; above 0.5, the stranger a is taken for b, the enrolled b is called unknown by all."""
+    """Pieces of a, b, c in turn; above 0.5, the stranger a is taken for b, and b is called unknown by all."""
     scores = np.array([[0.9, 0.6, 0.1], [0.4, 0.3, 0.2], [0.0, 0.4, 0.8]])
-    assert all_trials.answers(scores, ['a', 'b', 'c'], 0.5).tolist() == ['a', 'unknown', 'c']
-    assert all_trials.answers(scores, ['a', 'b', 'c'], None).tolist() == ['a', 'a', 'c']
-    assert all_trials.answers(np.array([[0.5, 0.25]]), ['a', 'b'], 0.5).tolist() == ['unknown']  # it must be above
-    all_trials.print_strangers(scores, ['a', 'b', 'c'], ['a', 'b', 'c'], 0.5)
+    assert similar_voices.answers(scores, ['a', 'b', 'c'], 0.5).tolist() == ['a', 'unknown', 'c']
+    assert similar_voices.answers(scores, ['a', 'b', 'c'], None).tolist() == ['a', 'a', 'c']
+    assert similar_voices.answers(np.array([[0.5, 0.25]]), ['a', 'b'], 0.5).tolist() == ['unknown']
+    similar_voices.print_strangers(scores, ['a', 'b', 'c'], ['a', 'b', 'c'], 0.5)
     out = capsys.readouterr().out
     assert 'Strangers taken for somebody (false accepts) : 33.33 % of 3' in out
     assert 'Enrolled called unknown (false rejects) : 33.33 % of 6' in out  # b, without a and without c
-    all_trials.print_strangers(scores[:, :2], ['a', 'b', 'c'], ['a', 'b'], -1)  # c is a stranger in both turns
+    # c is a stranger in both turns
+    similar_voices.print_strangers(scores[:, :2], ['a', 'b', 'c'], ['a', 'b'], -1)
     out = capsys.readouterr().out
     assert '(false accepts) : 100.00 % of 4' in out and '(false rejects) : 0.00 % of 2' in out
 
 
 def test_pieces_by_hand(write_vector):
-    DB = pd.DataFrame({'filename': [write_vector('t/a/test.p', 3, 4)], 'speaker_id': ['a']})  # 100 frames once trimmed
+    # 100 frames once trimmed
+    DB = pd.DataFrame({'filename': [write_vector('t/a/test.p', 3, 4)], 'speaker_id': ['a']})
     for seconds, n_pieces in ((None, 1), (0.3, 3), (1, 1)):
-        vectors, speakers = all_trials.embed_pieces(False, DB, FirstFrame(), 100, seconds)
+        vectors, speakers = similar_voices.embed_pieces(False, DB, FirstFrame(), 100, seconds)
         torch.testing.assert_close(vectors, torch.tensor([[0.6, 0.8]]).repeat(n_pieces, 1))
         assert speakers == ['a'] * n_pieces
     with pytest.raises(LabError, match='piece_seconds = 2 is longer than every test file'):
-        all_trials.embed_pieces(False, DB, FirstFrame(), 100, 2)
-    for wrong in (0, [1, 2], '1'):
-        with pytest.raises(LabError, match='it must be a number of seconds, or None'):
-            all_trials.embed_pieces(False, DB, FirstFrame(), 100, wrong)
+        similar_voices.embed_pieces(False, DB, FirstFrame(), 100, 2)
 
 
 A_AND_B = {'a': torch.tensor([[2.0, 0.0]]), 'b': torch.tensor([[0.0, 3.0]])}
@@ -161,38 +116,40 @@ A_AND_B = {'a': torch.tensor([[2.0, 0.0]]), 'b': torch.tensor([[0.0, 3.0]])}
 
 @pytest.fixture
 def a_b_and_c(write_vector):
-    """Test files of a, b and the stranger c. Cosines with A_AND_B: (0.8, 0.6), (0.6, 0.8) and (0.74, 0.67)."""
-    files = [write_vector('t/a/test.p', 4, 3), write_vector('t/b/test.p', 3, 4), write_vector('t/c/test.p', 1.1, 1)]
+    """Test files of a, b and the stranger c. Cosines with A_AND_B: (0.8, 0.6), (0.6, 0.8), (0.74, 0.67)."""
+    files = [write_vector('t/a/test.p', 4, 3), write_vector('t/b/test.p', 3, 4),
+             write_vector('t/c/test.p', 1.1, 1)]
     return pd.DataFrame({'filename': files, 'speaker_id': list('abc')})
 
 
 def test_identification_of_all_by_hand(a_b_and_c, capsys, figures):
     def identify(**settings):
-        settings = {'thres': None, 'scorer': None, 'piece_seconds': None, 'picture_dir': '.', **settings}
-        all_trials.identify_all(False, FirstFrame(), A_AND_B, a_b_and_c, 100, ['a', 'b'], **settings)
+        settings = {'picture_dir': '.', **settings}
+        similar_voices.identify_all(False, FirstFrame(), A_AND_B, a_b_and_c, 100, ['a', 'b'], **settings)
         return capsys.readouterr().out
 
     out = identify()
     assert '\n=== Speaker identification: whole files ===\n' in out
     assert '\nAccuracy : 66.67 % of 3 pieces\nEER : 0.00 %\n' in out and 'left out' not in out
-    assert re.search(r'\n *a +1 +50.00 % +100.00 %\n *b +1 +100.00 % +100.00 %\n *c +1 +0.00 % +0.00 %\n', out)
+    assert re.search(r'\n *a +1 +50.00 % +100.00 %\n *b +1 +100.00 % +100.00 %\n *c +1 +0.00 % +0.00 %', out)
     out = identify(thres=0.75)  # now c is called unknown, which is right
     assert '\nAccuracy : 100.00 % of 3 pieces\nEER : 0.00 %\n' in out
     assert 'Each speaker left out in turn, threshold 0.7500\n' in out
     assert '(false accepts) : 0.00 % of 4\n' in out and '(false rejects) : 0.00 % of 2\n' in out
-    for figure, rows, columns, counts in ((figures[0], 'a b c', 'a b c', [[1, 0, 0], [0, 1, 0], [1, 0, 0]]),
-                                          (figures[2], 'a b unknown', 'a b unknown', np.eye(3))):
+    for figure, names, counts in ((figures[0], 'a b c', [[1, 0, 0], [0, 1, 0], [1, 0, 0]]),
+                                  (figures[2], 'a b unknown', np.eye(3))):
         ax = figure.axes[0]
-        assert [' '.join(label.get_text() for label in labels)
-                for labels in (ax.get_yticklabels(), ax.get_xticklabels())] == [rows, columns]
-        assert np.array_equal(ax.images[0].get_array(), counts) and [text.get_text() for text in ax.texts] == ['1'] * 3
+        for labels in (ax.get_yticklabels(), ax.get_xticklabels()):
+            assert ' '.join(label.get_text() for label in labels) == names
+        assert np.array_equal(ax.images[0].get_array(), counts)
+        assert [text.get_text() for text in ax.texts] == ['1'] * 3
     assert figures[0].axes[0].get_title() == '2 of 3 test pieces identified (66.7 %)'
     assert picture_size('confusion.png') == (800, 700)
     matrix = figures[1].axes[0]
     assert [label.get_text() for label in matrix.get_yticklabels()] == ['a', 'b', 'c']
     assert matrix.images[0].get_array().shape == (3, 2) and len(matrix.texts) == 6
-    frames = [(int(frame.get_x() + 0.5), int(frame.get_y() + 0.5)) for frame in matrix.patches]
-    assert frames == [(column, row) for row, column in enumerate(matrix.images[0].get_array().argmax(axis=1))]
+    frames = [(int(frame.get_y() + 0.5), int(frame.get_x() + 0.5)) for frame in matrix.patches]
+    assert frames == list(enumerate(matrix.images[0].get_array().argmax(axis=1)))  # the highest in each row
 
     out = identify(piece_seconds=[0.5, 1, None])
     assert re.findall(r'pieces of [\d.]+ s|whole files|of \d pieces', out) == [
@@ -206,43 +163,37 @@ def test_identification_of_all_by_hand(a_b_and_c, capsys, figures):
     assert picture_size('lengths.png') == (800, 600)
     identify(piece_seconds=[0.5, 1], picture_dir=None)
     assert len(figures) == 5
-    settings = {'scorer': None, 'piece_seconds': None, 'picture_dir': None}
-    all_trials.identify_all(False, FirstFrame(), A_AND_B, a_b_and_c[2:], 100, ['a', 'b'], thres=0.75, **settings)
-    assert 'Accuracy : 100.00 % of 1 pieces\nNo EER: no piece is by a speaker in spk_list\n' in capsys.readouterr().out
-    with pytest.raises(LabError, match="test_speaker = 'all' needs two enrolled speakers or more"):
-        all_trials.identify_all(False, FirstFrame(), A_AND_B, a_b_and_c, 100, ['a'], thres=None, **settings)
+    similar_voices.identify_all(False, FirstFrame(), A_AND_B, a_b_and_c[2:], 100, ['a', 'b'], thres=0.75)
+    out = capsys.readouterr().out
+    assert 'Accuracy : 100.00 % of 1 pieces\nNo EER: no piece is by a speaker in spk_list\n' in out
+    with pytest.raises(LabError, match='two enrolled speakers or more are needed'):
+        similar_voices.identify_all(False, FirstFrame(), A_AND_B, a_b_and_c, 100, ['a'])
 
 
-def test_all_kinds_of_trials_by_hand(write_vector, lab):
-    model = FirstFrame()
+def test_every_piece_with_everybody(write_vector):
     DB = pd.DataFrame({'filename': [write_vector('t/a/test.p', 3, 4), write_vector('t/b/test.p', 0, 2)],
                        'speaker_id': ['a', 'b']})
     expected = {('a', 'a'): 0.6, ('a', 'b'): 0.8, ('b', 'a'): 0, ('b', 'b'): 1}
-    vectors, speakers, first, second, is_target = all_trials.trials_with_enrolled(
-        False, model, DB, A_AND_B, 100, None)
+    vectors, speakers, first, second, is_target = thresholds.trials_with_enrolled(
+        False, FirstFrame(), DB, A_AND_B, 100, None)
     scores = scoring.trial_scores(vectors.numpy(), first, second)
     assert dict(zip(zip(speakers[first], speakers[second]), scores)) == pytest.approx(expected)
     assert is_target.tolist() == [True, False, False, True]
 
-    write_vector('t/a/enroll.p', 4, 3)
-    vectors, speakers, first, second, is_target = all_trials.trials_of_pairs(
-        False, model, read_feats_structure('t'), 100)
-    np.testing.assert_allclose(scoring.trial_scores(vectors.numpy(), first, second), [0.96, 0.6, 0.8], atol=1e-6)
-    assert is_target.tolist() == [True, False, False]
 
-    (lab / 'trials.txt').write_text('1 a/test.wav a/enroll.p\n0 b/test.p a/test.wav\n')  # a wav's features will do
-    vectors, speakers, first, second, is_target = all_trials.trials_of_list(False, model, 'trials.txt', 't', 100)
-    np.testing.assert_allclose(scoring.trial_scores(vectors.numpy(), first, second), [0.96, 0.8], atol=1e-6)
-    assert list(speakers[first]) == ['a', 'b'] and list(speakers[second]) == ['a', 'a']
-    assert is_target.tolist() == [True, False]
-    with pytest.raises(LabError, match='t/c/test.wav: there is no such file, nor its features'):
-        all_trials.file_of_trial('c/test.wav', 't')
+def test_who_is_let_in_most():
+    names, accepted = np.array(['a', 'b', 'c']), np.array([True, False, True, True])
+    first, second = np.array([0, 0, 2, 2]), np.array([1, 1, 0, 0])
+    assert thresholds.let_in_most(accepted, first, second, names) == 'c as a (2 of 2)'
+    assert thresholds.let_in_most(accepted[:2], first[:2], second[:2], names) == 'a as b (1 of 2)'
+    assert thresholds.let_in_most(accepted[1:2], first[1:2], second[1:2], names) == ''
 
 
 def test_error_rates_that_are_printed(capsys):
     scores = np.array([0.9, 0.4, 0.6, 0.1])
-    speakers, first, second = np.array(['101F1', '102M1', '103F1']), np.array([0, 1, 0, 1]), np.array([0, 1, 2, 0])
-    all_trials.print_error_rates(scores, np.array([True, True, False, False]), speakers, first, second, 0.5)
+    speakers, is_target = np.array(['101F1', '102M1', '103F1']), np.array([True, True, False, False])
+    first, second = np.array([0, 1, 0, 1]), np.array([0, 1, 2, 0])
+    thresholds.print_error_rates(scores, is_target, speakers, first, second, 0.5)
     out = capsys.readouterr().out
     assert 'Target trials : 2\nImpostor trials : 2\n\nEER : 50.00 % (95 % interval' in out
     assert 'EER, same sex : 75.00 % (1 impostor trials)\n' in out
@@ -251,51 +202,47 @@ def test_error_rates_that_are_printed(capsys):
     table = [line.split() for line in out.splitlines() if re.match(r' *0\.\d{4} +\d', line)]
     assert ['0.5000', '50.00', '%', '50.00', '%', '101F1', 'as', '103F1', '(1', 'of', '1)'] in table
     table = [row[:5] for row in table]
-    assert ['0.5000', '50.00', '%', '50.00', '%'] in table and ['0.3500', '0.00', '%', '50.00', '%'] in table
+    assert ['0.5000', '50.00', '%', '50.00', '%'] in table
+    assert ['0.3500', '0.00', '%', '50.00', '%'] in table
     with pytest.raises(LabError, match='1 target and 0 impostor trials: both kinds are needed'):
-        all_trials.print_error_rates(scores[:1], np.array([True]), speakers, first[:1], second[:1], 0.5)
+        thresholds.print_error_rates(scores[:1], np.array([True]), speakers, first[:1], second[:1], 0.5)
 
 
 def test_verification_of_all_by_hand(a_b_and_c, lab, capsys, monkeypatch):
     """Two targets score 0.8. The impostors score 0.6 twice, and c 0.74 and 0.67."""
-    monkeypatch.setattr(all_trials, 'split_enroll_and_test', lambda test_dir: (None, a_b_and_c))
-    monkeypatch.setattr(all_trials, 'load_enroll_embeddings', lambda embedding_dir, model: A_AND_B)
-    monkeypatch.setattr(all_trials, 'check_recordings', lambda *args: None)
+    monkeypatch.setattr(thresholds, 'load_model', lambda *settings: FirstFrame())
+    monkeypatch.setattr(thresholds, 'load_tests', lambda *settings: (a_b_and_c, A_AND_B))
 
-    def verify(trials='enrolled', plot=True):
-        all_trials.verify_all(False, FirstFrame(), trials, 't', '.', 100, 0.7, plot=plot)
+    def verify(plot=True):
+        thresholds.main(embedding_dir='.', thres=0.7, plot=plot)
         return capsys.readouterr().out
 
     out = verify()
     assert 'Target trials : 2\nImpostor trials : 4\n\nEER : 0.00 % (no error seen on 3 speakers; ' in out
     assert '\nThreshold : 0.7000\nFalse accepts : 25.00 %\nFalse rejects : 0.00 %\n' in out
-    assert "EER, backend 'cosine' : 0.00 %\n" in out
+    assert '\nmin Cllr : 0.000\n' in out and '\nCllr' not in out  # this model has no calibration
     assert 'No picture of a DET curve' in out and 'earlier run' not in out
     assert {path.name for path in lab.glob('*.png')} == {'scores.png'}
     # A picture of an earlier run is named, and it stays as it is
     (lab / 'det.png').write_bytes(b'of an earlier run')
     assert re.search(r'No picture of a DET curve.* \./det\.png is of an earlier run\.\n', verify())
     assert (lab / 'det.png').read_bytes() == b'of an earlier run'
-
-    (lab / 'trials.txt').write_text('1 a/test.p a/test.p\n0 a/test.p c/test.p\n0 b/test.p c/test.p\n')
-    assert 'Target trials : 1\nImpostor trials : 2\n' in verify('trials.txt')
-    with pytest.raises(LabError, match='0 target and 3 impostor trials'):
-        verify('pairs')
     (lab / 'scores.png').unlink()
     assert 'Picture' not in verify(plot=False) and not (lab / 'scores.png').exists()
 
 
-# ------------------------------------------------------------------------------------------------- on six voices
+# ------------------------------------------------------------------------------------- on six voices
 
 def test_six_voices_all_identified(enrolled, capsys):
-    identification.main(**enrolled, **everybody(thres=0.5))
+    similar_voices.main(**enrolled, thres=0.5)
     out = capsys.readouterr().out
     assert '=== Speaker identification: whole files ===' in out and 'Accuracy : 100.00 % of 6 pieces\n' in out
-    assert re.search(r'macro average +6 +100.00 % +100.00 %\n', out) and 'Each speaker left out in turn' in out
+    assert re.search(r'macro average +6 +100.00 % +100.00 %\n', out)
+    assert 'Each speaker left out in turn, threshold 0.5000\n' in out
     folder = Path(enrolled['embedding_dir'])
     assert 'Picture: %s' % (folder / 'confusion.png') in out
     assert max(picture_size(folder / 'confusion.png')) >= 700
-    identification.main(**enrolled, **everybody(piece_seconds=[1, 3, None], backend='centre'))
+    similar_voices.main(**enrolled, piece_seconds=[1, 3, None])
     out = capsys.readouterr().out
     assert 'pieces of 1 s ===' in out and 'pieces of 3 s ===' in out
     assert picture_size(folder / 'lengths.png') == (800, 600)
@@ -307,44 +254,54 @@ def test_six_voices_by_the_script_that_measures(enrolled, capsys):
     assert '6 real speakers, whole files: 6 of 6 identified (100.0 %), EER 0.0 %' in capsys.readouterr().out
 
 
-def test_six_voices_all_verified(enrolled, lab, capsys, stopped_with):
+def test_six_voices_all_verified(enrolled, capsys, stopped_with):
     pictures_there = Path(enrolled['embedding_dir'])
-    verification.main(**enrolled, **everybody(thres='eer'))
+    thresholds.main(**enrolled, thres='eer')
     out = capsys.readouterr().out
-    assert 'Target trials : 6\nImpostor trials : 30\n' in out and 'EER : 0.00 % (no error seen on 6 speakers; ' in out
-    assert "EER, backend 'cosine' : 0.00 %\nEER, backend 'centre' : 0.00 %\n" in out and 'False accepts : 0.00 %' in out
+    assert 'Target trials : 6\nImpostor trials : 30\n' in out and 'False accepts : 0.00 %' in out
+    assert 'EER : 0.00 % (no error seen on 6 speakers; ' in out and '\nCllr : 0.' in out
     assert 'No picture of a DET curve' in out and min(picture_size(pictures_there / 'scores.png')) >= 600
-    (pictures_there / 'scores.png').unlink()
     assert 'with 30 impostor trials, a false-accept rate must be at least 1 / 30' in stopped_with(
-        verification.main, **enrolled, **everybody(thres=('far', 0.01)))
-    verification.main(**enrolled, **everybody(trials='pairs', plot=False))
-    assert 'Target trials : 6\nImpostor trials : 60\n' in capsys.readouterr().out
-    (lab / 'trials.txt').write_text(''.join('%d %s/enroll.p %s/test.p\n' % (a == b, a, b)
-                                            for a in SIX[:3] for b in SIX))
-    verification.main(**enrolled, **everybody(trials='trials.txt', plot=False))
-    assert 'Target trials : 3\nImpostor trials : 15\n' in capsys.readouterr().out
-    assert not (pictures_there / 'scores.png').exists()
+        thresholds.main, **enrolled, thres=('far', 0.01))
+    thresholds.main(**enrolled, thres='model', piece_seconds=1, plot=False)
+    model = lab_model.load_model(False, enrolled['log_dir'], 'etri240', None, None)
+    out, own = capsys.readouterr().out, model.thresholds[str(c.LEVEL_DBFS)]['cosine']['eer']
+    assert '\nThreshold : %.4f\n' % own in out
 
 
 def test_settings_that_cannot_be(enrolled, stopped_with):
     for main, setting, complaint in (
-            (identification.main, {'thres': 'eer'}, "thres = 'eer': it must be a number from -1 to 1, or 'model', or "),
-            (identification.main, {'spk_list': SIX[:1]}, 'needs two enrolled speakers'),
-            (identification.main, {'piece_seconds': 0}, 'piece_seconds = 0: it must be a number of seconds'),
-            (identification.main, {'backend': 'plsa'}, 'unknown backend: plsa. Choose one of cosine, centre, lda, wcc'),
-            (verification.main, {'piece_seconds': [1, 2]}, 'piece_seconds = [1, 2]: it must be'),
-            (verification.main, {'thres': '0.95'}, "thres = '0.95': it must be 'model', a number from -1 to 1, "),
-            (verification.main, {'trials': 'pair'}, "trials = 'pair': there is no such trial list")):
-        assert complaint in stopped_with(main, **enrolled, **everybody(**setting))
-    assert "thres = 'eer' needs test_speaker = 'all'. For one test file, it must be a number" in stopped_with(
-        verification.main, **enrolled, thres='eer')
+            (similar_voices.main, {'thres': 'eer'},
+             "thres = 'eer': it must be a number from -1 to 1, or 'model', or None"),
+            (similar_voices.main, {'spk_list': SIX[:1]}, 'two enrolled speakers or more are needed'),
+            (similar_voices.main, {'spk_list': ['nobody']}, "'nobody' is not enrolled. Choose among "),
+            (similar_voices.main, {'piece_seconds': 0}, 'piece_seconds = 0: it must be a number of seconds'),
+            (similar_voices.main, {'piece_seconds': [None]}, 'piece_seconds = [None]: it must be '),
+            (thresholds.main, {'piece_seconds': [1, 2]}, 'piece_seconds = [1, 2]: it must be'),
+            (thresholds.main, {'thres': '0.95'},
+             "thres = '0.95': it must be a number from -1 to 1, 'eer', 'model', or ('far', 0.01): "),
+            (thresholds.main, {'thres': ('far', 1)}, "thres = ('far', 1): it must be ")):
+        assert complaint in stopped_with(main, **{**enrolled, **setting})
 
 
-# ------------------------------------------------------------------------------------------------- pictures
+def test_a_folder_without_test_files(enrolled, lab, write_feat, stopped_with):
+    write_feat('t/%s/enroll.p' % SIX[0])
+    assert 't has no test file. Each speaker needs test.wav or test.p' in stopped_with(
+        thresholds.main, **{**enrolled, 'test_dir': 't'})
+
+
+def test_the_lab_names_the_exercises(stopped_with):
+    assert stopped_with(identification.main, test_speaker='all') == (
+        "Error: test_speaker = 'all': run python -m exercises.similar_voices")
+    assert stopped_with(verification.main, test_speaker='all') == (
+        "Error: test_speaker = 'all': run python -m exercises.thresholds")
+
+
+# ------------------------------------------------------------------------------------- pictures
 
 def test_scores_and_the_det_curve_by_hand(lab, figures, capsys):
     """One of four targets is missed where no impostor gets in, none where one of two does."""
-    all_trials.draw_trials(np.array([0.9, 0.8, 0.7, 0.3]), np.array([0.5, 0.1]), 0.41, '.')
+    thresholds.draw_trials(np.array([0.9, 0.8, 0.7, 0.3]), np.array([0.5, 0.1]), 0.41, '.')
     assert capsys.readouterr().out == 'Picture: ./scores.png\nPicture: ./det.png\n'
     histograms, det = (figure.axes[0] for figure in figures)
     assert histograms.get_title() == ('At 0.410, 25.0 % of the same-speaker trials are rejected,\n'
@@ -387,14 +344,15 @@ def test_pictures_of_who_sounds_like_whom(lab, figures):
     pairs = [(i, j) for i in range(6) for j in range(i + 1, 6)]
     most_alike = max(pairs, key=lambda pair: cosines[pair])
     assert '%s and %s are most alike' % tuple(SIX[i] for i in most_alike) in tree.get_title()
-    men, women = ({label.get_color() for label in ax.get_yticklabels() if label.get_text()[3] == sex} for sex in 'MF')
-    assert men == {pictures.BLUE} and women == {pictures.ORANGE}
+    for sex, colour in (('M', pictures.BLUE), ('F', pictures.ORANGE)):
+        assert {label.get_color() for label in ax.get_yticklabels() if label.get_text()[3] == sex} == {colour}
 
     parameters = [demo_voices.parameters_of(name) for name in SIX]
     for same_sex, line in zip((True, False), compared.lines):
         expected = [(np.linalg.norm(parameters[i] - parameters[j]), cosines[i, j])
                     for i, j in pairs if (SIX[i][3] == SIX[j][3]) == same_sex]
-        np.testing.assert_allclose(sorted(np.transpose(line.get_data()).tolist()), sorted(expected), rtol=1e-5)
+        drawn = np.transpose(line.get_data()).tolist()
+        np.testing.assert_allclose(sorted(drawn), sorted(expected), rtol=1e-5)
     assert 'rank correlation' in compared.get_title() and 'over 15 pairs' in compared.get_title()
     scores = [cosines[pair] for pair in pairs]
     distances = [np.linalg.norm(parameters[i] - parameters[j]) for i, j in pairs]
@@ -408,26 +366,27 @@ def test_pictures_of_who_sounds_like_whom(lab, figures):
 
 
 def test_names_without_letters_are_numbered(capsys):
-    assert pictures.drawable(['\u1000 \u1001', 'b', '\u1000 \u1001']) == ['speaker 1', 'b', 'speaker 1']  # Burmese
+    burmese = '\u1000 \u1001'
+    assert pictures.drawable([burmese, 'b', burmese]) == ['speaker 1', 'b', 'speaker 1']
     assert capsys.readouterr().out == ('No font here has the letters of some names. In the pictures: '
                                        'speaker 1 = \u1000 \u1001\n')
 
 
 def test_losses_accuracy_and_learning_rate_of_a_run(lab, figures):
-    epochs = [{'train_loss': 3, 'valid_loss': 14, 'lr': 0.1}, {'train_loss': 2, 'valid_loss': 1, 'lr': 0.01,
-                                                               'valid_acc': 70}]
-    pictures.draw_training(epochs, 'loss_plot.png')
+    pictures.visualize_the_losses([3, 2], [14, 1], accuracies=[None, 70], learning_rates=[0.1, 0.01])
     losses, accuracy, rate = figures[0].axes
     assert [list(line.get_ydata()) for line in losses.lines[:2]] == [[3, 2], [14, 1]]
     assert losses.get_ylim() == pytest.approx((0, 3.3))  # the first validation loss does not squash the rest
     assert pictures.axis_top([1, 1], [9, 5]) == pytest.approx(5.5)  # the others can be seen
     np.testing.assert_equal(accuracy.lines[0].get_ydata(), [np.nan, 70])
     assert list(rate.lines[0].get_ydata()) == [0.1, 0.01]
-    assert [ax.lines[-1].get_xdata()[0] for ax in figures[0].axes] == [2, 2, 2]  # where the validation loss was lowest
+    assert [ax.lines[-1].get_xdata()[0] for ax in figures[0].axes] == [2, 2, 2]  # the lowest validation loss
+    assert (lab / 'loss_plot.png').exists()
 
 
 def test_people_have_no_parameters(lab, figures):
-    many = {'speaker %02d' % i: torch.randn(1, 8, generator=torch.Generator().manual_seed(i)) for i in range(21)}
+    vectors = torch.randn(21, 1, 8, generator=torch.Generator().manual_seed(0))
+    many = {'speaker %02d' % i: vectors[i] for i in range(21)}
     pictures.draw_who_sounds_alike(many, demo_voices.parameters_of_all(many), '.')
     assert len(figures) == 1 and not figures[0].axes[1].texts  # so many numbers could not be read
     assert {label.get_color() for label in figures[0].axes[1].get_yticklabels()} == {'black'}
@@ -438,9 +397,13 @@ class FourUtterances:
     """Two speakers at right angles, both without spread."""
     labels = [0, 0, 1, 1]
     filenames = ['x/084F2102/a.p', 'x/084F2102/b.p', 'x/somebody/a.p', 'x/somebody/b.p']
+    n_classes = 2
 
     def __init__(self, n_frames):
         self.n_frames = n_frames
+
+    def __len__(self):
+        return 4
 
     def feature(self, index):
         feature = np.zeros((self.n_frames, 40))
@@ -449,31 +412,41 @@ class FourUtterances:
 
 
 def test_clusters_by_hand(lab, figures, capsys):
-    runs.draw_clusters_of(FirstFrame(), FirstFrame(), FourUtterances(250), False, '.', 1)
+    def draw(n_frames, log_dir):
+        settings = {'log_dir': log_dir, 'use_cuda': False, 'train_dir': 'train'}
+        run = runs.Run(settings, [FourUtterances(n_frames)] * 2, FirstFrame(), None, None, None)
+        run.content['epochs'] = [{'valid_loss': 1}]
+        runs.save_checkpoint('%s/checkpoint_1.pth' % log_dir, {'state_dict': FirstFrame().state_dict()})
+        run.draw_clusters(FirstFrame(), lab_model.embed_feature)
+
+    draw(250, '.')
     for ax, title in zip(figures[0].axes, ('before training', 'after epoch 1')):
         assert ax.get_title() == '%s: the nearest piece is\nby the same speaker in 100 %%' % title
-        (x0, x1), n_pieces = [line.get_xdata()[0] for line in ax.lines], [len(line.get_xdata()) for line in ax.lines]
-        assert abs(x0 - x1) == pytest.approx(np.sqrt(2), abs=1e-5) and n_pieces == [4, 4]
+        (x0, x1) = [line.get_xdata()[0] for line in ax.lines]
+        assert abs(x0 - x1) == pytest.approx(np.sqrt(2), abs=1e-5)
+        assert [len(line.get_xdata()) for line in ax.lines] == [4, 4]  # pieces
     assert picture_size('clusters.png') == (900, 560)
     assert [text.get_text() for text in figures[0].legends[0].texts] == ['084F2102 (woman)', 'somebody']
     capsys.readouterr()
-    runs.draw_clusters_of(FirstFrame(), FirstFrame(), FourUtterances(99), False, 'short', 1)
-    assert capsys.readouterr().out == 'short/clusters.png is not drawn: no validation utterance has 100 frames\n'
+    draw(99, 'short')
+    assert capsys.readouterr().out == (
+        'short/clusters.png is not drawn: no validation utterance has 100 frames\n')
 
 
 def test_the_nearest_piece_is_of_another_utterance(lab, figures):
     """The first two pieces are of one utterance. The nearest piece of another one is by the other speaker."""
     angles = np.array([0, 0.1, 0.4, 2.0])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    pictures.draw_clusters({'by hand': vectors}, np.array([7, 7, 8, 8]), np.array([0, 0, 1, 2]), {7: 'a', 8: 'b'},
-                           'clusters.png')
+    pictures.draw_clusters({'by hand': vectors}, np.array([7, 7, 8, 8]), np.array([0, 0, 1, 2]),
+                           {7: 'a', 8: 'b'}, 'clusters.png')
     ax, = figures[0].axes
     assert ax.get_title() == 'by hand: the nearest piece is\nby the same speaker in 25 %'
-    points = np.concatenate([np.transpose(line.get_data()) for line in ax.lines])  # distances stay in two dimensions
-    np.testing.assert_allclose(np.linalg.norm(points[0] - points, axis=1), np.linalg.norm(vectors[0] - vectors, axis=1))
+    points = np.concatenate([np.transpose(line.get_data()) for line in ax.lines])
+    np.testing.assert_allclose(np.linalg.norm(points[0] - points, axis=1),  # distances stay in two dimensions
+                               np.linalg.norm(vectors[0] - vectors, axis=1))
 
 
-# ------------------------------------------------------------------------------------------------- recordings
+# ------------------------------------------------------------------------------------- recordings
 
 @pytest.fixture(scope='module')
 def three_voices(six_voices, tmp_path_factory):
@@ -486,7 +459,8 @@ def three_voices(six_voices, tmp_path_factory):
 
 def scores_of(path, model, embeddings):
     """The cosine similarity of a wav with each enrolled speaker: (1, n_speakers)."""
-    return all_trials.score_matrix(lab_model.get_embeddings(False, path, model, 100), embeddings, sorted(embeddings))
+    test_embedding = lab_model.get_embeddings(False, path, model, 100)
+    return similar_voices.score_matrix(test_embedding, embeddings, sorted(embeddings))
 
 
 def test_no_decision_depends_on_the_level(three_voices, tmp_path):
@@ -497,7 +471,7 @@ def test_no_decision_depends_on_the_level(three_voices, tmp_path):
         for gain in (0, -12, -6, 6, 12, 24):
             wavfile.write(tmp_path / 'test.wav', 16000, audio * 10 ** (gain / 20))
             all_scores.append(scores_of(tmp_path / 'test.wav', model, embeddings))
-            assert all_trials.answers(all_scores[-1], names, None).tolist() == [speaker]
+            assert similar_voices.answers(all_scores[-1], names, None).tolist() == [speaker]
             assert np.array_equal(all_scores[-1] > 0.95, all_scores[0] > 0.95)
             np.testing.assert_allclose(all_scores[-1], all_scores[0], atol=1e-4)
 
@@ -507,7 +481,8 @@ def test_formats_of_one_recording_score_the_same(three_voices, tmp_path):
     audio = 4 * read_audio(test_files[0])
     audio += 1e-6 * np.random.default_rng(0).standard_normal(len(audio))  # finer than 16 bits
     scores = []
-    for name, samples in (('float', audio.astype(np.float32)), ('16', np.round(audio * 2**15).astype(np.int16)),
+    for name, samples in (('float', audio.astype(np.float32)),
+                          ('16', np.round(audio * 2**15).astype(np.int16)),
                           ('24', np.round(audio * 2**23).astype(np.int32) << 8)):
         path = tmp_path / ('%s.wav' % name)
         wavfile.write(path, 16000, samples)  # 24 bits: in the upper three bytes of four
