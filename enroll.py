@@ -20,9 +20,9 @@ from support.recordings import name_unused_files, same_origin
 def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
     """Average the d-vectors of the enrolment files of each speaker, and save them in embedding_dir.
 
-    The average is kept as a sum, because both have the same cosine with any d-vector. A speaker with a file
-    that cannot be used is skipped, and the reason is printed. Returns dict speaker -> (1, embedding_size)
-    tensor. Raises LabError if nobody is left.
+    A sum stands for the average, because both have the same cosine with any d-vector. A speaker with a bad
+    file is skipped, with a message. Returns dict speaker -> (1, embedding_size). Raises LabError if nobody is
+    left.
     """
     embeddings, recordings, skipped = {}, {}, set()
     print('Start to aggregate all the d-vectors per enroll speaker')

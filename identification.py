@@ -20,27 +20,24 @@ UNKNOWN = 'unknown'  # the answer if nobody is near enough
 
 
 def best_speaker(scores, thres):
-    """The speaker with the highest score, or UNKNOWN if it is not above thres (if that is not None).
-
-    scores: dict speaker -> score.
-    """
+    """The speaker with the highest of scores (a dict), or UNKNOWN if it is not above thres. None: any."""
     best_spk = max(scores, key=scores.get)
     return best_spk if thres is None or scores[best_spk] > thres else UNKNOWN
 
 
 def perform_identification(use_cuda, model, embeddings, test_filename, test_frames, spk_list, *, thres=None):
-    """Print who of spk_list speaks in test_filename, and the score of each. Returns what best_speaker says.
+    """Print who of spk_list speaks in test_filename, and the score of each. Returns the answer.
 
-    embeddings: dict speaker -> (1, embedding_size). Raises LabError for a speaker who is not enrolled.
+    embeddings: dict speaker -> (1, embedding_size). Raises LabError if somebody is not enrolled.
     """
     check_enrolled(spk_list, embeddings)
     test_embedding = get_embeddings(use_cuda, test_filename, model, test_frames)  # (1, embedding_size)
 
-    # Score every speaker. The highest score wins
+    # The highest score wins
     scores = {spk: F.cosine_similarity(test_embedding, embeddings[spk]).item() for spk in spk_list}
     best_spk = best_speaker(scores, thres)
 
-    # With a threshold, UNKNOWN is the right answer for a speaker who is not in spk_list
+    # With a threshold, UNKNOWN is right for a speaker who is not in spk_list
     true_spk = speaker_of(test_filename)
     result = best_spk == (true_spk if true_spk in spk_list or thres is None else UNKNOWN)
     print('\n=== Speaker identification ===')

@@ -20,7 +20,7 @@ from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_setting
 def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres):
     """Print whether test_filename is accepted as enroll_speaker: whether their score is above thres.
 
-    embeddings: dict speaker -> (1, embedding_size). Returns the score. Raises LabError for a speaker who is
+    embeddings: dict speaker -> (1, embedding_size). Returns the score. Raises LabError if enroll_speaker is
     not enrolled.
     """
     check_enrolled([enroll_speaker], embeddings)

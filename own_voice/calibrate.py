@@ -5,9 +5,9 @@
 
 A folder holds <speaker>/<name>.wav, or feature files, as the test_dir of enroll.py does. Every two recordings
 of a folder are compared, and each folder counts equally. Writes calibration.json beside the enrolment. The
-programs that use this enrolment find it there, and say so. Delete it to use the thresholds of the model again. With
---into_checkpoint=<file>, they go into a checkpoint, those of recordings and those of unlevelled features side
-by side. A hundred recordings take half a minute.
+programs that use this enrolment find it there, and say so. Delete it to use the thresholds of the model
+again. With --into_checkpoint=<file>, they go into a checkpoint, those of recordings and those of unlevelled
+features side by side. A hundred recordings take half a minute.
 """
 import json
 from pathlib import Path

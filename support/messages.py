@@ -79,10 +79,13 @@ def name_words(main, arguments):
     return named + words  # read_command_line refuses those that are too many
 
 
+NO_NAMES = ['model', 'eer']  # defaults of thresholds, which may be numbers, too
+
+
 def read_command_line(main, arguments, see=''):
     """Settings of main() from arguments such as '--n_epochs=4': dict name -> value.
 
-    A value is a Python literal (4, 0.1, None, [1, 2]); a bare word is a string. A setting that is a string by default
+    A value is a Python literal (4, 0.1, None, [1, 2]); a bare word is a string. A setting that is a name by default
     takes its value as it stands, so --test_speaker=7021 needs no quotes. Raises LabError for an unknown name.
     """
     defaults, settings = defaults_of(main), {}
@@ -95,7 +98,7 @@ def read_command_line(main, arguments, see=''):
         if name not in defaults:
             raise LabError('unknown setting: %s. Choose one of %s.%s'
                            % (name, ', '.join(defaults) or 'none', '\nMore settings: %s --help' % see if see else ''))
-        settings[name] = read_value(text, isinstance(defaults[name], str))
+        settings[name] = read_value(text, isinstance(defaults[name], str) and defaults[name] not in NO_NAMES)
     return settings
 
 
@@ -184,7 +187,7 @@ def rule_of(default):
 def check_settings(main, settings, **rules):
     """Raise LabError for the first setting of main() whose value cannot be used. Returns all settings as a dict.
 
-    settings: locals() at the beginning of main(). rules: name=rule, or name=the values that it may have. The rule of
+    settings: locals() in the first line of main(), before there are other variables. rules: name=rule, or name=the values that it may have. The rule of
     all others follows from their default (rule_of).
     """
     defaults = defaults_of(main)

@@ -183,8 +183,8 @@ def bandwidth_of(audio):
 class Recording:
     """The audio of a recording, and what is known of it: computed when it is first asked for, and kept.
 
-    audio: (n_samples,) float64, mono, at SAMPLE_RATE; filename: its name in messages; clipped: which share of the
-    samples is above FULL_SCALE.
+    audio: (n_samples,) float64, mono, at SAMPLE_RATE; filename: its name in messages; clipped: which share of
+    the samples is above FULL_SCALE.
     """
 
     def __init__(self, audio, filename, clipped=0.0):

@@ -116,7 +116,8 @@ def pickle_attacks():
     content = bytes(8 * 10000)
     found['one buffer as 1000 arrays'] = (  # 80 MB of 80 kB
         b'\x80\x05' + buffer + b'\x94B' + struct.pack('<I', len(content)) + content
-        + b'\x94cnumpy\ndtype\n' + text('f8') + b'\x89\x88\x87R(K\x03' + text('<') + b'NNNK\x00K\x00K\x00tb\x94('
+        + b'\x94cnumpy\ndtype\n' + text('f8') + b'\x89\x88\x87R(K\x03' + text('<')
+        + b'NNNK\x00K\x00K\x00tb\x94('
         + (b'h\x00(h\x01h\x02M\x10\x27\x85' + text('C') + b'tR') * 1000 + b't.')
     arrays = {
         'objects': {'dtype': 'O'}, 'objects of 8 bytes': {'dtype': 'O8'}, 'strings': {'dtype': 'U4'},

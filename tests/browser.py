@@ -76,7 +76,8 @@ class Browser:
         """Wait until a JavaScript condition holds."""
         holds = self.ask('''new Promise(done => {
             const end = Date.now() + %d, look = () => { (%s) ? done(true) :
-            Date.now() > end ? done(false) : setTimeout(look, 20); }; look(); })''' % (1000 * WAIT, condition))
+            Date.now() > end ? done(false) : setTimeout(look, 20); };
+            look(); })''' % (1000 * WAIT, condition))
         assert holds, condition
 
     def open(self, address):

@@ -313,6 +313,16 @@ def test_the_lab_does_not_go_on_with_a_run_of_the_deep_dive(noise, stopped_with)
     assert len(losses_of('model_saved')) == 2
 
 
+def test_the_deep_dive_goes_on_with_a_run_of_the_lab(noise, stopped_with):
+    deep_dive.train.main(**SHORT, n_epochs=2, log_dir='whole', plot=False)
+    train.main(**SHORT, n_epochs=1, log_dir='parts', plot=False)
+    message = stopped_with(deep_dive.train.main, **SHORT, log_dir='parts', start=2, n_epochs=1, pooling='statistics')
+    assert 'The run in parts has pooling = average, main() says statistics.' in message
+    deep_dive.train.main(**SHORT, start=2, n_epochs=1, log_dir='parts', plot=False)
+    whole, parts = (torch.load('%s/checkpoint_2.pth' % folder)['state_dict'] for folder in ('whole', 'parts'))
+    assert all(torch.equal(tensor, parts[name]) for name, tensor in whole.items())
+
+
 def another(value):
     """A value of another setting, of the same kind."""
     return {bool: lambda: not value, int: lambda: value + 1, float: lambda: value / 2, str: lambda: value + ' 2',

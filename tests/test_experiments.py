@@ -1,4 +1,4 @@
-"""The programs in experiments/: what they make of small folders, how they read settings."""
+"""The programs in experiments/ and in tests/by_hand/: what they make of small folders, how they read settings."""
 import ast
 import json
 import runpy
@@ -13,68 +13,72 @@ import torch
 
 import compare
 import configure as c
+import deep_dive.train
 import demo_quality
 import fusion
 import hold_out
 import ideas
-import losses
 import mutations
 import other_features
-import project
 import recipe
 import subset
 import transfer
 from DB_wav_reader import find_feats
 from SR_Dataset import read_MFB
 from conftest import PROJECT, FirstFrame
-from deep_dive import backends, scoring
+from deep_dive import backends
+from exercises import scoring
 from model import load_model
 from support import messages
 from support.messages import LabError
 from support.safe_files import read_pickles
 
-NAMES = [path.stem for path in sorted((PROJECT / 'experiments').glob('*.py'))]
+FOLDERS = {'experiments': 'project', 'tests/by_hand': 'find_lab'}  # and what finds the modules of the lab
+PLACES = [(folder, path.stem) for folder in FOLDERS for path in sorted((PROJECT / folder).glob('*.py'))]
 
 
 @pytest.fixture
 def started(monkeypatch):
-    """Runs an experiment as `python experiments/<name>.py <arguments>` does."""
-    def run(name, *arguments):
+    """Runs a program as `python experiments/<name>.py <arguments>` does."""
+    def run(name, *arguments, folder='experiments'):
         monkeypatch.setattr(sys, 'argv', [name, *arguments])
-        runpy.run_path(str(PROJECT / 'experiments' / (name + '.py')), run_name='__main__')
+        runpy.run_path(str(PROJECT / folder / (name + '.py')), run_name='__main__')
     return run
 
 
 # ------------------------------------------------------------------------------------------- all of them
 
-@pytest.mark.parametrize('name', NAMES)
-def test_nothing_runs_on_import(name, lab, capsys):
-    runpy.run_path(str(PROJECT / 'experiments' / (name + '.py')), run_name=name)
+@pytest.mark.parametrize('folder, name', PLACES)
+def test_nothing_runs_on_import(folder, name, lab, capsys):
+    runpy.run_path(str(PROJECT / folder / (name + '.py')), run_name=name)
     assert capsys.readouterr().out == '' and list(lab.iterdir()) == []
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_each_finds_the_modules_of_the_lab(name):
-    """project.py puts them on the path, so it is imported before them."""
-    tree = ast.parse((PROJECT / 'experiments' / (name + '.py')).read_text())
+@pytest.mark.parametrize('folder, name', PLACES)
+def test_each_finds_the_modules_of_the_lab(folder, name):
+    """project.py and find_lab.py put them on the path, so they are imported before them."""
+    tree = ast.parse((PROJECT / folder / (name + '.py')).read_text())
     imported = [node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
                 for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
     of_lab = [module for module in imported if (PROJECT / module.partition('.')[0]).is_dir()
-              or (PROJECT / (module + '.py')).exists() or (PROJECT / 'tests' / (module + '.py')).exists()]
-    assert not of_lab or 'project' in imported[:imported.index(of_lab[0])]
+              or any((PROJECT / place / (module + '.py')).exists() for place in ('', 'tests', *FOLDERS))]
+    assert not of_lab or name in FOLDERS.values() or of_lab[0] == FOLDERS[folder]
 
 
 def test_an_experiment_is_started_from_any_folder(tmp_path):
     done = subprocess.run([sys.executable, str(PROJECT / 'experiments/subset.py'), 'nowhere', 'new', '1', '1'],
                           cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == 'Error: nowhere has 0 speakers, not 1.\n'
+    done = subprocess.run([sys.executable, str(PROJECT / 'tests/by_hand/fuzz.py'), '--n_inputs=0'], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == 'Error: n_inputs = 0: it must be a whole number, 1 or more.\n'
 
 
-@pytest.mark.parametrize('name', [name for name in NAMES if name != 'project'])
-def test_each_says_how_it_is_started(name, started, capsys):
-    started(name, '--help')
+@pytest.mark.parametrize('folder, name', [place for place in PLACES if place[1] not in FOLDERS.values()])
+def test_each_says_how_it_is_started(folder, name, started, capsys):
+    started(name, '--help', folder=folder)
     shown = capsys.readouterr().out
-    assert '\n    python experiments/%s.py' % name in shown and ' (--name=value)\n  --' in shown
+    assert '\n    python %s/%s.py' % (folder, name) in shown and ' (--name=value)\n  --' in shown
 
 
 @pytest.mark.parametrize('arguments, expected', [
@@ -85,11 +89,19 @@ def test_each_says_how_it_is_started(name, started, capsys):
     (['--first=a', 'b'], {'first': 'a', 'second': 'b'}),
     (['b', '--number=2', '--first=a', 'x'], {'first': 'a', 'second': 'b', 'number': 2, 'names': ['x']})])
 def test_settings_without_their_names(monkeypatch, arguments, expected):
+    got = {}
+
     def main(first='', second='', number=1, names=[]):
-        """The settings of an experiment."""
+        got.update(first=first, second=second, number=number, names=names)
     monkeypatch.setattr(sys, 'argv', ['script', *arguments])
-    project.name_arguments(main)
-    assert messages.read_command_line(main, sys.argv[1:]) == expected
+    messages.run_script(main, words=True)
+    assert got == {'first': '', 'second': '', 'number': 1, 'names': [], **expected}
+
+
+def test_words_that_are_too_many(monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['script', 'a', 'b'])
+    with pytest.raises(SystemExit, match='b: write a setting as --name=value'):
+        messages.run_script(lambda first='': None, words=True)
 
 
 def test_each_mutation_fits_the_code():
@@ -99,80 +111,6 @@ def test_each_mutation_fits_the_code():
         assert (PROJECT / 'tests' / tests).exists() and old != new
     with pytest.raises(LabError, match="train.py has 0 times 'no such line'. Change BROKEN"):
         mutations.broken_text('train.py', 'no such line', '')
-
-
-# ------------------------------------------------------------------------------------------- losses.py
-
-def write_run(folder, valid_losses, *, utterances=1680, **settings):
-    epochs = [{'train_loss': 2 * loss, 'valid_loss': loss, 'lr': 0.1, 'seconds': 1.25} for loss in valid_losses]
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    (Path(folder) / 'run.json').write_text(json.dumps({
-        'corpus': 'train', 'utterances': utterances, 'classes': 240, 'settings': settings, 'epochs': epochs}))
-
-
-@pytest.fixture
-def figures(monkeypatch):
-    """What losses.py draws."""
-    drawn = []
-    monkeypatch.setattr(losses.plt, 'close', drawn.append)
-    return drawn
-
-
-def test_losses_of_several_runs(lab, started, figures, capsys):
-    common = {'wd': 0.0001, 'augment': ['noise'], 'plot': False}
-    write_run('model_saved', [3.0, 1.0, 2.0], lr=0.1, log_dir='model_saved', log_interval=84, **common)
-    write_run('model_saved/run_001', [4.0, 2.0], lr=0.01, log_dir='model_saved', log_interval=10, **common)
-    write_run('model_saved/run_002', [], lr=10, **common)  # stopped in its first epoch
-    (lab / 'model_saved/run_003').mkdir()
-    write_run('model_saved/elsewhere', [5], lr=5, **common)
-    started('losses')
-    picture, _, *table = capsys.readouterr().out.splitlines()
-    assert picture == 'Picture: losses.png' and (lab / 'losses.png').read_bytes().startswith(b'\x89PNG')
-    assert table[0].split()[-1] == 'Seconds' and len(table) == 3
-    assert table[1].split() == ['model_saved/run_001', 'lr', '=', '0.01', '2', '2.0000', '2', '2']  # the earlier run
-    assert table[2].split() == ['model_saved', 'lr', '=', '0.1', '3', '1.0000', '2', '4']
-
-    ax, = figures[0].axes
-    assert [list(line.get_ydata()) for line in ax.lines] == [[4, 2], [8, 4], [3, 1, 2], [6, 2, 4]]
-    assert [list(line.get_xdata()) for line in ax.lines[::2]] == [[1, 2], [1, 2, 3]]
-    for valid_line, train_line in (ax.lines[:2], ax.lines[2:]):
-        assert valid_line.get_color() == train_line.get_color()
-        assert valid_line.get_linewidth() > 2 * train_line.get_linewidth() and valid_line.get_linestyle() == '-'
-    assert ax.lines[0].get_color() != ax.lines[2].get_color() and ax.lines[2].get_markevery() == [1]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
-        'model_saved/run_001: lr = 0.01', 'model_saved: lr = 0.1']
-
-
-def test_losses_of_named_runs(lab, started, figures, capsys):
-    write_run('a', [3], lr=0.1, wd=0)
-    write_run('b', [3], lr=0.1)  # by a version without wd
-    write_run('d', [4], lr=0.1, wd=0, loss_type='center', utterances=900)
-    started('losses', 'a', 'b', '--filename=ab.png')
-    assert 'wd = 0 ' in capsys.readouterr().out and (lab / 'ab.png').exists()
-    assert [text.get_text() for text in figures[0].axes[0].get_legend().get_texts()] == ['a: wd = 0', 'b: wd = None']
-
-    started('losses', 'a', 'd')
-    out = capsys.readouterr().out
-    assert 'utterances = 900, loss_type = center' in out
-    assert 'Note: these runs differ in loss_type and utterances, so their losses cannot be compared.' in out
-
-    started('losses', 'a', 'a')
-    out = capsys.readouterr().out
-    assert out.count('nothing') == 2 and 'Note' not in out
-    assert [text.get_text() for text in figures[2].axes[0].get_legend().get_texts()] == ['a', 'a']
-
-
-def test_no_losses_to_draw(lab, stopped_with):
-    assert 'no finished epoch of a run in model_saved. Run python train.py first' in stopped_with(losses.main)
-    write_run('good', [1])
-    write_run('begun', [])
-    write_run('broken', ['x'])
-    for log_dirs, message in (
-            (['good', 'nowhere'], 'nowhere/run.json does not exist: there is no run of train.py in nowhere'),
-            (['good', 'begun'], 'begun: no epoch of this run is finished yet'),
-            (['broken'], 'broken/run.json: not what train.py wrote there'), ('good', 'it must be a list of folders')):
-        assert message in stopped_with(losses.main, log_dirs=log_dirs)
-    assert list(lab.glob('*.png')) == []
 
 
 # ------------------------------------------------------------------------------------------- smaller corpora
@@ -340,9 +278,7 @@ def test_variants_are_compared(lab, write_feat, monkeypatch, started, stopped_wi
     assert run['corpus'] == 'held_out_scale/train' and run['settings']['scheduler_type'] == 'onecycle'
     times = Path('results/scale_0/checkpoint_2.pth').stat().st_mtime_ns
 
-    monkeypatch.setattr(sys, 'argv', ['compare', 'held_out', 'results', '1', 'scale', '--n_epochs=2', '--n_files=6'])
-    project.name_arguments(compare.main)
-    compare.main(**messages.read_command_line(compare.main, sys.argv[1:]))  # nothing is trained again
+    started('compare', 'held_out', 'results', '1', 'scale', '--n_epochs=2', '--n_files=6')  # nothing is trained again
     assert capsys.readouterr().out.splitlines() == [heading, _, row, picture]
     Path('results/scale_0.json').unlink()
     compare.main(data_dir='held_out', out_dir='results', variants=['scale'], n_files=6, n_epochs=2)
@@ -356,7 +292,7 @@ def test_variants_are_compared(lab, write_feat, monkeypatch, started, stopped_wi
                               ({'data_dir': 'elsewhere'}, "elsewhere/train does not exist. Make it of the slides' "
                                                           'corpus first, with hold_out.py'),
                               ({'variants': ['mfcc']}, 'held_out_mfcc/train does not exist. Make it of'),
-                              ({'variants': ['wav2vec']}, 'unknown variant: wav2vec. Choose some of softmax, center')):
+                              ({'variants': ['wav2vec']}, 'it must be a list of some of softmax, center')):
         folders = {'data_dir': 'held_out', 'out_dir': 'new'} if settings else {}
         assert message in stopped_with(compare.main, **{**folders, **settings})
 
@@ -371,7 +307,7 @@ def test_an_interrupted_variant_goes_on(lab, write_feat, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(compare.train.calibration, 'measure_best', stop)  # the power fails at the end of the training
+        patched.setattr(deep_dive.train.calibration, 'measure_best', stop)  # the power fails at the end of the training
         with pytest.raises(KeyboardInterrupt):
             compare.train_to_the_end(settings, Path('cut'))
     with monkeypatch.context() as patched:
@@ -394,7 +330,7 @@ def test_networks_decide_together(lab, write_feat, stopped_with, capsys):
     is_target = names[first] == names[second]
     same_sex = np.array([names[i][-1] == names[j][-1] for i, j in zip(first, second)])
     for seed in (0, 1):
-        compare.train.main(train_dir='held_out/train', log_dir='model_%d' % seed, seed=seed, n_epochs=1, plot=False)
+        deep_dive.train.main(train_dir='held_out/train', log_dir='model_%d' % seed, seed=seed, n_epochs=1, plot=False)
         model = load_model(False, 'model_%d' % seed, 'best', None, None)
         with torch.inference_mode():
             features = [torch.from_numpy(read_MFB('held_out/unseen/%s/%d.p' % (name, i % 6))[0].T).float()
