@@ -95,11 +95,16 @@ def read_command_line(main, arguments, see=''):
             raise LabError('%s: write a setting as --name=value, for example --%s. All settings: --help%s' % (
                 argument, '%s=%s' % next(iter(defaults.items()), ('name', 'value')), FOR_RECORDINGS
                 if os.path.isfile(argument) else ''))
-        if name not in defaults:
-            raise LabError('unknown setting: %s. Choose one of %s.%s'
-                           % (name, ', '.join(defaults) or 'none', '\nMore settings: %s --help' % see if see else ''))
+        check_name(name, defaults, see)
         settings[name] = read_value(text, isinstance(defaults[name], str) and defaults[name] not in NO_NAMES)
     return settings
+
+
+def check_name(name, defaults, see=''):
+    """Raise LabError if there is no setting of this name. see: a command that has further settings, or ''."""
+    if name not in defaults:
+        raise LabError('unknown setting: %s. Choose one of %s.%s'
+                       % (name, ', '.join(defaults) or 'none', '\nMore settings: %s --help' % see if see else ''))
 
 
 def read_value(text, is_text):
@@ -187,11 +192,14 @@ def rule_of(default):
 def check_settings(main, settings, **rules):
     """Raise LabError for the first setting of main() whose value cannot be used. Returns all settings as a dict.
 
-    settings: locals() in the first line of main(), before there are other variables. rules: name=rule, or name=the values that it may have. The rule of
+    settings: locals() at the beginning of main(). rules: name=rule, or name=the values that it may have. The rule of
     all others follows from their default (rule_of).
     """
-    defaults = defaults_of(main)
-    taken = next((settings[name] for name in settings if name not in defaults), {})  # those of **lab, if there are any
+    defaults, parameters = defaults_of(main), inspect.signature(main).parameters.values()
+    taken = {name: value for parameter in parameters if parameter.kind is parameter.VAR_KEYWORD
+             for name, value in settings[parameter.name].items()}  # those of **lab
+    for name in taken:
+        check_name(name, defaults)
     settings = {name: settings.get(name, taken.get(name, default)) for name, default in defaults.items()}
     for name, value in settings.items():
         rule = rules[name] if name in rules else rule_of(defaults[name])
