@@ -24,7 +24,7 @@ from support.recordings import read_recording, share_on_floor, to_mono_at_rate
 from support.safe_files import write_pickles
 
 DELTA_FRAMES = 1  # differences are taken between the frame before and the frame after
-SCALE_FLOOR = 2e-12  # added to a standard deviation, because a row may be constant
+SCALE_FLOOR = 2e-12  # added to a standard deviation, because a column may be constant
 
 
 def find_files(directory):
@@ -46,8 +46,7 @@ def find_wavs(directory):
 
 
 def speaker_of(filename):
-    """The speaker of a file: the name of its folder, or of the folder above (SPEAKER_LEVEL in
-    configure.py)."""
+    """The speaker of a file: the name of its folder, or of the one above that (SPEAKER_LEVEL)."""
     return path_parts(filename)[-1 - c.SPEAKER_LEVEL]
 
 
@@ -55,8 +54,7 @@ def make_DB(filenames, directory, advice):
     """Make a DataFrame with a row for each file.
 
     Its columns are filename, speaker_id (speaker_of) and dataset_id (the folder above that of the speaker).
-    Raises LabError if there is no file, and adds the advice. Raises LabError if a file lies in no speaker
-    folder.
+    Raises LabError if there is no file (with the advice), or if one lies in no speaker folder.
     """
     if not filenames:
         problem = 'holds nothing to read' if os.path.isdir(directory) else 'does not exist'
@@ -85,8 +83,7 @@ def read_feats_structure(directory):
 
 
 def read_feats_and_wavs(directory):
-    """DataFrame (filename, speaker_id, dataset_id) of feature files and recordings below `directory`,
-    sorted."""
+    """DataFrame (filename, speaker_id, dataset_id) of both kinds of file below `directory`, sorted."""
     return make_DB(sorted(find_feats(directory) + find_wavs(directory)), directory,
                    'Put enroll.wav and test.wav into\n%s/<speaker>/. If they are in %s, run python '
                    'DB_wav_reader.py.' % (directory, c.TEST_WAV_DIR))
@@ -131,7 +128,7 @@ def read_audio(filename, sample_rate=c.SAMPLE_RATE):
 def extract_features(audio):
     """The feature of mono audio (n_samples,), float in [-1, 1] at SAMPLE_RATE: (n_frames, n_dims) float64.
 
-    As in the published files: energies of 25 ms windows every 10 ms, floored, in 20*log10, minus their mean.
+    As in the published files: energies of 25 ms frames every 10 ms, floored, in 20*log10, minus their mean.
     """
     return finish_features(log_filterbank(audio))
 
@@ -148,8 +145,7 @@ def log_filterbank(audio):
 
 
 def finish_features(log_energies):
-    """Make what configure.py asks for of log energies (n_frames, FILTER_BANK): a feature (n_frames,
-    n_dims)."""
+    """The feature (n_frames, n_dims) that configure.py asks for, of log energies (n_frames, FILTER_BANK)."""
     feature = log_energies if c.USE_LOGSCALE else 10 ** (log_energies / 20)
     if c.USE_MFCC:
         natural = log_energies * np.log(10) / 20  # a cepstrum is made of natural logarithms
@@ -158,33 +154,31 @@ def finish_features(log_energies):
     if c.USE_DELTA:
         first = delta(feature, DELTA_FRAMES)
         feature = np.hstack([feature, first, delta(first, DELTA_FRAMES)])  # three times as many columns
-    feature = feature - feature.mean(axis=0)  # the mean of each column over time
+    feature = feature - feature.mean(axis=0)  # a microphone adds a constant to a column
     return feature / (feature.std(axis=0) + SCALE_FLOOR) if c.USE_SCALE else feature
 
 
 def feature_of(recording, level=None):
-    """Make the feature of a Recording (support/recordings.py), whose speech is brought to a level in dBFS
-    first.
+    """The feature of a Recording (support/recordings.py), brought to a level in dBFS (None: LEVEL_DBFS).
 
-    level: None is LEVEL_DBFS of configure.py. Returns (feature (n_frames, n_dims), facts: what is known of
-    the recording, with the share of cells on the floor). Raises LabError if there is no speech, or too
-    little.
+    Returns (feature (n_frames, n_dims), facts: a dict of what is known of the recording, with the share
+    of log_energies that are on the floor). Raises LabError if there is too little speech, or none.
     """
     log_energies = log_filterbank(recording.prepared(level))  # (n_frames, FILTER_BANK)
     check_length(len(log_energies), recording.filename)
     return finish_features(log_energies), {**recording.facts, 'floor': share_on_floor(log_energies)}
 
 
-def write_feature(filename, feature, label, recording=None):
+def write_feature(filename, feature, label, origin=None):
     """Write the feature file {'feat': feature (n_frames, n_dims), 'label': speaker}.
 
-    'settings' is added if the features are not the published ones. recording: what Recording.origin says.
+    'settings' is added if the features are not the published ones. origin: what Recording.origin says.
     """
     content = {'feat': feature, 'label': label}
     if feature_settings() != PUBLISHED_SETTINGS:
         content['settings'] = feature_settings()
-    if recording is not None:
-        content['recording'] = recording
+    if origin is not None:
+        content['recording'] = origin
     write_pickles(filename, content)
 
 
@@ -195,7 +189,7 @@ def convert_wav(task):
         recording = open_recording(wav_file)
         feature, facts = feature_of(recording)
     except (LabError, OSError, MemoryError, ValueError) as error:
-        return None, '%s' % error if wav_file in str(error) else '%s: %s' % (wav_file, error)
+        return None, (str(error) if wav_file in str(error) else '%s: %s' % (wav_file, error))
     write_feature(feat_file, feature, speaker_of(wav_file), recording.origin())
     return note_about(wav_file, facts), None
 
@@ -203,7 +197,7 @@ def convert_wav(task):
 def convert_wavs(wav_dir, feat_dir):
     """Turn the recordings below `wav_dir` into feature files below `feat_dir`, where one is missing or older.
 
-    Prints what is wrong with them. Returns the list of what went wrong.
+    Prints notes and errors. Returns the list of the errors.
     """
     return convert_files(convert_wav, read_DB_structure(wav_dir)['filename'], wav_dir, feat_dir)
 

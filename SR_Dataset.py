@@ -2,7 +2,7 @@
 
     read_MFB                  file -> feature (n_frames, 40), label
     DvectorDataset            index -> feature (1, 40, n_frames) as a tensor, index of the speaker
-    collate_fn_feat_padded    list of those -> features (batch, 1, 40, n_frames), labels (batch,)
+    collate_fn_feat_padded    list of those -> (batch, 1, 40, n_frames), (batch,). In validation only
 """
 import math
 import os
@@ -23,8 +23,8 @@ from support.safe_files import read_pickles
 def read_MFB(filename, level=None):
     """Read a feature file, or make the feature of a recording, and drop the silence at both ends.
 
-    level: of recordings, in dBFS; None: LEVEL_DBFS. Returns (feature (n_frames, n_dims), label: the speaker).
-    Raises LabError for a file that cannot be used, or has MIN_FRAMES or fewer without its ends.
+    level: dBFS to which recordings are brought; None: LEVEL_DBFS; 'any': that of the feature file. Returns
+    (feature (n_frames, n_dims), label: the speaker). Raises LabError for a file of no use, or too short.
     """
     if is_recording(filename):
         feature, facts = feature_of(open_recording(filename), level)  # (n_frames, n_dims)
@@ -58,7 +58,7 @@ class TruncatedInputfromMFB:
 
 
 class ToTensorInput:
-    """A training sample: (1, n_frames, n_dims) array -> (1, n_dims, n_frames) float32 tensor."""
+    """A training window: (1, n_frames, n_dims) array -> (1, n_dims, n_frames) float32 tensor."""
 
     def __call__(self, np_feature):
         return torch.from_numpy(np.ascontiguousarray(np_feature.transpose(0, 2, 1), np.float32))
@@ -82,13 +82,13 @@ class DvectorDataset(Dataset):
     """The utterances of a DataFrame (filename, speaker_id), as (feature tensor, index of the speaker).
 
     loader: file -> (feature, label). transforms: are called on a feature, one after another. spk_to_idx: dict
-    speaker -> index. All files are read at once, so a bad one raises LabError before the first epoch.
+    speaker -> index. All files are read at the start, so a bad one raises LabError before the first epoch.
     Features that need more than cache_gb (10^9 bytes) of memory are read again each time.
     """
 
     def __init__(self, DB, loader, transforms, spk_to_idx, *, cache_gb=4.0):
         self.filenames, self.loader, self.transforms = list(DB['filename']), loader, transforms
-        self.n_classes = self.n_speakers = len(spk_to_idx)
+        self.n_classes = self.n_speakers = len(spk_to_idx)  # two numbers in the deep dive
         file_bytes = sum(os.path.getsize(filename) for filename in self.filenames)
         self.in_memory = file_bytes / 2 <= cache_gb * 1e9  # files hold float64, the memory float32
         self.features, self.labels = [], []

@@ -21,8 +21,7 @@ def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
     """Average the d-vectors of the enrolment files of each speaker, and save them in embedding_dir.
 
     A sum stands for the average, because both have the same cosine with any d-vector. A speaker with a bad
-    file is skipped, with a message. Returns dict speaker -> (1, embedding_size). Raises LabError if nobody is
-    left.
+    file is skipped, with a message. Returns dict speaker -> (1, embedding_size) of those who are left.
     """
     embeddings, recordings, skipped = {}, {}, set()
     print('Start to aggregate all the d-vectors per enroll speaker')
@@ -70,7 +69,7 @@ def main(
     enroll_DB, test_DB = split_enroll_and_test(test_dir)
     name_unused_files(test_dir, [*enroll_DB['filename'], *test_DB['filename']], set(enroll_DB['speaker_id']))
 
-    # Perform the enrollment and save the results
+    # Perform the enrolment and save the results
     embeddings = enroll_per_spk(use_cuda, test_frames, model, enroll_DB, embedding_dir)
     if plot and len(embeddings) > 2:
         draw_who_sounds_alike(embeddings, parameters_of_all(embeddings), embedding_dir)

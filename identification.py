@@ -20,7 +20,7 @@ UNKNOWN = 'unknown'  # the answer if nobody is near enough
 
 
 def best_speaker(scores, thres):
-    """The speaker with the highest of scores (a dict), or UNKNOWN if it is not above thres. None: any."""
+    """The speaker with the highest score, or UNKNOWN if it is not above thres. thres None: never UNKNOWN."""
     best_spk = max(scores, key=scores.get)
     return best_spk if thres is None or scores[best_spk] > thres else UNKNOWN
 
@@ -39,10 +39,17 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
 
     # With a threshold, UNKNOWN is right for a speaker who is not in spk_list
     true_spk = speaker_of(test_filename)
-    result = best_spk == (true_spk if true_spk in spk_list or thres is None else UNKNOWN)
+    answer = true_spk if true_spk in spk_list or thres is None else UNKNOWN
+    result = best_spk == answer
     print('\n=== Speaker identification ===')
     print('True speaker : %s\nPredicted speaker : %s\nResult : %s\n' % (true_spk, best_spk, result))
-    ranking = sorted(spk_list, key=scores.get, reverse=True)
+    print_scores(scores, thres)
+    return best_spk
+
+
+def print_scores(scores, thres):
+    """Print all of scores (dict speaker -> score), the highest first, and the threshold if there is one."""
+    ranking = sorted(scores, key=scores.get, reverse=True)
     for spk in ranking:
         print('%s : %0.4f' % (spk, scores[spk]))
     if thres is not None:
@@ -50,7 +57,6 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
         if len(ranking) > 1:
             print('Margin to the runner-up : %0.4f' % (scores[ranking[0]] - scores[ranking[1]]))
         print('Threshold : %0.4g' % thres)
-    return best_spk
 
 
 def main(

@@ -18,21 +18,21 @@ from support.safe_files import read_checkpoint, write_pickles
 
 BACKBONES = {'resnet18': resnet.resnet18, 'resnet34': resnet.resnet34, 'resnet50': resnet.resnet50,
              'resnet101': resnet.resnet101, 'resnet152': resnet.resnet152}
-SLIDES = {'pooling': 'average', 'head': 'slides'}  # what a checkpoint of another network says otherwise
+SLIDES = {'pooling': 'average', 'head': 'slides'}  # networks of the deep dive have others
 
 
 class background_resnet(nn.Module):
-    """Speaker classifier on a ResNet. The layer before the classifier gives the speaker embedding, the d-vector.
+    """Speaker classifier on a ResNet. The layer before its last gives the speaker embedding, the d-vector.
 
-    In: feature maps (batch, 1, n_dims, n_frames) of any length. Out: spk_embedding (batch, embedding_size) and logits
-    (batch, num_classes). d-vectors: Variani et al. 2014. Raises LabError for a backbone that is not in BACKBONES.
+    In: feature maps (batch, 1, n_dims, n_frames) of any length. Out: spk_embedding (batch, embedding_size)
+    and logits (batch, num_classes). d-vectors: Variani et al. 2014. Raises LabError for another backbone.
     """
 
     def __init__(self, embedding_size, num_classes, backbone='resnet18'):
         super().__init__()
         if backbone not in BACKBONES:
             raise LabError('unknown backbone: %s. Choose one of %s.' % (backbone, ', '.join(BACKBONES)))
-        # A checkpoint keeps these. level: of recordings in dBFS, to which they are brought at the test, too
+        # A checkpoint keeps these. level (dBFS): test recordings are brought to that of the training
         self.settings = {'backbone': backbone, 'level': c.LEVEL_DBFS}
         self.pretrained = BACKBONES[backbone]()
         self.fc0 = nn.Linear(self.pretrained.out_channels, embedding_size)
@@ -56,16 +56,17 @@ class background_resnet(nn.Module):
 
 
 def network_of(checkpoint):
-    """The network that a checkpoint was saved from, with its parameters. Other networks come from the deep dive."""
+    """The network of a checkpoint, with its parameters. It may be one of the deep dive."""
     # Checkpoints of the original lab carry the ResNet's own classifier, which is not used
-    state_dict = {name: value for name, value in checkpoint['state_dict'].items() if 'pretrained.fc.' not in name}
+    state_dict = {name: value for name, value in checkpoint['state_dict'].items()
+                  if 'pretrained.fc.' not in name}
     sizes = len(state_dict['fc0.weight']), len(state_dict['last.weight'])  # embedding_size, n_classes
     backbone = checkpoint.get('backbone', 'resnet18')
     others = {name: checkpoint.get(name, SLIDES[name]) for name in SLIDES}
     if backbone in BACKBONES and others == SLIDES:
         model = background_resnet(*sizes, backbone)
     else:
-        from deep_dive.networks import background_network  # here alone, the lab uses what comes after it
+        from deep_dive.networks import background_network  # only here does the lab use it
         model = background_network(*sizes, backbone, **others)
     model.load_state_dict(state_dict)
     return model
@@ -74,9 +75,9 @@ def network_of(checkpoint):
 def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
     """The trained network of LOG_DIR/checkpoint_<cp_num>.pth, in eval mode, on the GPU if there is one.
 
-    embedding_size and n_classes may be None, because the checkpoint knows them. model.checkpoint names the file and its
-    hash. model.thresholds and model.backend hold what the deep dive has measured. Raises LabError if the checkpoint is
-    missing, damaged, or of another size than stated.
+    embedding_size and n_classes may be None, because the checkpoint knows them. model.checkpoint names the
+    file and its hash. model.thresholds and model.backend come from the deep dive. Raises LabError if the
+    file is missing, damaged, or of another size.
     """
     filename = find_checkpoint(log_dir, cp_num)
     device = get_device(use_cuda, say_so=True)
@@ -88,18 +89,20 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
         model.backend = {name: checkpoint[name] for name in BACKEND_TENSORS if name in checkpoint}
         check_model(model)
     except (LabError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
-        raise LabError('%s: no checkpoint of the network in model.py (%s)' % (filename, in_one_line(error))) from error
+        raise LabError('%s: no checkpoint of the network in model.py (%s)'
+                       % (filename, in_one_line(error))) from error
     sizes = model.fc0.out_features, model.last.out_features
     if embedding_size not in (None, sizes[0]) or n_classes not in (None, sizes[1]):
-        raise LabError('%s has embedding_size = %d and n_classes = %d, main() says %s and %s.\nCorrect it, or write '
-                       'None.' % (filename, *sizes, embedding_size, n_classes))
+        raise LabError('%s has embedding_size = %d and n_classes = %d, main() says %s and %s.\nCorrect it, '
+                       'or write None.' % (filename, *sizes, embedding_size, n_classes))
     model.checkpoint = {'file': filename, 'sha256': sha256}
-    model.settings['level'], model.thresholds = checkpoint.get('level', c.LEVEL_DBFS), checkpoint.get('thresholds', {})
+    model.settings['level'] = checkpoint.get('level', c.LEVEL_DBFS)
+    model.thresholds = checkpoint.get('thresholds', {})
     return model.to(device, memory_format=torch.channels_last).eval()
 
 
 def get_embeddings(use_cuda, filename, model, test_frames):
-    """The d-vector of one feature file or recording: (1, embedding_size) tensor of unit length, on the CPU."""
+    """The d-vector of a feature file or recording: (1, embedding_size) tensor of unit length, on the CPU."""
     feature, _ = read_MFB(filename, model.settings['level'])  # (n_frames, n_dims)
     return embed_feature(use_cuda, feature, model, test_frames, filename)
 
@@ -107,42 +110,44 @@ def get_embeddings(use_cuda, filename, model, test_frames):
 def embed_feature(use_cuda, feature, model, test_frames, filename='a recording'):
     """The d-vector of a feature (n_frames, n_dims): (1, embedding_size) tensor of unit length, on the CPU.
 
-    The utterance is cut into segments of test_frames (None: the whole utterance is one segment). Their embeddings are
-    summed, and the sum is divided by its norm. Raises LabError, with filename, if the sum is zero or no number.
+    The utterance is cut into segments of test_frames (None: into one). The sum of their embeddings is divided
+    by its norm. Raises LabError, with filename, if the sum is zero or no number.
     """
     x = ToTensorTestInput()(feature)  # (1, 1, n_dims, n_frames)
     x = x.to(get_device(use_cuda), memory_format=torch.channels_last)
     activation = 0
     with torch.inference_mode():
-        for segment in x.split(test_frames or len(feature), dim=3):  # (1, 1, n_dims, test_frames or what is left)
+        for segment in x.split(test_frames or len(feature), dim=3):  # (1, 1, n_dims, at most test_frames)
             spk_embedding, _ = model(segment)
             activation = activation + spk_embedding  # (1, embedding_size)
     if not 0 < activation.norm() < torch.inf:  # false for NaN, too
-        raise LabError('%s: its d-vector is zero, infinite or not a number. Check that recording. If others fail,\n'
-                       'too, choose another checkpoint.' % filename)
+        raise LabError('%s: its d-vector is zero, infinite or not a number.\nCheck that recording. If others '
+                       'fail, too, choose another checkpoint.' % filename)
     return F.normalize(activation, dim=1).cpu()
 
 
 def save_enroll_embeddings(embedding_dir, embeddings, model, recordings):
-    """Write an enrolment: a pickle of dict speaker -> (1, embedding_size) array. Raises LabError if nobody is in it.
+    """Write an enrolment: a pickle of dict speaker -> (1, embedding_size) array.
 
-    A second pickle in the file names the checkpoint. It also holds `recordings`: dict speaker -> how they were made.
+    A second pickle names the checkpoint and holds `recordings`: dict speaker -> how they were made. Raises
+    LabError if nobody is enrolled.
     """
     if not embeddings:
         raise LabError('Nobody is enrolled: no speaker has a file that can be used.')
     recordings = {speaker: recordings[speaker] for speaker in embeddings}
     arrays = {speaker: embedding.numpy() for speaker, embedding in embeddings.items()}
-    write_pickles(os.path.join(embedding_dir, ENROLL_FILE), arrays, {**model.checkpoint, 'recordings': recordings})
+    about = {**model.checkpoint, 'recordings': recordings}
+    write_pickles(os.path.join(embedding_dir, ENROLL_FILE), arrays, about)
 
 
 def load_enroll_embeddings(embedding_dir, *, model=None):
     """The enrolment that enroll.py wrote into `embedding_dir`: dict speaker -> (1, embedding_size) tensor.
 
-    Raises LabError if there is none, if it is damaged, or, given the model that is to score it, if it was made with
-    another checkpoint.
+    model: what is to score it. It gets the thresholds of own_voice/calibrate.py, if there are any. Raises
+    LabError if the enrolment is missing, damaged, or made with another checkpoint than model.
     """
     embeddings, made_with = read_enrolment(embedding_dir)
     if model is not None:
         check_enrolment(embedding_dir, embeddings, made_with, model.checkpoint)
-        use_own_thresholds(model, embedding_dir)  # if there are any: own_voice/calibrate.py
-    return {speaker: torch.from_numpy(embedding.astype(np.float32)) for speaker, embedding in embeddings.items()}
+        use_own_thresholds(model, embedding_dir)
+    return {spk: torch.from_numpy(embedding.astype(np.float32)) for spk, embedding in embeddings.items()}

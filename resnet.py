@@ -55,10 +55,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Residual network without its last layer: (batch, 1, 40, T) -> (batch, out_channels, 5, T / 8).
-
-    T / 8 is rounded up.
-    """
+    """Without the last layer: (batch, 1, 40, T frames) -> (batch, out_channels, 5, T / 8, rounded up)."""
 
     def __init__(self, block, layers):
         super().__init__()
@@ -94,7 +91,7 @@ class ResNet(nn.Module):
 
 
 def resnet18():
-    """18 layers: conv1, 16 convolutions in the blocks, one linear layer. model.py has two in its place."""
+    """18 layers: conv1, 16 convolutions in the blocks, and one linear layer: in model.py, two."""
     return ResNet(BasicBlock, [2, 2, 2, 2])
 
 

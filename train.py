@@ -3,7 +3,7 @@
     python train.py                  # every setting of main() can be named, as in --n_epochs=10
 
 Reads the features in TRAIN_FEAT_DIR, or makes demo voices. Writes checkpoints and pictures into model_saved.
-Moves an earlier run aside. Demo voices take eight to ten minutes on two plain CPU cores, four with bfloat16.
+Moves an earlier run aside. Demo voices take 8 to 10 minutes on two CPU cores, 4 if these have bfloat16.
 """
 import copy
 import time
@@ -35,16 +35,17 @@ def load_dataset(val_ratio, *, train_dir=c.TRAIN_FEAT_DIR, seed=0):
     train_DB, valid_DB = split_train_dev(train_dir, val_ratio, seed=seed)
     speaker_list = sorted({*train_DB['speaker_id'], *valid_DB['speaker_id']})
     spk_to_idx = {spk: i for i, spk in enumerate(speaker_list)}
-    transforms = [TruncatedInputfromMFB(), ToTensorInput()]  # of a training window
+    transforms = [TruncatedInputfromMFB(), ToTensorInput()]
     train_dataset = DvectorDataset(train_DB, read_MFB, transforms, spk_to_idx)
     valid_dataset = DvectorDataset(valid_DB, read_MFB, [ToTensorDevInput()], spk_to_idx)
     return train_dataset, valid_dataset, len(speaker_list)
 
 
 def split_train_dev(train_feat_dir, valid_ratio, *, seed=0, without=()):
-    """Split at random: (train_DB, valid_DB), the second valid_ratio percent. without: speakers in neither."""
+    """(train_DB, valid_DB), at random: valid_ratio percent in valid_DB. without: speakers in neither."""
     DB = read_feats_structure(train_feat_dir)
-    DB = DB[~DB['speaker_id'].isin(without)].sample(frac=1, random_state=seed, ignore_index=True)
+    DB = DB[~DB['speaker_id'].isin(without)]
+    DB = DB.sample(frac=1, random_state=seed, ignore_index=True)  # shuffle
     total_len = len(DB)
     valid_len = int(total_len * valid_ratio / 100)
     train_len = total_len - valid_len
@@ -73,7 +74,7 @@ def create_scheduler(scheduler_type, optimizer, lr, n_steps, patience, min_lr):
 
 
 class AverageMeter:
-    """The last value, and the average so far. Each value is the average of n samples."""
+    """The last value, and the average so far. A value counts n times."""
 
     def __init__(self):
         self.val, self.sum, self.count = 0, 0, 0
@@ -89,14 +90,14 @@ class AverageMeter:
 
 
 def loss_of(criterion, logits, targets, spk_embedding):
-    """The loss of a batch, in float32. Some losses look at the embeddings, too."""
+    """The loss of a batch, in float32. Those of the deep dive need the embeddings, too."""
     embeddings = [] if isinstance(criterion, nn.CrossEntropyLoss) else [spk_embedding.float()]
     return criterion(logits.float(), targets, *embeddings)
 
 
 def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes, *, log_interval=84,
           scheduler=None):
-    """Train for one epoch. Returns the average training loss. scheduler: is stepped after every batch."""
+    """Train for one epoch. Returns the average loss. scheduler: stepped after a batch. n_classes: unused."""
     device = get_device(use_cuda)
     batch_time, losses, train_acc = AverageMeter(), AverageMeter(), AverageMeter()
     model.train()
@@ -158,23 +159,23 @@ def main(
         use_cuda=True,  # use a GPU if there is one
         val_ratio=10,  # percent of the utterances, to validate
         embedding_size=128,  # dimension of a d-vector; try 32 to 512
-        start=1,  # first epoch; 5: after checkpoint_4
-        n_epochs=30,  # how many epochs
+        start=1,  # first epoch; 5: go on after checkpoint_4
+        n_epochs=30,  # how many epochs, from start on
         lr=1e-1,  # first learning rate; try 1e-2 and 1
         wd=1e-4,  # weight decay (L2 penalty)
         optimizer_type='sgd',  # or 'adam', 'adamw', 'adagrad'; adam and adamw need lr near 1e-3
         batch_size=64,  # utterances in a training step; if you halve it, try half of lr
         valid_batch_size=16,  # utterances in a validation step
         use_shuffle=True,  # a new order in every epoch
-        patience=2,  # epochs without a lower loss, before lr is divided by 10
-        min_lr=1e-4,  # lr never falls below this
+        patience=2,  # plateau: epochs without a lower loss, before lr is divided by 10
+        min_lr=1e-4,  # plateau: the lowest lr
 
         # Beyond the slides
         seed=0,  # of everything random; try several
         scheduler_type='plateau',  # or 'onecycle' (up, then down to 0), 'cosine' (down from lr to 0)
         train_dir=c.TRAIN_FEAT_DIR,  # where the training features are
         log_dir='model_saved',  # where checkpoints and pictures go
-        log_interval=84,  # batches from line to line
+        log_interval=84,  # batches between two printed lines
         plot=True,  # draw the pictures
 ):
     settings = check_settings(main, locals(), **RULES)
@@ -189,37 +190,35 @@ def main(
                               drop_last=len(train_dataset) % batch_size == 1)  # BatchNorm needs two
     valid_loader = DataLoader(valid_dataset, valid_batch_size, collate_fn=collate_fn_feat_padded)
 
-    # Instantiate the model and its weights
+    # Instantiate the model
     model = background_resnet(embedding_size, n_classes)
     model.to(device, memory_format=torch.channels_last)  # faster
-    model_before = copy.deepcopy(model)
+    model_before = copy.deepcopy(model)  # for clusters.png
 
     # Define the loss function (criterion), the optimizer and the scheduler
     criterion = nn.CrossEntropyLoss()
     optimizer = create_optimizer(optimizer_type, model, lr, wd)
     n_steps = (start - 1 + n_epochs) * len(train_loader)
     scheduler = create_scheduler(scheduler_type, optimizer, lr, n_steps, patience, min_lr)
-    of_batches = None if scheduler_type == 'plateau' else scheduler
+    batch_scheduler = None if scheduler_type == 'plateau' else scheduler
 
+    # Run (support/runs.py) loads and saves
     with Run(settings, [train_dataset, valid_dataset], model, criterion, optimizer, scheduler) as run:
         for epoch in range(start, start + n_epochs):
-            # Train for one epoch
             train_loss = train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
-                               log_interval=log_interval, scheduler=of_batches)
+                               log_interval=log_interval, scheduler=batch_scheduler)
 
             # Evaluate on the validation set
             valid_acc = AverageMeter()
             valid_loss = validate(valid_loader, model, criterion, use_cuda, epoch, valid_acc=valid_acc)
-            if of_batches is None:
+            if batch_scheduler is None:
                 scheduler.step(valid_loss)
 
-            # Save what the next scripts need
+            # Save checkpoint_<epoch>.pth
             run.save(epoch, train_loss, valid_loss, valid_acc.avg)
 
-    # Find the best epoch
     print('Lowest validation loss at epoch %d' % run.best_epoch)
 
-    # Visualize the losses
     if plot:
         visualize_the_losses(run.all('train_loss'), run.all('valid_loss'), log_dir=log_dir,
                              accuracies=run.all('valid_acc'), learning_rates=run.all('lr'))

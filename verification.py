@@ -1,4 +1,4 @@
-"""Is it really them? The d-vector of a test utterance against that of the speaker it claims to be from.
+"""Is it really them? The d-vector of a test utterance against that of an enrolled speaker.
 
     python verification.py
     python verification.py --test_speaker=241F9241 --thres=0.9     # every setting of main() can be named
@@ -20,8 +20,7 @@ from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_setting
 def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres):
     """Print whether test_filename is accepted as enroll_speaker: whether their score is above thres.
 
-    embeddings: dict speaker -> (1, embedding_size). Returns the score. Raises LabError if enroll_speaker is
-    not enrolled.
+    embeddings: dict speaker -> (1, embedding_size). Returns the score. Raises LabError for a name not in it.
     """
     check_enrolled([enroll_speaker], embeddings)
     enroll_embedding = embeddings[enroll_speaker]  # (1, embedding_size)
@@ -29,15 +28,17 @@ def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filen
 
     # Compare the score with the threshold
     score = F.cosine_similarity(test_embedding, enroll_embedding).item()
-    result = 'Accept' if score > thres else 'Reject'
+    print_decision(enroll_speaker, speaker_of(test_filename), score, thres)
+    return score
 
-    # In the slides, the enrolled speaker is called true, and the speaker of the test file claimed
-    test_spk = speaker_of(test_filename)
+
+def print_decision(enroll_speaker, test_spk, score, thres):
+    """Print whether a score is accepted. In the slides, the enrolled speaker is called true."""
+    result = 'Accept' if score > thres else 'Reject'
     print('\n=== Speaker verification ===')
     print('True speaker: %s\nClaimed speaker : %s\n\nResult : %s\n' % (enroll_speaker, test_spk, result))
     n_digits = 2 if round(thres, 2) == thres else 4  # two, as in the slides, unless the threshold has more
     print('Score : %0.4f\nThreshold : %0.*f\n' % (score, n_digits, thres))
-    return score
 
 
 def main(
@@ -51,7 +52,7 @@ def main(
         n_classes=None,  # how many speakers in the training data? None: what the checkpoint says
         test_frames=100,  # the utterance is cut into segments of so many frames (10 ms); None: not cut
         enroll_speaker='242M9242',  # the true speaker, who is enrolled; try 230M4087 of the real corpus
-        test_speaker='242M9242',  # the claimed speaker, who speaks in the test file; try 241F9241, a wav file
+        test_speaker='242M9242',  # the claimed one, who speaks in the test file; try 241F9241 or a wav file
         thres=0.95,  # a score above it is accepted; try 0.9, 0.97, 'model' (that of the checkpoint)
 ):
     check_settings(main, locals(), **TEST_RULES, thres=SCORE_OR_MODEL)

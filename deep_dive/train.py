@@ -34,8 +34,8 @@ from support.runs import Run, keep_best
 CORPORA = ("feature folders with a whole number each, such as {'feat_libri': 4}",
            lambda value: isinstance(value, dict) and all(map(is_name, value)) and all(
                is_whole(weight, 1) and weight <= 1000 for weight in value.values()))
-NONE_OR_TWO = 'a whole number, 0 or at least 2', lambda value: is_whole(value) and value != 1
-RULES = {**train.RULES, 'val_speakers': NONE_OR_TWO, 'corpora': CORPORA, 'cache_gb': number(0), 'num_workers': whole(0),
+ZERO_OR_TWO = 'a whole number, 0 or at least 2', lambda value: is_whole(value) and value != 1
+RULES = {**train.RULES, 'val_speakers': ZERO_OR_TWO, 'corpora': CORPORA, 'cache_gb': number(0), 'num_workers': whole(0),
          'augment': some_of(AUGMENTATIONS), 'batch_speakers': or_none(whole(2)), 'backbone': BACKBONES,
          'pooling': POOLINGS, 'init_from': or_none(NAME), 'loss_type': ['softmax', *LOSSES], 'warm_up': SHARE}
 
@@ -61,10 +61,10 @@ def main(
         augment=[],  # some of ['speed', 'level', 'room', 'microphone', 'noise', 'band', 'specaugment']
         batch_speakers=None,  # 8 for 'ge2e', 'prototypical', 'triplet': speakers in a batch, batch_size / 8 times each
         cache_gb=4.0,  # memory for the features of a corpus, in 10^9 bytes; those that need more are read from disk
-        num_workers=2,  # processes that read features from disk
+        num_workers=2,  # processes that read features from disk, if they do not fit into cache_gb
 
         # Network
-        backbone='resnet18',  # or resnet34, 50, 101, 152, resnet_se, vgg, tdnn, ecapa, conformer; adam: lstm, cnn_lstm
+        backbone='resnet18',  # or resnet34, 50, 101, 152, resnet_se, vgg, tdnn, ecapa, conformer; lstm, cnn_lstm (with adam)
         pooling='average',  # how the frames become one vector: or 'statistics', 'attentive'
         init_from=None,  # begin with a trained network, such as 'model_saved/checkpoint_etri240.pth'
         freeze_backbone=False,  # with init_from; True: train the last layer only
@@ -77,7 +77,7 @@ def main(
 
         # After the training
         n_backend=2000,  # utterances from which thresholds and backends of the best checkpoint are found
-        **lab: train.main
+        **lab: train.main  # and all settings of train.py
 ):
     settings = check_settings(main, locals(), **RULES)
     use_cuda, start, n_epochs, batch_size, valid_batch_size, scheduler_type, log_dir = (settings[name] for name in (
@@ -117,18 +117,19 @@ def main(
     # Define the optimizer and the scheduler. Some losses learn, too
     optimizer = train.create_optimizer(settings['optimizer_type'], nn.ModuleList([model, criterion]), settings['lr'],
                                        settings['wd'])
-    scheduler = train.create_scheduler(scheduler_type, optimizer, settings['lr'], n_steps, settings['patience'],
-                                       settings['min_lr'])
     if scheduler_type == 'onecycle':
         scheduler = schedules.one_cycle(optimizer, settings['lr'], n_steps, warm_up)
-    of_batches = None if scheduler_type == 'plateau' else scheduler
+    else:
+        scheduler = train.create_scheduler(scheduler_type, optimizer, settings['lr'], n_steps, settings['patience'],
+                                           settings['min_lr'])
+    batch_scheduler = None if scheduler_type == 'plateau' else scheduler
 
     with Run(settings, [train_dataset, valid_dataset], model, criterion, optimizer, scheduler,
              writes=processes.rank() == 0, not_said=defaults_of(main)) as run:
         for epoch in range(start, start + n_epochs):
             # Train for one epoch
             train_loss = train.train(train_loader, network, criterion, optimizer, use_cuda, epoch, n_classes,
-                                     log_interval=settings['log_interval'], scheduler=of_batches)
+                                     log_interval=settings['log_interval'], scheduler=batch_scheduler)
             processes.follow_first_process(model)  # with torchrun
 
             # Evaluate on the validation set
@@ -137,7 +138,7 @@ def main(
             train_loss, valid_loss, accuracy = processes.average_over_processes(
                 [(train_loss, len(train_loader.sampler)), (valid_loss, valid_acc.count),
                  (valid_acc.avg, valid_acc.count)], device)  # with torchrun
-            if of_batches is None:
+            if batch_scheduler is None:
                 scheduler.step(valid_loss)
 
             # Save what the next scripts need, and what it takes to go on from here

@@ -44,7 +44,7 @@ def trials_of_list(use_cuda, model, filename, test_dir, test_frames):
     paths = sorted({*left, *right})
     row = {path: i for i, path in enumerate(paths)}
     files = [file_of_trial(path, test_dir) for path in paths]
-    vectors = torch.cat([get_embeddings(use_cuda, filename, model, test_frames) for filename in files])
+    vectors = torch.cat([get_embeddings(use_cuda, file, model, test_frames) for file in files])
     speakers = np.array([speaker_of(filename) for filename in files])
     first, second = np.array([row[path] for path in left]), np.array([row[path] for path in right])
     return vectors, speakers, first, second, is_target
@@ -128,10 +128,14 @@ def main(
     # Find the files
     if trials == 'enrolled':
         DB, embeddings = load_tests(model, test_dir, embedding_dir)
-    else:
+        a_file = DB['filename'][0]
+    elif trials == 'pairs':
         provide_test_features(test_dir)
         DB = read_feats_and_wavs(test_dir)
-    thres = choose_thres(thres, model, scorer.name, DB['filename'][0])
+        a_file = DB['filename'][0]
+    else:
+        a_file = file_of_trial(read_trials(trials)[1][0], test_dir)
+    thres = choose_thres(thres, model, scorer.name, a_file)
 
     # Identify them
     if identify:
@@ -149,7 +153,7 @@ def main(
     vectors, _, first, second, is_target = found
     scores_of = {name: Scorer(name, model, normalise).trials(vectors, first, second)
                  for name in available_backends(model)}
-    description = own_description(model, scorer.name, DB['filename'][0])
+    description = own_description(model, scorer.name, a_file)
     verify_trials(scores_of[backend], found, 'eer' if thres is None else thres, description, picture_dir,
                   scorer.unit)
     for name, scores in scores_of.items():

@@ -29,7 +29,7 @@ def runs_in(log_dir):
 
 
 def what_differs(settings_of):
-    """The settings that are not the same in all runs. settings_of: list of dicts. Returns such a list.
+    """The settings that are not the same in all runs. settings_of: list of dicts. Returns a list of dicts.
 
     A setting that a run does not have is as in SLIDES, or it is off: False, 0, None or empty.
     """

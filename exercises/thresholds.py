@@ -1,7 +1,7 @@
 """What does a threshold let in, and whom? All trials of test files and enrolled speakers: exercise 4.
 
     python -m exercises.thresholds
-    python -m exercises.thresholds --piece_seconds=1 --thres=eer     # both kinds of error are as frequent
+    python -m exercises.thresholds --piece_seconds=1 --thres=eer     # both errors equally frequent
     python -m exercises.thresholds "--thres=('far', 0.05)"           # at most 5 % of the impostors are let in
 
 Reads what verification.py reads. Prints both error rates at several thresholds, and who is let in most often.

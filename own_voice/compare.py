@@ -17,6 +17,7 @@ from model import get_embeddings, load_model
 from support.enrolments import choose_thres, own_description
 from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
 from support.recordings import compare_origins, is_recording, open_recording, origin_of
+from verification import print_decision
 
 
 def check_two_recordings(enroll_file, test_file, level=None):
@@ -42,15 +43,6 @@ def seconds_of(filename):
     if is_recording(filename):
         return open_recording(filename).facts['seconds']
     return len(read_MFB(filename, 'any')[0]) * c.WIN_STEP
-
-
-def print_decision(enroll_file, test_file, score, thres):
-    """Print what verification.py prints, with the names of the files. A score above thres is accepted."""
-    result = 'Accept' if score > thres else 'Reject'
-    print('\n=== Speaker verification ===')
-    print('True speaker: %s\nClaimed speaker : %s\n\nResult : %s\n' % (enroll_file, test_file, result))
-    n_digits = 2 if round(thres, 2) == thres else 4  # two, as in the slides, unless the threshold has more
-    print('Score : %0.4f\nThreshold : %0.*f\n' % (score, n_digits, thres))
 
 
 def print_what_it_means(score, thres, model, filenames):

@@ -10,7 +10,7 @@ import os
 
 import torch.nn.functional as F
 
-from identification import best_speaker
+from identification import best_speaker, print_scores
 from model import get_embeddings, load_enroll_embeddings, load_model
 from support.checks import check_enrolled
 from support.enrolments import ENROLL_FILE, check_recordings, checkpoint_of, choose_thres
@@ -55,13 +55,7 @@ def main(
     test_embedding = get_embeddings(use_cuda, recording, model, test_frames)  # (1, embedding_size)
     scores = {spk: F.cosine_similarity(test_embedding, embeddings[spk]).item() for spk in spk_list}
     print('\n=== Speaker identification ===\nPredicted speaker : %s\n' % best_speaker(scores, thres))
-    ranking = sorted(spk_list, key=scores.get, reverse=True)
-    for spk in ranking:
-        print('%s : %0.4f' % (spk, scores[spk]))
-    print()
-    if len(ranking) > 1:
-        print('Margin to the runner-up : %0.4f' % (scores[ranking[0]] - scores[ranking[1]]))
-    print('Threshold : %0.4g' % thres)
+    print_scores(scores, thres)
 
 
 if __name__ == '__main__':

@@ -40,7 +40,7 @@ def checkpoint_of(embedding_dir):
 def check_recordings(embedding_dir, speakers, test_filenames, level=None):
     """Raise LabError, or print a note, if a test file was recorded in another way than the enrolment.
 
-    level: to which the model wants recordings brought (prepare_speech of support/recordings.py). Raises
+    level: to which the model wants recordings brought (Recording.prepared of support/recordings.py). Raises
     LabError for a speaker who is not enrolled, too.
     """
     embeddings, made_with = read_enrolment(embedding_dir)

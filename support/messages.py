@@ -92,9 +92,10 @@ def read_command_line(main, arguments, see=''):
     for argument in arguments:
         name, equals, text = argument.removeprefix('--').partition('=')
         if not argument.startswith('--') or not equals:
-            raise LabError('%s: write a setting as --name=value, for example --%s. All settings: --help%s' % (
-                argument, '%s=%s' % next(iter(defaults.items()), ('name', 'value')), FOR_RECORDINGS
-                if os.path.isfile(argument) else ''))
+            example = '%s=%s' % next(iter(defaults.items()), ('name', 'value'))
+            advice = FOR_RECORDINGS if '.' in argument else ''  # it may be the name of a file
+            raise LabError('%s: write a setting as --name=value, for example --%s. All settings: --help%s'
+                           % (argument, example, advice))
         check_name(name, defaults, see)
         settings[name] = read_value(text, isinstance(defaults[name], str) and defaults[name] not in NO_NAMES)
     return settings

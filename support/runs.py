@@ -78,7 +78,7 @@ class Run:
         return losses.index(min(losses)) + 1
 
     def all(self, name):
-        """List of one of these numbers of every epoch. Runs of earlier versions have no valid_acc: None."""
+        """List of one of the numbers in `epochs`, such as 'valid_loss'. Runs of earlier versions have no valid_acc: None."""
         return [entry.get(name) for entry in self.epochs]
 
     def begin_epoch(self):
@@ -183,6 +183,7 @@ class Run:
             raise LabError('%s: no training can go on from it (%s).\nSet start to an earlier epoch, or to 1.'
                            % (filename, in_one_line(error))) from error
         return there['epochs'][:start - 1]
+
 
 def cut_for_clusters(dataset):
     """Pieces of NUM_WIN_SIZE frames of the speakers with the most utterances, as many as there are CLUSTER_STYLES.
@@ -302,11 +303,12 @@ def move_aside(log_dir, start):
 def holds_another(folder, names, run):
     """Whether a folder holds another run than the one to be moved: files of these names, or another run.json."""
     run_there = (folder / RUN_FILE).read_bytes() if (folder / RUN_FILE).exists() else None
-    return any((folder / name).exists() for name in names) or run_there != run and any(folder.glob('[!.]*'))
+    is_another = run_there != run and any(folder.glob('[!.]*'))
+    return is_another or any((folder / name).exists() for name in names)
 
 
 def read_run(log_dir):
-    """What write_run wrote. Raises LabError if there is nothing, or something else."""
+    """The content of run.json, which Run writes. Raises LabError if there is nothing, or something else."""
     filename = Path(log_dir) / RUN_FILE
     if not filename.exists():
         raise LabError('%s does not exist: there is no run of train.py in %s.' % (filename, log_dir))

@@ -839,6 +839,52 @@ def test_training_data_of_no_use(lab, write_feat, stopped_with):
     assert os.listdir() == ['feat']
 
 
+# ------------------------------------------------------------------------------------------- earlier versions
+
+@pytest.fixture
+def earlier(four):
+    """The run as an earlier version left it, whose train.py had all settings and measured the best epoch."""
+    run = json.loads(Path('model_saved/run.json').read_text())
+    run['settings'] = {**defaults_of(deep_dive.train.main), **run['settings']}
+    Path('model_saved/run.json').write_text(json.dumps(run))
+    for path in Path('model_saved').glob('*.pth'):
+        checkpoint = {**torch.load(path), 'pooling': 'average', 'head': 'slides'}
+        if path.name == 'checkpoint_best.pth':
+            numbers = {'eer': 0.9, 'slope': 20.0, 'offset': -18.0}
+            checkpoint.update(thresholds={'None': {'cosine': numbers}}, mean=torch.zeros(1, 128))
+        runs.save_checkpoint(path, checkpoint)
+    return four
+
+
+def test_a_run_of_an_earlier_version_goes_on(earlier, stopped_with):
+    before, losses = contents('model_saved'), history('model_saved')
+    message = stopped_with(train.main, **NOISE, start=3, n_epochs=2)
+    assert 'The run in model_saved has a setting ' in message and 'Go on with python -m deep_dive.train.' in message
+    assert contents('model_saved') == before
+    deep_dive.train.main(**NOISE, start=3, n_epochs=2)
+    assert history('model_saved') == losses
+    after = torch.load('model_saved/checkpoint_4.pth')
+    assert is_same(after['state_dict'], torch.load('model_saved/run_001/checkpoint_4.pth')['state_dict'])
+    train.main(**NOISE, n_epochs=1)  # a new run moves it aside
+    assert len(history('model_saved')) == 1 and history('model_saved/run_002') == losses
+
+
+def test_a_checkpoint_and_an_enrolment_of_an_earlier_version_are_used(earlier, write_vector, capsys):
+    write_vector(c.TEST_FEAT_DIR + '/me/enroll.p', 3, 4)
+    write_vector(c.TEST_FEAT_DIR + '/me/test.p', 3, 4)
+    enroll.main(cp_num='best', plot=False)  # the format of an enrolment is the same
+    model = lab_model.load_model(False, 'model_saved', 'best', 128, 2)
+    assert type(model) is lab_model.background_resnet and model.thresholds['None']['cosine']['eer'] == 0.9
+    assert list(model.backend) == ['mean']
+    capsys.readouterr()
+    settings = {'cp_num': 'best', 'test_speaker': 'me'}
+    identification.main(**settings)
+    verification.main(**settings, enroll_speaker='me', thres='model')
+    out = capsys.readouterr().out
+    assert 'Predicted speaker : me\nResult : True\n\nme : 1.0000\n' in out
+    assert out.endswith('Result : Accept\n\nScore : 1.0000\nThreshold : 0.90\n\n')
+
+
 # ------------------------------------------------------------------------------------------- files of a run
 
 def test_a_failed_save_leaves_the_old_checkpoint(lab):
