@@ -1,20 +1,28 @@
 """Do the pages say what the lab does? Their commands are run in order, and their links are followed."""
+import importlib
+import inspect
 import re
 import runpy
 import shlex
 import shutil
+import socketserver
 import sys
+import webbrowser
 from pathlib import Path
 
 import pytest
 
 from conftest import PROJECT
-from support import voice_page
+from support import messages
+from test_settings import SETTINGS
 
-PAGES = [PROJECT / 'README.md', *sorted((PROJECT / 'docs').rglob('*.md'))]
-RUN = ['README.md', 'docs/lab.md', 'docs/own-voice.md', 'docs/ko/README.md', 'docs/ko/lab.md', 'docs/ko/own-voice.md']
-COMMAND = re.compile(r'(python|pip|mkdir|cp|git) ')
+PAGES = [PROJECT / 'README.md', *sorted((PROJECT / 'docs').rglob('*.md')),
+         *sorted(PROJECT.glob('*_*/README.md'))]
+RUN = ['README.md', 'docs/lab.md', 'docs/own-voice.md', 'docs/ko/README.md', 'docs/ko/lab.md',
+       'docs/ko/own-voice.md']
+COMMAND = re.compile(r'(python|torchrun|pip|mkdir|cp|git) ')
 NOT_RUN = re.compile(r'pip |git |python -m pytest')
+TRAININGS = ['train', 'deep_dive.train']
 
 
 def blocks_of(page):
@@ -25,7 +33,8 @@ def blocks_of(page):
 
 
 def steps_of(page):
-    """(commands, printed lines) in the order of the page: the lines are what the commands before them print."""
+    """(commands, printed lines) in the order of the page: the lines are what the commands before them
+    print."""
     steps = []
     for line in (line for block in blocks_of(page) for line in block):
         if COMMAND.match(line):
@@ -47,7 +56,8 @@ def numbers_aside(line):
 
 @pytest.fixture(scope='module')
 def clone(six_voices, tmp_path_factory):
-    """A small clone: the trained lab of six voices, the models that ship, recordings named as on the pages."""
+    """A small clone: the trained lab of six voices, the models that ship, recordings named as on the
+    pages."""
     folder = tmp_path_factory.mktemp('clone')
     for name in ('feat_logfbank_nfilt40', 'test_wavs', 'model_saved'):
         shutil.copytree(six_voices / name, folder / name)
@@ -67,6 +77,21 @@ def clone(six_voices, tmp_path_factory):
     return folder, {}
 
 
+def module_and_arguments(command):
+    """What a command of Python or torchrun starts: (module, arguments), or None if it is none of the
+    project's."""
+    words = shlex.split(command.split(' > ')[0])
+    if words[0] == 'torchrun':
+        words = [word for word in words if word != '--' and not word.startswith('--nproc')]
+    if words[0] in ('python', 'torchrun') and words[1:2] == ['-m'] and len(words) > 2:
+        name, arguments = words[2], words[3:]
+    elif words[0] == 'python' and len(words) > 1 and words[1].endswith('.py'):
+        name, arguments = re.sub('(experiments|tests/by_hand)/', '', words[1])[:-3], words[2:]
+    else:
+        return None
+    return None if name in ('pytest', 'venv', 'pip') else (name, arguments)
+
+
 def run(command, monkeypatch, capsys):
     """Run one command in this process, as the shell would, with one epoch. Returns what it printed."""
     words = shlex.split(command)
@@ -74,19 +99,21 @@ def run(command, monkeypatch, capsys):
         Path(words[-1]).mkdir(parents=True, exist_ok=True)
     elif words[0] == 'cp':
         shutil.copy(*words[1:])
-    elif words[1] == '-m':  # the page: it serves nobody here
-        monkeypatch.setattr(voice_page.PageServer, 'serve_forever', lambda server: None)
-        voice_page.main(open_browser=False)
     else:
-        script, arguments = words[1], words[2:]
-        if script == 'train.py' and '--help' not in arguments:
+        name, arguments = module_and_arguments(command)
+        is_training = name in TRAININGS and '--help' not in arguments
+        if is_training:
             arguments = [word for word in arguments if not word.startswith('--n_epochs')] + ['--n_epochs=1']
+        script = str(PROJECT / (name.replace('.', '/') + '.py'))
         monkeypatch.setattr(sys, 'argv', [script, *arguments])
-        runpy.run_path(str(PROJECT / script), run_name='__main__')
-        if script == 'train.py' and '--help' not in arguments:
-            for name in ('model_saved/checkpoint_24.pth', 'model_saved/run_001/checkpoint_24.pth'):
-                if Path(name).parent.is_dir():  # the checkpoint of the slides
-                    shutil.copy('model_saved/checkpoint_best.pth', name)
+        monkeypatch.setattr(socketserver.BaseServer, 'serve_forever',
+                            lambda server: None)  # the page: for nobody
+        monkeypatch.setattr(webbrowser, 'open', lambda address: None)
+        runpy.run_path(script, run_name='__main__')
+        if is_training:
+            for checkpoint in ('model_saved/checkpoint_24.pth', 'model_saved/run_001/checkpoint_24.pth'):
+                if Path(checkpoint).parent.is_dir():  # the checkpoint of the slides
+                    shutil.copy('model_saved/checkpoint_best.pth', checkpoint)
     return capsys.readouterr().out
 
 
@@ -107,6 +134,30 @@ def test_the_commands_of_a_page_do_what_it_shows(clone, name, monkeypatch, capsy
         missing = [line for line in shown if numbers_aside(line) not in printed]
         assert not missing, '%s: %s do not print %r' % (name, commands, missing)
     assert n_commands > 4
+
+
+def commands_of(page):
+    """Every command of a page, in blocks and in `code`."""
+    commands = [command for commands, _ in steps_of(page) for command in commands]
+    return commands + re.findall(r'`((?:python|torchrun) [^`]+)`', page.read_text(encoding='utf-8'))
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_commands_name_settings_that_there_are(page, lab, stopped_with):
+    """And values that the settings may have: in an empty folder, a program stops because something is
+    missing."""
+    for command in commands_of(page):
+        started = module_and_arguments(command)
+        if started is None or set(started[1]) & {'-h', '--help'}:
+            continue
+        module, arguments = importlib.import_module(started[0]), started[1]
+        if 'words=True' in inspect.getsource(module):
+            arguments = messages.name_words(module.main, arguments)
+        settings = messages.read_command_line(module.main, arguments)
+        if module in SETTINGS:
+            message = stopped_with(module.main, **settings)
+            assert not re.search('it must be|unknown|: write ', message), (command, message)
+    assert list(lab.iterdir()) == []
 
 
 def anchors_of(page):

@@ -1,4 +1,5 @@
-"""Files made to do harm are refused in a line or two. Nothing that would be a silent wrong answer is scored."""
+"""Files made to do harm are refused in a line or two. Nothing that would be a silent wrong answer is
+scored."""
 import json
 import os
 import pickle
@@ -10,7 +11,7 @@ import torch
 
 import attacks
 import configure as c
-import deep_dive.networks  # noqa: F401: load_model would import it within limits, which takes that for an attack
+import deep_dive.networks  # noqa: F401: if load_model imported it within limits, that would seem an attack
 import enroll
 import fuzz
 import identification
@@ -26,11 +27,13 @@ from fuzz import answer, limits
 from support import enrolments, messages, recordings, runs, safe_files
 from support.messages import LabError
 
-ORIGIN = {'LEVEL_DBFS': None, 'bandwidth': None}  # of a feature file that this suite did not make from a recording
+ORIGIN = {'LEVEL_DBFS': None,
+          'bandwidth': None}  # of a feature file that this suite did not make from a recording
 
 
 def answers_to(files, read, filename):
-    """dict name -> (kind, message) of every file. Asserts that none is answered wrongly, and that nothing is left."""
+    """dict name -> (kind, message) of every file. Asserts that none is answered wrongly, and that nothing is
+    left."""
     found = {}
     with limits(filename.parent):
         for name, content in files.items():
@@ -46,7 +49,8 @@ def names_of(found, kind='', part=''):
 
 
 def test_pickles_made_to_do_harm(lab):
-    stand_ins = [safe_files.PickledDtype, safe_files.PickledArray, safe_files.PickledBuffer, safe_files.PickledDict]
+    stand_ins = [safe_files.PickledDtype, safe_files.PickledArray, safe_files.PickledBuffer,
+                 safe_files.PickledDict]
     before = [dict(vars(cls)) for cls in stand_ins]
     found = answers_to(attacks.pickle_attacks(), read_MFB, lab / 'a.p')
     assert len(found) > 300 and names_of(found, 'read') == set()
@@ -63,7 +67,8 @@ def test_wavs_made_to_do_harm(lab):
     found = answers_to(attacks.wav_attacks(), read_audio, lab / 'a.wav')
     assert len(found) > 150
     for name in names_of(found, 'read'):
-        assert not any(word in name for word in ('NaN', 'infinity', 'cut', '0 channels', 'e38', 'RF64 ds64 0')), name
+        assert not any(word in name for word in ('NaN', 'infinity', 'cut', '0 channels', 'e38',
+                                                 'RF64 ds64 0')), name
     (lab / 'a.wav').write_bytes(attacks.wav(attacks.syllables().tobytes()))
     assert len(read_MFB('a.wav')[0]) > 40
 
@@ -110,7 +115,8 @@ def test_a_damaged_byte_of_a_checkpoint_is_noticed(lab):
             found, _ = safe_files.read_checkpoint('checkpoint_1.pth')
         except LabError as error:
             assert len(str(error).splitlines()) <= 2
-            assert 'a checksum is wrong: the file is damaged' in str(error) or i not in range(place, place + 24)
+            assert 'a checksum is wrong: the file is damaged' in str(error) or i not in range(place,
+                                                                                              place + 24)
         else:  # a byte that stands for nothing, such as a date
             assert i not in range(place, place + len(weights)) and found['epoch'] == 2
             torch.testing.assert_close(found['state_dict'], state_dict, rtol=0, atol=0)
@@ -136,7 +142,8 @@ def test_pipes_and_devices_are_not_waited_for(lab, name, read):
 
 
 @pytest.mark.parametrize('content', ['{"epochs": [', '[]', '{"settings": 1, "epochs": []}', 100000 * '[',
-                                     '{"settings": {}, "epochs": [1]}', '{"settings": {}, "epochs": [{"lr": 1}]}'],
+                                     '{"settings": {}, "epochs": [1]}',
+                                     '{"settings": {}, "epochs": [{"lr": 1}]}'],
                          ids=lambda content: content[:9])
 def test_a_broken_run_file_is_named(lab, content):
     (lab / 'run.json').write_text(content)
@@ -151,7 +158,7 @@ def test_changed_files(lab, suffix):
     assert wrong == {} and counts['refused'] > 500 and counts['read'] > 10 and n_steps > 200
 
 
-# ------------------------------------------------------------------------------------------ no silent wrong answer
+# ------------------------------------------------------------------------------------- no silent wrong answer
 
 class Constant(FirstFrame):
     """A network whose embedding is always the same."""
@@ -165,7 +172,8 @@ class Constant(FirstFrame):
 
 
 def verify(embedding, path, model=None):
-    return verification.perform_verification(False, model or FirstFrame(), {'a': embedding}, 'a', path, 100, -1.0)
+    return verification.perform_verification(False, model or FirstFrame(), {'a': embedding}, 'a', path, 100,
+                                             -1.0)
 
 
 NO_DIRECTION = [[0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0]]
@@ -178,7 +186,8 @@ def test_an_embedding_of_no_direction_is_never_accepted(write_vector, capsys, va
     with pytest.raises(LabError, match="the embedding of 'a' is zero, infinite or not a number"):
         verify(torch.tensor([values]), path)
     with pytest.raises(LabError, match="the embedding of 'a' is zero"):
-        identification.perform_identification(False, FirstFrame(), {'a': torch.tensor([values])}, path, 100, ['a'])
+        identification.perform_identification(False, FirstFrame(), {'a': torch.tensor([values])}, path, 100,
+                                              ['a'])
     reason = 'b/test.p: its d-vector is zero, infinite or not a number'
     with pytest.raises(LabError, match=reason):
         verify(torch.ones(1, 2), path, Constant(*values))
@@ -208,7 +217,8 @@ def refused_enrolment(loaded, match='embeddings.p'):
     """The message that refuses the enrolment in the folder 'enrolled'."""
     with pytest.raises(LabError, match=match) as error:
         lab_model.load_enroll_embeddings('enrolled', model=loaded)
-    assert len(str(error.value).splitlines()) <= 2 and len(str(error.value)) < 1000 and '\x1b' not in str(error.value)
+    message = str(error.value)
+    assert len(message.splitlines()) <= 2 and len(message) < 1000 and '\x1b' not in message
 
 
 def test_enrolments_that_must_not_be_scored(loaded, lab):
@@ -282,7 +292,8 @@ def test_a_training_cannot_go_on_from_a_checkpoint_that_lacks_something(lab):
     content = {'corpus': 'feat', 'utterances': 9, 'classes': 4, 'settings': settings, 'epochs': [epoch]}
     (lab / 'run.json').write_text(json.dumps(content))
     run = runs.Run(settings, [Nine(range(9))], network, torch.nn.CrossEntropyLoss(), optimizer, scheduler)
-    for more in ({}, {'scheduler': [1]}, {'scheduler': scheduler.state_dict(), 'criterion': {'a': torch.ones(1)}},
+    for more in ({}, {'scheduler': [1]},
+                 {'scheduler': scheduler.state_dict(), 'criterion': {'a': torch.ones(1)}},
                  {'scheduler': scheduler.state_dict(), 'criterion': {}, 'optimizer': {'state': 1}}):
         runs.save_checkpoint('checkpoint_1.pth', {'state_dict': network.state_dict(), **more})
         with pytest.raises(LabError, match='checkpoint_1.pth: no training can go on from it .*\nSet start'):
@@ -290,7 +301,8 @@ def test_a_training_cannot_go_on_from_a_checkpoint_that_lacks_something(lab):
 
 
 def test_a_checkpoint_of_other_features_is_refused(loaded, monkeypatch):
-    monkeypatch.setattr(c, 'ENERGY_FLOOR', 1e-7)  # a checkpoint that does not name its features has the published ones
+    monkeypatch.setattr(c, 'ENERGY_FLOOR',
+                        1e-7)  # a checkpoint that does not name its features has the published ones
     with pytest.raises(LabError,
-                       match='checkpoint_1.pth was trained on other features: ENERGY_FLOOR = 1e-05 there, 1e-07'):
+                       match='1.pth was trained on other features: ENERGY_FLOOR = 1e-05 there, 1e-07'):
         lab_model.load_model(False, 'model_saved', 1, None, None)

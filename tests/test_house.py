@@ -1,4 +1,5 @@
-"""The house itself: what may import what, how long the lesson is, what lies at the top, nothing runs on import."""
+"""The house itself: what may import what, how long the lesson is, what lies at the top, nothing runs on
+import."""
 import ast
 import graphlib
 import subprocess
@@ -11,13 +12,16 @@ from conftest import PROJECT
 from support import messages
 
 LAB = ['DB_wav_reader', 'SR_Dataset', 'resnet', 'model', 'train', 'enroll', 'identification', 'verification']
-PLACES = ['configure', 'support', 'lab', 'exercises', 'deep_dive', 'own_voice', 'experiments']  # imports run this way
+PLACES = ['configure', 'support', 'lab', 'exercises', 'deep_dive', 'own_voice',
+          'experiments']  # imports run this way
 MAY_USE = {place: PLACES[:i + 1] for i, place in enumerate(PLACES)}
 RECIPE = 'DB_wav_reader', ['support.demo_voices', 'support.recordings']  # these make features as the lab does
-DOOR = [('model', 'network_of', 'deep_dive.networks')]  # a checkpoint may hold a network that is not the slides'
+DOOR = [('model', 'network_of',
+         'deep_dive.networks')]  # a checkpoint may hold a network that is not the slides'
 PACKAGES = {'torch', 'numpy', 'pandas', 'python_speech_features', 'matplotlib', 'scipy', 'tqdm'}
 TOP = {'README.md', 'LICENSE', 'NOTICE', 'requirements.txt', 'configure.py', *(name + '.py' for name in LAB),
-       'feat_logfbank_nfilt40', 'model_saved', 'enroll_embeddings', 'test_wavs', 'docs', 'tests', *PLACES[3:], 'support'}
+       'feat_logfbank_nfilt40', 'model_saved', 'enroll_embeddings', 'test_wavs', 'docs', 'tests', *PLACES[3:],
+       'support'}
 
 
 def module_of(path):
@@ -54,7 +58,8 @@ IMPORTS = {module: imports_of(module) for module in MODULES}
 
 def test_every_file_has_a_place():
     assert set(HELD_BY.values()) == set(PLACES) and len(MODULES) == len(PATHS)  # no two of one name
-    assert {module for module, place in HELD_BY.items() if place in ('configure', 'lab')} == {'configure', *LAB}
+    assert {module for module, place in HELD_BY.items() if place in ('configure', 'lab')} == {'configure',
+                                                                                              *LAB}
 
 
 def test_imports_run_down_the_house():
@@ -86,7 +91,8 @@ def test_packages_are_those_of_the_requirements():
     for module, found in IMPORTS.items():
         names = {name.split('.')[0] for _, name in found} - set(MODULES)
         names -= {'tests', *PLACES, *(path.stem for path in (PROJECT / 'tests').rglob('*.py'))}
-        assert names <= PACKAGES | sys.stdlib_module_names, (module, names - PACKAGES - sys.stdlib_module_names)
+        assert names <= PACKAGES | sys.stdlib_module_names, (module,
+                                                             names - PACKAGES - sys.stdlib_module_names)
     assert 'torch' not in [name for _, name in IMPORTS['DB_wav_reader']]
 
 
@@ -112,8 +118,10 @@ def test_nothing_else_lies_at_the_top():
 
 def test_nothing_runs_on_import(tmp_path):
     modules = [module for module, place in HELD_BY.items() if place != 'experiments']
-    done = subprocess.run([sys.executable, '-W', 'error', '-c', 'import %s' % ', '.join(modules)], cwd=tmp_path,
-                          env={'PYTHONPATH': str(PROJECT), 'PYTHONDONTWRITEBYTECODE': '1', 'HOME': str(tmp_path)},
+    done = subprocess.run([sys.executable, '-W', 'error', '-c', 'import %s' % ', '.join(modules)],
+                          cwd=tmp_path,
+                          env={'PYTHONPATH': str(PROJECT), 'PYTHONDONTWRITEBYTECODE': '1',
+                               'HOME': str(tmp_path)},
                           capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == '', done.stderr
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith('.')] == []

@@ -1,4 +1,5 @@
-"""Kill -9, Ctrl-C, a full disk, a read-only folder, two at once: no torn file, one clear line, nothing is lost.
+"""Kill -9, Ctrl-C, a full disk, a read-only folder, two at once: no torn file, one clear line, nothing is
+lost.
 
 tests/by_hand/interrupt.py stops the scripts more often, at random moments.
 """
@@ -33,7 +34,8 @@ SHORT = {'use_cuda': False, 'n_epochs': N_EPOCHS, 'batch_size': 8, 'plot': False
 
 @pytest.fixture
 def two_speakers(lab, write_feat, monkeypatch):
-    """Twenty utterances to train on, in one thread as the started scripts do: sums agree to the last digit."""
+    """Twenty utterances to train on, in one thread as the started scripts do: sums agree to the last
+    digit."""
     for i in range(20):
         write_feat('%s/s%d/%02d.p' % (c.TRAIN_FEAT_DIR, i % 2, i), seed=i)
     n_threads = torch.get_num_threads()
@@ -47,10 +49,11 @@ def losses(log_dir):
         return [(epoch['train_loss'], epoch['valid_loss'], epoch['lr']) for epoch in json.load(f)['epochs']]
 
 
-# ------------------------------------------------------------------------------------------------ stopped scripts
+# -------------------------------------------------------------------------------------------- stopped scripts
 
 def stop_at_work(folder, script, number):
-    """Start a script, and stop it when it has begun to work. Returns what it has written: every file is whole."""
+    """Start a script, and stop it when it has begun to work. Returns what it has written: every file is
+    whole."""
     there = interrupt.all_files(folder, script)
     process = interrupt.start_script(folder, script)
     interrupt.wait_for_work(process, folder, script, there)
@@ -70,8 +73,9 @@ def make_demo_voices():
 def test_what_is_stopped_can_be_finished(lab, write_feat, script, number, finish):
     if script == 'DB_wav_reader.py':
         for i in range(12):
-            os.makedirs('%s/s%d' % (c.TEST_WAV_DIR, i))
-            (lab / c.TEST_WAV_DIR / ('s%d' % i) / 'test.wav').write_bytes(attacks.wav(attacks.syllables().tobytes()))
+            folder = lab / c.TEST_WAV_DIR / ('s%d' % i)
+            folder.mkdir(parents=True)
+            (folder / 'test.wav').write_bytes(attacks.wav(attacks.syllables().tobytes()))
     elif script == 'enroll.py':
         for name in 'ab':
             write_feat('%s/%s/enroll.p' % (c.TEST_FEAT_DIR, name))
@@ -89,10 +93,12 @@ def test_what_is_stopped_can_be_finished(lab, write_feat, script, number, finish
     interrupt.check_kept(kept)
 
 
-def test_a_training_that_is_stopped_twice_ends_as_if_it_had_never_been(two_speakers, monkeypatch, stopped_with):
+def test_a_training_that_is_stopped_twice_ends_as_if_it_had_never_been(two_speakers, monkeypatch,
+                                                                       stopped_with):
     train.main(**SHORT, log_dir='never stopped')
     expected = {name: interrupt.hash_of(two_speakers / 'never stopped' / name)
-                for name in ('checkpoint_1.pth', 'checkpoint_2.pth', 'checkpoint_3.pth', 'checkpoint_best.pth')}
+                for name in ('checkpoint_1.pth', 'checkpoint_2.pth', 'checkpoint_3.pth',
+                             'checkpoint_best.pth')}
     log_dir = two_speakers / 'model_saved'
     process = interrupt.start_script(two_speakers, 'train.py')
     while process.poll() is None and not (log_dir / 'checkpoint_1.pth').exists():
@@ -123,7 +129,8 @@ def test_a_training_that_is_stopped_twice_ends_as_if_it_had_never_been(two_speak
 
 @pytest.fixture
 def another_process():
-    """Starts a function in another process, and waits until it calls its last argument. Kills it after the test."""
+    """Starts a function in another process, and waits until it calls its last argument. Kills it after the
+    test."""
     started = []
 
     def start(function, *args):
@@ -179,7 +186,8 @@ def test_what_a_killed_writer_left_is_removed(lab, another_process):
         writer.kill()
         os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)  # it is dead, but has not been reaped
         safe_files.write_pickles('a/' + name, 2)
-        assert sorted(os.listdir('a')) == ['.y.p.01234567.part', name] and safe_files.read_pickles('a/' + name) == [2]
+        assert sorted(os.listdir('a')) == ['.y.p.01234567.part',
+                                           name] and safe_files.read_pickles('a/' + name) == [2]
         os.remove('a/' + name)
         os.remove('a/.y.p.01234567.part')
 
@@ -236,13 +244,14 @@ def test_an_enrolment_is_read_whole_while_it_is_replaced(lab):
     assert all(len({float(e[0, 0]) // 1000 for e in embeddings.values()}) == 1 for embeddings in read)
 
 
-# ------------------------------------------------------------------------------- a full disk, a read-only folder
+# ---------------------------------------------------------------------------- a full disk, a read-only folder
 
 @pytest.fixture
 def small_disk(lab):
     """A disk of 200 kB in the folder 'disk'. Calls mount's remount with other options."""
     os.mkdir('disk')
-    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', 'disk'], capture_output=True).returncode:
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', 'disk'],
+                      capture_output=True).returncode:
         pytest.skip('only root may mount a small disk')
     yield lambda options: subprocess.run(['mount', '-o', 'remount,' + options, str(lab / 'disk')], check=True)
     subprocess.run(['umount', '--lazy', str(lab / 'disk')], check=True)
@@ -259,7 +268,8 @@ def test_a_full_disk_and_a_read_only_one_leave_what_was_there(small_disk, stoppe
         refused(reason, runs.save_checkpoint, 'disk/e/checkpoint_1.pth', {'x': torch.zeros(10**6)})
         refused(reason, runs.Run.write, SimpleNamespace(log_dir='disk/e', content={'x': 'x' * 10**6}))
         refused(reason, DB_wav_reader.write_feature, 'disk/s/a.p', np.zeros((1000, 40)), 's')
-        assert safe_files.read_pickles('disk/e/embeddings.p') == ['old'] and os.listdir('disk/e') == ['embeddings.p']
+        assert safe_files.read_pickles('disk/e/embeddings.p') == ['old']
+        assert os.listdir('disk/e') == ['embeddings.p']
         small_disk('ro')
     message = stopped_with(lambda: demo_voices.make_train_features('disk/feat', n_voices=1))
     assert 'disk/feat' in message and 'Read-only file system' in message
@@ -272,11 +282,13 @@ def test_a_full_disk_and_a_read_only_one_leave_what_was_there(small_disk, stoppe
 def test_a_training_goes_on_when_there_is_room_again(two_speakers, small_disk, stopped_with):
     two_epochs = {**SHORT, 'n_epochs': 2}
     train.main(**two_epochs, log_dir='whole')
-    size, size_of_best = (os.path.getsize('whole/' + name) for name in ('checkpoint_1.pth', 'checkpoint_best.pth'))
+    size, size_of_best = (os.path.getsize('whole/' + name) for name in ('checkpoint_1.pth',
+                                                                        'checkpoint_best.pth'))
     small_disk('size=%d' % (1.5 * size + size_of_best))
     message = stopped_with(train.main, **two_epochs, log_dir='disk/model_saved')
     assert 'disk/model_saved/checkpoint_2.pth cannot be written: No space left on device.' in message
-    assert sorted(os.listdir('disk/model_saved')) == ['.lock', 'checkpoint_1.pth', 'checkpoint_best.pth', 'run.json']
+    assert sorted(os.listdir('disk/model_saved')) == ['.lock', 'checkpoint_1.pth', 'checkpoint_best.pth',
+                                                      'run.json']
     small_disk('size=%d' % (9 * size))
     train.main(**{**two_epochs, 'log_dir': 'disk/model_saved', 'start': 2, 'n_epochs': 1})
     assert losses('disk/model_saved') == losses('whole')

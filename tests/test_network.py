@@ -155,7 +155,7 @@ def literal_d_vector(model, feature, test_frames):
 def test_d_vector_against_a_literal_loop(lab, write_feat):
     torch.manual_seed(0)
     model = lab_model.background_resnet(16, 4).eval()
-    filename = write_feat('s1/a.p', n_frames=171)  # 71 after trimming: no multiple of 30
+    filename = write_feat('s1/a.p', n_frames=171)  # 71 after trimming: no multiple of 30, more than a batch
     feature, _ = read_MFB(filename)
     for test_frames, in_the_loop in ((1, 1), (30, 30), (71, 71), (1000, 71), (None, 71)):
         d_vector = lab_model.get_embeddings(False, filename, model, test_frames)

@@ -1,4 +1,5 @@
-"""The four scripts: what they print, letter by letter, what they decide, and what becomes of earlier results."""
+"""The four scripts: what they print, letter by letter, what they decide, and what becomes of earlier
+results."""
 import contextlib
 import json
 import os
@@ -31,7 +32,8 @@ from support.messages import LabError, defaults_of
 # ------------------------------------------------------------------------------------------- one decision
 
 def test_identification_by_hand(write_vector, capsys):
-    embeddings = {'a': torch.tensor([[1.0, 0.0]]), 'b': torch.tensor([[0.0, 2.0]]), 'c': torch.tensor([[-1.0, -1.0]])}
+    embeddings = {'a': torch.tensor([[1.0, 0.0]]), 'b': torch.tensor([[0.0, 2.0]]),
+                  'c': torch.tensor([[-1.0, -1.0]])}
     path = write_vector('feat/b/test.p', 3, 4)  # cosines: 0.6 with a, 0.8 with b, -7 / (5 sqrt 2) with c
     best = identification.perform_identification(False, FirstFrame(), embeddings, path, 100, ['a', 'b', 'c'])
     assert best == 'b'
@@ -39,7 +41,8 @@ def test_identification_by_hand(write_vector, capsys):
         '\n=== Speaker identification ===\nTrue speaker : b\nPredicted speaker : b\nResult : True\n\n'
         'b : 0.8000\na : 0.6000\nc : -0.9899\n')
 
-    assert identification.perform_identification(False, FirstFrame(), embeddings, path, 100, ['c', 'a']) == 'a'
+    assert identification.perform_identification(False, FirstFrame(), embeddings, path, 100,
+                                                 ['c', 'a']) == 'a'
     assert 'True speaker : b\nPredicted speaker : a\nResult : False\n' in capsys.readouterr().out
 
 
@@ -47,7 +50,8 @@ def test_identification_by_hand(write_vector, capsys):
     (['a', 'b'], 0.79, 'b', True), (['a', 'b'], 0.81, 'unknown', False),  # an enrolled speaker
     (['a', 'c'], 0.59, 'a', False), (['a', 'c'], 0.61, 'unknown', True)])  # a stranger
 def test_identification_with_a_threshold(write_vector, capsys, spk_list, thres, answer, result):
-    embeddings = {'a': torch.tensor([[1.0, 0.0]]), 'b': torch.tensor([[0.0, 2.0]]), 'c': torch.tensor([[-1.0, -1.0]])}
+    embeddings = {'a': torch.tensor([[1.0, 0.0]]), 'b': torch.tensor([[0.0, 2.0]]),
+                  'c': torch.tensor([[-1.0, -1.0]])}
     path = write_vector('feat/b/test.p', 3, 4)
     assert identification.perform_identification(False, FirstFrame(), embeddings, path, 100, spk_list,
                                                  thres=thres) == answer
@@ -69,7 +73,8 @@ def test_identification_with_one_speaker_has_no_runner_up(write_vector, capsys):
                                                   (0.7999, 'Accept', '0.7999'), (1, 'Reject', '1.00')])
 def test_verification_by_hand(write_vector, capsys, thres, result, shown):
     path = write_vector('feat/b/test.p', 3, 4)
-    score = verification.perform_verification(False, FirstFrame(), {'a': torch.tensor([[0.0, 5.0]])}, 'a', path, 100,
+    score = verification.perform_verification(False, FirstFrame(), {'a': torch.tensor([[0.0, 5.0]])}, 'a',
+                                              path, 100,
                                               thres)
     assert score == pytest.approx(0.8)
     assert capsys.readouterr().out == (
@@ -124,7 +129,8 @@ def test_a_speaker_with_a_file_of_no_use_is_skipped(write_vector, write_feat, ca
     reasons = captured.err.split('Skipped ')[1:]
     assert [re.match(r'\w: .*?t/(\w/enroll\d?\.p)', reason).group(1) for reason in reasons] == [
         'b/enroll2.p', 'c/enroll.p', 'd/enroll.p', 'e/enroll.p']
-    assert reasons[1] == 'c: t/c/enroll.p: 140 frames, 40 after trimming 0.5 s at both ends: more than 40 are needed\n'
+    assert reasons[1] == ('c: t/c/enroll.p: 140 frames, 40 after trimming 0.5 s at both ends: '
+                          'more than 40 are needed\n')
     assert captured.out.endswith('Save the embeddings for a\n') and captured.out.count('Save') == 1
 
 
@@ -135,13 +141,15 @@ def test_if_nobody_can_be_enrolled_the_earlier_enrolment_stays(lab, write_vector
     (lab / 't/a/enroll.p').write_bytes(b'rubbish')
     with pytest.raises(LabError, match='Nobody is enrolled: no speaker has a file that can be used.'):
         enroll.enroll_per_spk(False, 200, FirstFrame(), DB, 'enrolled')
-    assert (lab / 'enrolled/embeddings.p').read_bytes() == before and os.listdir('enrolled') == ['embeddings.p']
+    assert (lab / 'enrolled/embeddings.p').read_bytes() == before
+    assert os.listdir('enrolled') == ['embeddings.p']
 
 
 # ------------------------------------------------------------------------------------------- one epoch
 
 class Scripted(nn.Module):
-    """Stands for a network: logits by hand, one list a batch, for (features, labels) batches of any content."""
+    """Stands for a network: logits by hand, one list a batch, for (features, labels) batches of any
+    content."""
 
     def __init__(self, batches):
         super().__init__()
@@ -246,8 +254,9 @@ def rates_of(scheduler_type, n_steps, warm_up=None):
 
 def test_one_cycle_rises_to_lr_and_falls_to_nothing():
     rates, momentum = rates_of('onecycle', 100)
-    assert rates[0] == pytest.approx(0.5 / 25) and rates.index(max(rates)) == 29 and max(rates) == pytest.approx(0.5)
-    assert rates[:30] == sorted(rates[:30]) and rates[29:] == sorted(rates[29:], reverse=True) and rates[-1] < 1e-4
+    assert rates[0] == pytest.approx(0.5 / 25) and rates[29] == max(rates) == pytest.approx(0.5)
+    assert rates[:30] == sorted(rates[:30]) and rates[29:] == sorted(rates[29:],
+                                                                     reverse=True) and rates[-1] < 1e-4
     assert momentum == 0.9
 
 
@@ -263,7 +272,8 @@ def test_cosine_by_hand():
 
 
 def test_window_d_vectors_by_hand():
-    """Windows of lengths 5 and 7 count the same. The third utterance is not asked for. No random number is used up."""
+    """Windows of lengths 5 and 7 count the same. The third utterance is not asked for. No random number is
+    used up."""
     class ThreeUtterances:
         def feature(self, index):
             feature = np.zeros((150, 40))
@@ -290,7 +300,7 @@ def test_loss_plot_marks_the_lowest_validation_loss(lab, monkeypatch):
     assert figures[0].axes[0].get_ylim() == pytest.approx((0, 3.3))
 
 
-# ------------------------------------------------------------------------------------------- the scripts, by hand
+# --------------------------------------------------------------------------------------- the scripts, by hand
 
 def test_missing_pieces_are_explained_in_order(lab, stopped_with, write_feat):
     assert 'feat_logfbank_nfilt40/train does not exist' in stopped_with(train.main)
@@ -310,8 +320,10 @@ def test_missing_pieces_are_explained_in_order(lab, stopped_with, write_feat):
         assert 'Run python enroll.py first' in stopped_with(script.main)
     enroll.main()
     for script in (identification, verification):
-        assert "no test file of test_speaker = '%s'. Choose one of me, or" % SIX[0] in stopped_with(script.main)
-        assert "test_speaker = 'x.wav': there is no such file" in stopped_with(script.main, test_speaker='x.wav')
+        message = stopped_with(script.main)
+        assert "no test file of test_speaker = '%s'. Choose one of me, or" % SIX[0] in message
+        assert "test_speaker = 'x.wav': there is no such file" in stopped_with(script.main,
+                                                                               test_speaker='x.wav')
     assert "'you' is not enrolled. Choose among me." in stopped_with(identification.main, test_speaker='me',
                                                                      spk_list=['me', 'you'])
     assert "'you' is not enrolled. Choose among me." in stopped_with(verification.main, test_speaker='me',
@@ -327,7 +339,8 @@ def four_speakers(write_vector, monkeypatch):
 
     The scripts use FirstFrame instead of a checkpoint.
     """
-    for name, x, y in (('a/enroll', 1, 0), ('b/enroll', 0, 1), ('a/test', 3, 4), ('b/test1', 4, 3), ('b/test2', 3, 4),
+    for name, x, y in (('a/enroll', 1, 0), ('b/enroll', 0, 1), ('a/test', 3, 4), ('b/test1', 4, 3),
+                       ('b/test2', 3, 4),
                        ('c/test', 1, 1), ('stranger/test', -4, -3)):
         write_vector('%s/%s.p' % (c.TEST_FEAT_DIR, name), x, y)
     Path(c.TEST_FEAT_DIR, 'c/enroll.p').write_bytes(b'rubbish')
@@ -342,7 +355,8 @@ def test_a_speaker_who_cannot_be_enrolled_does_not_stop_the_class(four_speakers,
     captured = capsys.readouterr()
     assert captured.err.startswith('Skipped c: %s/c/enroll.p: not a pickle of plain data' % c.TEST_FEAT_DIR)
     assert captured.out == (
-        'Not used: feat_logfbank_nfilt40/test/stranger: has test files, but no enrolment file such as enroll.wav\n'
+        'Not used: feat_logfbank_nfilt40/test/stranger: has test files, but no enrolment file such as '
+        'enroll.wav\n'
         'Start to aggregate all the d-vectors per enroll speaker\n'
         'Aggregates the activation (spk : a)\nAggregates the activation (spk : b)\n'
         'Save the embeddings for a\nSave the embeddings for b\n')
@@ -363,12 +377,14 @@ def test_several_test_files_are_all_tested_and_named(enrolled_by_hand, lab, caps
     answers = ('\n%s/b/test%d.p\n\n=== Speaker identification ===\nTrue speaker : b\nPredicted speaker : %s\n'
                'Result : %s\n\n%s : 0.8000\n%s : 0.6000\n')
     assert capsys.readouterr().out == (
-        answers % (c.TEST_FEAT_DIR, 1, 'a', False, 'a', 'b') + answers % (c.TEST_FEAT_DIR, 2, 'b', True, 'b', 'a'))
+        answers % (c.TEST_FEAT_DIR, 1, 'a', False, 'a', 'b') + answers % (c.TEST_FEAT_DIR, 2, 'b', True, 'b',
+                                                                          'a'))
     verification.main(enroll_speaker='b', test_speaker='b', thres=0.7)
     answers = ('\n%s/b/test%d.p\n\n=== Speaker verification ===\nTrue speaker: b\nClaimed speaker : b\n\n'
                'Result : %s\n\nScore : %s\nThreshold : 0.70\n\n')
     assert capsys.readouterr().out == (
-        answers % (c.TEST_FEAT_DIR, 1, 'Reject', '0.6000') + answers % (c.TEST_FEAT_DIR, 2, 'Accept', '0.8000'))
+        answers % (c.TEST_FEAT_DIR, 1, 'Reject', '0.6000') + answers % (c.TEST_FEAT_DIR, 2, 'Accept',
+                                                                        '0.8000'))
     identification.main(test_speaker='a')  # a single one needs no name
     assert capsys.readouterr().out.startswith('\n=== Speaker identification ===\nTrue speaker : a\n')
 
@@ -385,7 +401,7 @@ def test_a_stranger_who_is_called_unknown(enrolled_by_hand, lab, capsys):
         assert answer % expected in capsys.readouterr().out
 
 
-# ------------------------------------------------------------------------------------------- a lab of six voices
+# ---------------------------------------------------------------------------------------- a lab of six voices
 
 @pytest.fixture(scope='module')
 def enrolled(six_voices, tmp_path_factory):
@@ -418,7 +434,8 @@ def test_six_voices_what_training_writes(six_voices):
     assert sorted(os.listdir(six_voices / 'model_saved')) == sorted(
         [*names, 'checkpoint_best.pth', 'run.json', 'loss_plot.png', 'clusters.png', '.lock'])
     checkpoint = torch.load(six_voices / 'model_saved' / names[-1])
-    assert set(checkpoint) == {'epoch', 'state_dict', 'optimizer', 'scheduler', 'criterion', 'random', 'features',
+    assert set(checkpoint) == {'epoch', 'state_dict', 'optimizer', 'scheduler', 'criterion', 'random',
+                               'features',
                                'n_speakers', 'backbone', 'level'}
     assert (checkpoint['backbone'], checkpoint['level'], checkpoint['n_speakers']) == ('resnet18', -44, 6)
     assert checkpoint['epoch'] == SIX_EPOCHS + 1
@@ -435,7 +452,8 @@ def test_six_voices_what_training_writes(six_voices):
     best = torch.load(six_voices / 'model_saved/checkpoint_best.pth')
     assert set(best) == set(checkpoint) - set(runs.TRAINING_ONLY)
     assert best['epoch'] == number + 1 and best['n_speakers'] == 6
-    assert is_same(best['state_dict'], torch.load(six_voices / 'model_saved' / names[number - 1])['state_dict'])
+    assert is_same(best['state_dict'],
+                   torch.load(six_voices / 'model_saved' / names[number - 1])['state_dict'])
 
 
 def test_six_voices_all_are_identified_and_score_above_every_other(six_voices, lab, capsys):
@@ -448,17 +466,20 @@ def test_six_voices_all_are_identified_and_score_above_every_other(six_voices, l
     for speaker in SIX:
         path = '%s/%s/test.p' % (settings['test_dir'], speaker)
         assert identification.perform_identification(False, model, embeddings, path, 100, SIX) == speaker
-        scores = {spk: verification.perform_verification(False, model, embeddings, spk, path, 100, 0.95) for spk in SIX}
+        scores = {spk: verification.perform_verification(False, model, embeddings, spk, path, 100,
+                                                         0.95) for spk in SIX}
         assert scores.pop(speaker) > max(scores.values())
 
 
 def test_six_voices_what_the_scripts_print(enrolled, capsys):
     settings, out = enrolled
     first = '' if torch.cuda.is_available() else 'No GPU found: running on the CPU\n'
-    assert out == '%s=> loading checkpoint\nStart to aggregate all the d-vectors per enroll speaker\n%s%s%s' % (
+    begin = '%s=> loading checkpoint\nStart to aggregate all the d-vectors per enroll speaker\n'
+    assert out == begin + '%s%s%s' % (
         first, *(''.join(line % speaker for speaker in SIX) for line in (
             'Aggregates the activation (spk : %s)\n', 'Save the embeddings for %s\n')),
-        ''.join('Picture: %s/%s.png\n' % (settings['embedding_dir'], name) for name in ('similarity', 'parameters')))
+        ''.join('Picture: %s/%s.png\n' % (settings['embedding_dir'], name) for name in ('similarity',
+                                                                                        'parameters')))
 
     identification.main(**settings)
     out = capsys.readouterr().out
@@ -468,19 +489,22 @@ def test_six_voices_what_the_scripts_print(enrolled, capsys):
                        first, SIX[0], ranking[0][0], ranking[0][0] == SIX[0],
                        ''.join('%s : %s\n' % line for line in ranking)))
     assert sorted(name for name, _ in ranking) == SIX
-    assert [float(score) for _, score in ranking] == sorted((float(score) for _, score in ranking), reverse=True)
+    assert [float(score) for _, score in ranking] == sorted((float(score) for _, score in ranking),
+                                                            reverse=True)
 
     verification.main(**settings)
     assert re.fullmatch(first + r'=> loading checkpoint\n\n=== Speaker verification ===\n'
                         r'True speaker: %s\nClaimed speaker : %s\n\nResult : (Accept|Reject)\n\n'
-                        r'Score : [01]\.\d{4}\nThreshold : 0\.95\n\n' % (SIX[0], SIX[0]), capsys.readouterr().out)
+                        r'Score : [01]\.\d{4}\nThreshold : 0\.95\n\n' % (SIX[0], SIX[0]),
+                        capsys.readouterr().out)
 
 
 def test_an_enrolment_with_another_checkpoint_is_refused(enrolled, lab, stopped_with):
     settings, _ = enrolled
     for script in (identification, verification):
         message = stopped_with(script.main, **{**settings, 'cp_num': 1})
-        assert 'checkpoint_best.pth, and cannot be scored with' in message and 'Run python enroll.py' in message
+        assert 'checkpoint_best.pth, and cannot be scored with' in message
+        assert 'Run python enroll.py' in message
     shutil.copy(settings['log_dir'] + '/checkpoint_2.pth', 'checkpoint_1.pth')
     enroll.main(**{**settings, 'log_dir': '.', 'cp_num': 1, 'embedding_dir': 'e', 'plot': False})
     shutil.copy(settings['log_dir'] + '/checkpoint_1.pth', 'checkpoint_1.pth')
@@ -501,14 +525,16 @@ def test_recordings_that_are_levelled_are_not_compared_with_features_that_are_no
     enroll.main(**settings)
     of_exercises = {name: value for name, value in settings.items() if name != 'plot'}
     for script in (identification, verification, similar_voices, thresholds):
-        assert 'mixed/%s/test.wav is levelled to -44 dBFS, the enrolment of %s is not levelled: their scores cannot' % (
-            SIX[0], SIX[0]) in stopped_with(script.main, **of_exercises)
+        message = stopped_with(script.main, **of_exercises)
+        assert ('mixed/%s/test.wav is levelled to -44 dBFS, the enrolment of %s is not levelled: their '
+                'scores cannot' % (SIX[0], SIX[0])) in message
     # A feature that is not levelled, against an enrolment that is
     settings = of_exercises
     unlevelled = {**settings, 'test_speaker': 'mixed/%s/enroll.p' % SIX[0]}
-    for script, more in ((identification, {'spk_list': [SIX[1]]}), (verification, {'enroll_speaker': SIX[1]})):
-        assert 'enroll.p is not levelled, the enrolment of %s is levelled to -44 dBFS' % SIX[1] in stopped_with(
-            script.main, **unlevelled, **more)
+    for script, more in ((identification, {'spk_list': [SIX[1]]}),
+                         (verification, {'enroll_speaker': SIX[1]})):
+        message = stopped_with(script.main, **unlevelled, **more)
+        assert 'enroll.p is not levelled, the enrolment of %s is levelled to -44 dBFS' % SIX[1] in message
     # What is of one kind is compared, although others are enrolled
     capsys.readouterr()
     identification.main(**settings, test_speaker=SIX[1], spk_list=[SIX[1]])
@@ -522,8 +548,10 @@ def test_recordings_that_are_levelled_are_not_compared_with_features_that_are_no
 
 # ------------------------------------------------------------------------------------------- runs
 
-NOISE = {'use_cuda': False, 'train_dir': 'feat', 'batch_size': 9, 'patience': 0, 'plot': False}  # two steps an epoch
-VALID_LOSSES = [3.0, 4.0, 2.0, 5.0]  # so the learning rate falls after epochs 2 and 4, and epoch 3 is the best
+NOISE = {'use_cuda': False, 'train_dir': 'feat', 'batch_size': 9, 'patience': 0,
+         'plot': False}  # two steps an epoch
+VALID_LOSSES = [3.0, 4.0, 2.0,
+                5.0]  # so the learning rate falls after epochs 2 and 4, and epoch 3 is the best
 REAL_VALIDATE = train.validate
 
 
@@ -573,7 +601,8 @@ def history(folder):
 
 def contents(folder):
     """The content of each file in a folder, but not of the lock."""
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file() and path.name != '.lock'}
+    paths = [path for path in Path(folder).iterdir() if path.is_file() and path.name != '.lock']
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def test_two_epochs_and_two_more_equal_four(four):
@@ -590,15 +619,18 @@ def test_two_epochs_and_two_more_equal_four(four):
 
 
 def test_the_deep_dive_measures_the_best_epoch(four, capsys):
-    """It does not learn otherwise. Thresholds and backends are those of the best network, not of the last one."""
+    """It does not learn otherwise. Thresholds and backends are those of the best network, not of the last
+    one."""
     deep_dive.train.main(**NOISE, n_epochs=4, log_dir='deep')
     assert history('deep') == history('model_saved')
     best, model = torch.load('deep/checkpoint_best.pth'), lab_model.load_model(False, 'deep', 'best', 128, 2)
-    assert best['epoch'] == 4 and set(best) == {*torch.load('model_saved/checkpoint_best.pth'), 'pooling', 'head',
+    assert best['epoch'] == 4 and set(best) == {*torch.load('model_saved/checkpoint_best.pth'), 'pooling',
+                                                'head',
                                                 'thresholds', *checks.BACKEND_TENSORS}
     assert is_same(best['state_dict'], torch.load('model_saved/checkpoint_3.pth')['state_dict'])
     dataset, _, _ = train.load_dataset(10, train_dir='feat')
-    torch.set_rng_state(torch.load('deep/checkpoint_4.pth')['random']['cpu'])  # windows are drawn after the last epoch
+    # The windows are drawn after the last epoch
+    torch.set_rng_state(torch.load('deep/checkpoint_4.pth')['random']['cpu'])
     expected = backends.estimate_from(dataset, model, False, 2000)
     for name in checks.BACKEND_TENSORS:
         torch.testing.assert_close(best[name], expected[name], rtol=1e-4, atol=1e-4)
@@ -609,7 +641,8 @@ def test_a_seed_gives_one_result_and_another_seed_another(four, capsys):
     deep_dive.train.main(**NOISE, n_epochs=1, log_dir='from disk', cache_gb=0, num_workers=0)
     train.main(**NOISE, n_epochs=1, log_dir='other', seed=1)
     assert history('from disk') == history('model_saved')[:1] != history('other')
-    from_disk, in_memory = (torch.load('%s/checkpoint_1.pth' % log_dir) for log_dir in ('from disk', 'model_saved'))
+    from_disk, in_memory = (torch.load('%s/checkpoint_1.pth' % log_dir) for log_dir in ('from disk',
+                                                                                        'model_saved'))
     assert is_same({name: from_disk[name] for name in in_memory}, in_memory)
 
 
@@ -624,9 +657,11 @@ def test_a_run_continued_in_the_middle_keeps_what_came_after(four, capsys):
     after = contents('model_saved')
     assert after.keys() == {'checkpoint_1.pth', 'checkpoint_2.pth', 'checkpoint_best.pth', 'run.json'}
     assert after['checkpoint_1.pth'] == first and history('model_saved') == losses[:2]
-    assert is_same(torch.load('model_saved/checkpoint_2.pth'), torch.load('model_saved/run_001/checkpoint_2.pth'))
+    assert is_same(torch.load('model_saved/checkpoint_2.pth'),
+                   torch.load('model_saved/run_001/checkpoint_2.pth'))
     best = torch.load('model_saved/checkpoint_best.pth')  # of the two epochs that are there
-    assert best['epoch'] == 2 and is_same(best['state_dict'], torch.load('model_saved/checkpoint_1.pth')['state_dict'])
+    assert best['epoch'] == 2 and is_same(best['state_dict'],
+                                          torch.load('model_saved/checkpoint_1.pth')['state_dict'])
 
 
 @pytest.mark.parametrize('losses', [(np.nan, 1.0), (1.0, np.inf)])
@@ -642,7 +677,8 @@ def test_diverged_training_stops(four, stopped_with, monkeypatch, losses):
 
 
 def test_a_stopped_run_says_how_to_go_on(four, stopped_with, monkeypatch):
-    """A run that goes on is stopped in its first epoch, then in its second. In the end, it is as if never stopped."""
+    """A run that goes on is stopped in its first epoch, then in its second. In the end, it is as if never
+    stopped."""
     def stop_in(last_epoch):
         def validate(*arguments, **more):
             if arguments[-1] == last_epoch:
@@ -653,10 +689,12 @@ def test_a_stopped_run_says_how_to_go_on(four, stopped_with, monkeypatch):
     for start, last_epoch, best in ((3, 3, 1), (3, 4, 3)):
         stop_in(last_epoch)
         assert stopped_with(train.main, **NOISE, start=start, n_epochs=5 - start) == (
-            'Error: Stopped by Ctrl-C in epoch %d, after %d finished epochs.\nTo go on from there, add --start=%d '
-            '--n_epochs=%d to the same command.' % (last_epoch, last_epoch - 1, last_epoch, 5 - last_epoch))
+            'Error: Stopped by Ctrl-C in epoch %d, after %d finished epochs.\nTo go on from there, add '
+            '--start=%d --n_epochs=%d to the same command.'
+            % (last_epoch, last_epoch - 1, last_epoch, 5 - last_epoch))
         numbers = ['checkpoint_%d.pth' % number for number in range(1, last_epoch)]
-        assert sorted(os.listdir('model_saved')) == ['.lock', *numbers, 'checkpoint_best.pth', 'run.json', 'run_001']
+        assert sorted(os.listdir('model_saved')) == ['.lock', *numbers, 'checkpoint_best.pth', 'run.json',
+                                                     'run_001']
         assert history('model_saved') == whole[:last_epoch - 1]
         assert torch.load('model_saved/checkpoint_best.pth')['epoch'] == best + 1
     stop_in(None)
@@ -735,7 +773,8 @@ def test_an_interrupted_move_is_completed(lab, monkeypatch, start):
                 (folder / name).write_bytes(files[name] if folder == log_dir else b'earlier')
         steps[0] = n_interrupted
         with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-            for module, name in ((os, 'rename'), (os, 'replace'), (os, 'unlink'), (os, 'mkdir'), (shutil, 'copyfile')):
+            for module, name in ((os, 'rename'), (os, 'replace'), (os, 'unlink'), (os, 'mkdir'),
+                                 (shutil, 'copyfile')):
                 patch.setattr(module, name, step(getattr(module, name)))
             runs.move_aside(log_dir, start)
         there = [contents(log_dir), contents(log_dir / 'run_002') if (log_dir / 'run_002').exists() else {}]
@@ -743,7 +782,8 @@ def test_an_interrupted_move_is_completed(lab, monkeypatch, start):
             assert content in (there[0].get(name), there[1].get(name)), (n_interrupted, name)
         runs.move_aside(log_dir, start)
         assert contents(log_dir) == stay and contents(log_dir / 'run_002') == moved, n_interrupted
-        assert set(contents(log_dir / 'run_001').values()) == {b'earlier'} and not (log_dir / 'run_003').exists()
+        assert set(contents(log_dir / 'run_001').values()) == {b'earlier'}
+        assert not (log_dir / 'run_003').exists()
         if steps[0] >= 0:
             break
         n_interrupted += 1
@@ -754,7 +794,8 @@ def test_a_run_that_cannot_go_on_is_left_as_it_is(four, stopped_with, capsys):
     shutil.copytree('feat', 'other')
     before = contents('model_saved')
     for settings, complaint in (
-            ({'seed': 1}, 'The run in model_saved has seed = 0, main() says 1. To go on with it, they must be'),
+            ({'seed': 1},
+             'The run in model_saved has seed = 0, main() says 1. To go on with it, they must be'),
             ({'lr': 0.2}, 'has lr = 0.1, main() says 0.2.'),
             ({'use_shuffle': False}, 'has use_shuffle = True, main() says False.'),
             ({'train_dir': 'other'}, 'has corpus = feat, this one other. Set start = 1 to begin a new run.'),
@@ -764,15 +805,18 @@ def test_a_run_that_cannot_go_on_is_left_as_it_is(four, stopped_with, capsys):
     state_dict = torch.load('model_saved/checkpoint_2.pth')['state_dict']
     checkpoint = Path('model_saved/checkpoint_2.pth')
     for change, complaint in (
-            (lambda: checkpoint.write_bytes(b'rubbish'), 'checkpoint_2.pth: not a checkpoint that can be loaded'),
+            (lambda: checkpoint.write_bytes(b'rubbish'),
+             'checkpoint_2.pth: not a checkpoint that can be loaded'),
             (lambda: torch.save({'epoch': 3, 'state_dict': state_dict, 'optimizer': {}}, checkpoint),
-             "checkpoint_2.pth: no training can go on from it ('scheduler').\nSet start to an earlier epoch, or to 1."),
+             "checkpoint_2.pth: no training can go on from it ('scheduler').\nSet start to an earlier epoch, "
+             "or to 1."),
             (checkpoint.unlink, 'checkpoint_2.pth does not exist'),
             (lambda: Path('model_saved/run.json').write_text('{"epochs": [{}], "settings": {}}'),
              "run.json: not what train.py wrote there ('train_loss'). Set start = 1, which moves it aside."),
             (lambda: Path('model_saved/run.json').write_text('{"epochs": [], "settings": 3}'),
              'run.json: not what train.py wrote there (settings or losses are missing).'),
-            (lambda: Path('model_saved/run.json').write_text('[' * 10 ** 5), 'run.json: not what train.py wrote')):
+            (lambda: Path('model_saved/run.json').write_text('[' * 10 ** 5),
+             'run.json: not what train.py wrote')):
         change()
         changed = contents('model_saved')
         assert complaint in stopped_with(train.main, **NOISE, start=3, n_epochs=1)
@@ -786,7 +830,8 @@ def test_a_run_that_cannot_go_on_is_left_as_it_is(four, stopped_with, capsys):
 @pytest.mark.parametrize('script, more', [(train, {}), (deep_dive.train, {'loss_type': 'center'})],
                          ids=['train.py', 'deep_dive/train.py'])
 def test_one_cycle_spans_the_epochs_of_all_parts(four, stopped_with, capsys, script, more):
-    """A run is stopped after two of three epochs and goes on: the learning rates and the parameters are the same."""
+    """A run is stopped after two of three epochs and goes on: the learning rates and the parameters are the
+    same."""
     cycle = {**NOISE, 'scheduler_type': 'onecycle', 'log_dir': 'cycle', **more}
     script.main(**cycle, n_epochs=3)
     # 6 steps. The learning rate rises until step 0.3 * 6 - 1, then it falls until step 5
@@ -807,7 +852,8 @@ def test_a_training_that_begins_with_a_trained_network(four, capsys):
                          augment=['speed', 'level'])
     old, new = (torch.load(folder + '/checkpoint_best.pth') for folder in ('model_saved', 'transfer'))
     last = {name for name in new['state_dict'] if name.startswith('last.')}
-    assert {name: new['state_dict'][name].shape[0] for name in last} == {'last.weight': 6, 'last.bias': 6}  # 3 speeds
+    assert {name: new['state_dict'][name].shape[0] for name in last} == {'last.weight': 6,
+                                                                         'last.bias': 6}  # 3 speeds
     assert is_same({name: value for name, value in old['state_dict'].items() if name not in last},
                    {name: value for name, value in new['state_dict'].items() if name not in last})
     assert new['n_speakers'] == 2 and history('transfer')[0][2] == 0.1
@@ -859,7 +905,8 @@ def earlier(four):
 def test_a_run_of_an_earlier_version_goes_on(earlier, stopped_with):
     before, losses = contents('model_saved'), history('model_saved')
     message = stopped_with(train.main, **NOISE, start=3, n_epochs=2)
-    assert 'The run in model_saved has a setting ' in message and 'Go on with python -m deep_dive.train.' in message
+    assert 'The run in model_saved has a setting ' in message
+    assert 'Go on with python -m deep_dive.train.' in message
     assert contents('model_saved') == before
     deep_dive.train.main(**NOISE, start=3, n_epochs=2)
     assert history('model_saved') == losses
@@ -898,11 +945,13 @@ def test_a_failed_save_leaves_the_old_checkpoint(lab):
 @pytest.mark.parametrize('start', [1, 2])
 def test_a_further_process_of_torchrun_writes_nothing(four, start):
     before = contents('model_saved')
-    network, settings = lab_model.background_resnet(128, 2), {**defaults_of(train.main), **NOISE, 'start': start}
+    network, settings = lab_model.background_resnet(128, 2), {**defaults_of(train.main), **NOISE,
+                                                              'start': start}
     optimizer = train.create_optimizer('sgd', network, 0.1, 1e-4)
     scheduler = train.create_scheduler('plateau', optimizer, 0.1, 8, 0, 1e-4)
     datasets = train.load_dataset(10, train_dir='feat')[:2]
-    with runs.Run(settings, datasets, network, nn.CrossEntropyLoss(), optimizer, scheduler, writes=False) as run:
+    with runs.Run(settings, datasets, network, nn.CrossEntropyLoss(), optimizer, scheduler,
+                  writes=False) as run:
         run.save(start, 1.0, 2.0, 50.0)
     assert len(run.epochs) == start and run.all('valid_acc')[-1] == 50.0
     assert contents('model_saved') == before and not os.path.exists('model_saved/run_001')
@@ -916,13 +965,16 @@ def test_a_log_dir_that_cannot_be_locked(lab, monkeypatch, capsys, error, compla
     def fail(*arguments):
         raise error
     monkeypatch.setattr('fcntl.lockf', fail)
-    with pytest.raises(LabError) if isinstance(error, BlockingIOError) else contextlib.nullcontext() as refused:
+    with pytest.raises(LabError) if isinstance(error,
+                                               BlockingIOError) else contextlib.nullcontext() as refused:
         runs.lock_log_dir(lab / 'model_saved')
-    assert complaint % (lab / 'model_saved') == (str(refused.value) if refused else capsys.readouterr().out.strip())
+    said = str(refused.value) if refused else capsys.readouterr().out.strip()
+    assert said == complaint % (lab / 'model_saved')
 
 
 class Utterances:
-    """Stands for a dataset: utterance i is by speaker labels[i], and its frames point to (labels[i] + 1, i + 1)."""
+    """Stands for a dataset: utterance i is by speaker labels[i], and its frames point to (labels[i] + 1, i +
+    1)."""
 
     def __init__(self, labels, n_frames):
         self.labels, self.n_frames = labels, n_frames
@@ -936,7 +988,8 @@ class Utterances:
 
 def stand_for_run(log_dir, valid_dataset, best):
     """Stands for a Run whose best epoch is 3. Its draw(model_before) is Run.draw_clusters."""
-    run = SimpleNamespace(log_dir=log_dir, datasets=[None, valid_dataset], settings={'use_cuda': False}, best_epoch=3,
+    run = SimpleNamespace(log_dir=log_dir, datasets=[None, valid_dataset], settings={'use_cuda': False},
+                          best_epoch=3,
                           best_model=lambda: best)
     run.draw = lambda model_before: runs.Run.draw_clusters(run, model_before, lab_model.embed_feature)
     return run
@@ -957,10 +1010,12 @@ def test_clusters_by_hand(lab, monkeypatch, capsys):
     points = np.array([(labels[i] + 1, i + 1) for i in expected])
     assert list(vectors) == ['before training', 'after epoch 3']
     for d_vectors in vectors.values():
-        np.testing.assert_allclose(d_vectors, points / np.linalg.norm(points, axis=1, keepdims=True), rtol=1e-6)
+        np.testing.assert_allclose(d_vectors, points / np.linalg.norm(points, axis=1, keepdims=True),
+                                   rtol=1e-6)
 
     stand_for_run('here', Utterances([0, 1], [99, 99]), FirstFrame()).draw(FirstFrame())
-    assert capsys.readouterr().out == 'here/clusters.png is not drawn: no validation utterance has 100 frames\n'
+    assert capsys.readouterr().out == (
+        'here/clusters.png is not drawn: no validation utterance has 100 frames\n')
     assert len(drawn) == 1
 
 
@@ -977,5 +1032,6 @@ def test_clusters_are_of_the_epochs_that_they_name(four, monkeypatch):
     assert list(drawn[0]) == ['before training', 'after epoch 1', 'after epoch 3']
     for vectors, model in zip(drawn[0].values(), (before, first, best)):
         for i, vector in enumerate(vectors):
-            expected = lab_model.embed_feature(False, Utterances([0, 1], [100, 100]).feature(i), model.eval(), None)
+            expected = lab_model.embed_feature(False, Utterances([0, 1], [100, 100]).feature(i), model.eval(),
+                                               None)
             np.testing.assert_allclose(vector, expected[0], rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Settings: how the command line is read, what --help prints, and that no wrong value gets through to the work."""
+"""Settings: how the command line is read, what --help prints, and that no wrong value gets through."""
 import inspect
 import math
 import multiprocessing
@@ -24,11 +24,11 @@ from own_voice import calibrate, compare, page, who, who_when
 from support import messages
 from support.messages import LabError
 
-# ------------------------------------------------------------------------------------------- every wrong value
+# ------------------------------------------------------------------------------------------ every wrong value
 
-VALUES = ['yes', '100', '', 'a\nb\nc', '[a', '[a\nb\nc', 'x' * 400, 0, 1, 100, -1, 10 ** 10, 10 ** 400, 0.5, -0.5,
-          2.5, 95.0, 1e10, math.nan, math.inf, -math.inf, True, False, None, 1j, b'yes', object, [], ['yes'], [1],
-          [None], [[]], [math.nan], (), (1,), ('far', 0.5), ('far', 2), {}, {'yes': 1}, {1}]
+VALUES = ['yes', '100', '', 'a\nb\nc', '[a', '[a\nb\nc', 'x' * 400, 0, 1, 100, -1, 10 ** 10, 10 ** 400,
+          0.5, -0.5, 2.5, 95.0, 1e10, math.nan, math.inf, -math.inf, True, False, None, 1j, b'yes', object,
+          [], ['yes'], [1], [None], [[]], [math.nan], (), (1,), ('far', 0.5), ('far', 2), {}, {'yes': 1}, {1}]
 
 # Those of VALUES that are right for a setting. All others must be refused
 BOOL, COUNT, POSITIVE, NAME = [True, False], [1, 100], [0.5, 1, 2.5, 95.0, 100], ['yes', '100']
@@ -39,20 +39,24 @@ OF_LOADING = {'use_cuda': BOOL, 'log_dir': NAME, 'embedding_size': [*COUNT, None
 OF_EXERCISES = {name: OF_LOADING[name] for name in ('use_cuda', 'log_dir', 'cp_num', 'test_frames',
                                                     'embedding_dir', 'test_dir')} | {'plot': BOOL}
 OF_TRAINING = {
-    'use_cuda': BOOL, 'val_ratio': [0.5, 1, 2.5, 95.0], 'embedding_size': [100], 'start': COUNT, 'n_epochs': COUNT,
-    'lr': POSITIVE, 'wd': [0, *POSITIVE], 'optimizer_type': [], 'batch_size': [100], 'valid_batch_size': COUNT,
-    'use_shuffle': BOOL, 'patience': [0, *COUNT], 'min_lr': [0, *POSITIVE], 'seed': [0, *COUNT],
-    'scheduler_type': [], 'train_dir': NAME, 'log_dir': NAME, 'log_interval': COUNT, 'plot': BOOL}
+    'use_cuda': BOOL, 'val_ratio': [0.5, 1, 2.5, 95.0], 'embedding_size': [100], 'start': COUNT,
+    'n_epochs': COUNT, 'lr': POSITIVE, 'wd': [0, *POSITIVE], 'optimizer_type': [], 'batch_size': [100],
+    'valid_batch_size': COUNT, 'use_shuffle': BOOL, 'patience': [0, *COUNT], 'min_lr': [0, *POSITIVE],
+    'seed': [0, *COUNT], 'scheduler_type': [], 'train_dir': NAME, 'log_dir': NAME, 'log_interval': COUNT,
+    'plot': BOOL}
 SETTINGS = {
     train: OF_TRAINING,
     deep_dive.train: {
-        **OF_TRAINING, 'warm_up': [0.5], 'backbone': [], 'pooling': [], 'loss_type': [], 'batch_speakers': [None],
-        'augment': [[]], 'init_from': [None], 'freeze_backbone': [False], 'cache_gb': [0, *POSITIVE],
-        'num_workers': [0, *COUNT], 'n_backend': COUNT, 'corpora': [{}, {'yes': 1}], 'val_speakers': [0, 100]},
+        **OF_TRAINING, 'warm_up': [0.5], 'backbone': [], 'pooling': [], 'loss_type': [],
+        'batch_speakers': [None], 'augment': [[]], 'init_from': [None], 'freeze_backbone': [False],
+        'cache_gb': [0, *POSITIVE], 'num_workers': [0, *COUNT], 'n_backend': COUNT,
+        'corpora': [{}, {'yes': 1}], 'val_speakers': [0, 100]},
     enroll: {**OF_LOADING, 'plot': BOOL},
-    identification: {**OF_LOADING, 'spk_list': [None, ['yes']], 'test_speaker': NAME, 'thres': [None, *SCORES]},
+    identification: {**OF_LOADING, 'spk_list': [None, ['yes']], 'test_speaker': NAME,
+                     'thres': [None, *SCORES]},
     verification: {**OF_LOADING, 'enroll_speaker': NAME, 'test_speaker': NAME, 'thres': SCORES},
-    DB_wav_reader: {'train_wav_dir': NAME, 'train_feat_dir': NAME, 'test_wav_dir': NAME, 'test_feat_dir': NAME},
+    DB_wav_reader: {'train_wav_dir': NAME, 'train_feat_dir': NAME, 'test_wav_dir': NAME,
+                    'test_feat_dir': NAME},
     losses: {'log_dirs': [[], ['yes']], 'filename': NAME},
     similar_voices: {**OF_EXERCISES, 'spk_list': [None, ['yes']], 'thres': [None, *SCORES],
                      'piece_seconds': [None, [1], *POSITIVE]},
@@ -61,14 +65,17 @@ SETTINGS = {
              'thres': [None, *SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE]},
     calibration: {'log_dir': NAME, 'n_backend': COUNT, 'use_cuda': BOOL},
     gmm: {
-        'train_dir': NAME, 'n_utterances': COUNT, 'n_components': COUNT, 'n_iterations': COUNT, 'seed': [0, *COUNT],
-        'test_dir': NAME, 'relevance': POSITIVE, 'thres': [*SCORES, 2.5, 95.0, 100, ('far', 0.5)],
-        'unseen_dir': ['', *NAME], 'n_each': COUNT, 'n_enroll': COUNT},
-    compare: {'enroll_file': NAME, 'test_file': NAME, 'thres': [None, *SCORES], 'cp_num': CP_NUM, 'log_dir': NAME,
+        'train_dir': NAME, 'n_utterances': COUNT, 'n_components': COUNT, 'n_iterations': COUNT,
+        'seed': [0, *COUNT], 'test_dir': NAME, 'relevance': POSITIVE,
+        'thres': [*SCORES, 2.5, 95.0, 100, ('far', 0.5)], 'unseen_dir': ['', *NAME], 'n_each': COUNT,
+        'n_enroll': COUNT},
+    compare: {'enroll_file': NAME, 'test_file': NAME, 'thres': [None, *SCORES], 'cp_num': CP_NUM,
+              'log_dir': NAME,
               'test_frames': FRAMES, 'use_cuda': BOOL},
     who: {'recording': NAME, 'embedding_dir': NAME, 'spk_list': [None, ['yes']], 'thres': [None, *SCORES],
           'test_frames': FRAMES, 'use_cuda': BOOL},
-    who_when: {'recording': NAME, 'picture': NAME, 'embedding_dir': NAME, 'thres': [None, *SCORES], 'use_cuda': BOOL},
+    who_when: {'recording': NAME, 'picture': NAME, 'embedding_dir': NAME, 'thres': [None, *SCORES],
+               'use_cuda': BOOL},
     calibrate: {'folders': [['yes']], 'cp_num': CP_NUM, 'log_dir': NAME, 'embedding_dir': NAME,
                 'into_checkpoint': [None, *NAME], 'use_cuda': BOOL},
     page: {'cp_num': CP_NUM, 'log_dir': NAME, 'test_dir': NAME, 'embedding_dir': NAME, 'port': [0, *COUNT],
@@ -80,8 +87,8 @@ FURTHER = [  # right values that are not among VALUES
     *[(train, 'scheduler_type', value) for value in ('plateau', 'onecycle', 'cosine')],
     (train, 'seed', 10 ** 9),
     *[(deep_dive.train, 'backbone', value) for value in (
-        'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152', 'vgg', 'lstm', 'cnn_lstm', 'tdnn', 'ecapa',
-        'resnet_se', 'conformer')],
+        'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152', 'vgg', 'lstm', 'cnn_lstm', 'tdnn',
+        'ecapa', 'resnet_se', 'conformer')],
     *[(deep_dive.train, 'pooling', value) for value in ('average', 'statistics', 'attentive')],
     *[(deep_dive.train, 'loss_type', value) for value in (
         'softmax', 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax', 'subcenter')],
@@ -89,16 +96,19 @@ FURTHER = [  # right values that are not among VALUES
     (deep_dive.train, 'augment', ['speed', 'level', 'room', 'microphone', 'noise', 'band', 'specaugment']),
     *[(trials, 'backend', value) for value in ('cosine', 'centre', 'lda', 'wccn', 'plda')],
     *[(trials, 'normalise', value) for value in ('s-norm', 'as-norm')],
-    *[(script, 'thres', 'model') for script in (identification, verification, similar_voices, thresholds, trials,
+    *[(script, 'thres', 'model') for script in (identification, verification, similar_voices, thresholds,
+                                                trials,
                                                 compare, who, who_when)],
     *[(script, 'thres', 'eer') for script in (thresholds, trials, gmm)],
     (similar_voices, 'piece_seconds', [1, 2.5, None]), (enroll, 'cp_num', 'best')]
-MISSING = re.compile(r'does not exist|There are no recordings to convert|There is no finished epoch|Nobody is enrolled')
+MISSING = re.compile('does not exist|There are no recordings to convert|There is no finished epoch|'
+                     'Nobody is enrolled')
 
 
 def is_refused(setting, value, message):
     """Whether this is the message about a wrong value. The other messages are about data that is missing."""
-    if re.match('Error: (%s = |unknown %s: |Name (two recordings|a recording))' % (setting, setting), message):
+    if re.match('Error: (%s = |unknown %s: |Name (two recordings|a recording))' % (setting, setting),
+                message):
         return True
     assert MISSING.search(message), (setting, value, message)
     return False
@@ -118,7 +128,8 @@ def test_every_setting_with_a_value_of_every_kind(script, lab, stopped_with):
         assert right <= set(map(repr, VALUES))
         for value in VALUES:
             message = stop(stopped_with, script, **{setting: value})
-            assert is_refused(setting, value, message) == (repr(value) not in right), (setting, value, message)
+            is_right = repr(value) in right
+            assert is_refused(setting, value, message) == (not is_right), (setting, value, message)
             assert os.listdir() == []
 
 
@@ -134,11 +145,12 @@ def snapshot():
 
 
 def test_a_wrong_value_is_refused_before_anything_is_read_made_or_removed(lab, stopped_with):
-    for name in ('feat_logfbank_nfilt40/train/a/1.p', 'feat_logfbank_nfilt40/test/a/enroll.p', 'train_wavs/a/1.wav',
+    for name in ('feat_logfbank_nfilt40/train/a/1.p', 'feat_logfbank_nfilt40/test/a/enroll.p',
+                 'train_wavs/a/1.wav',
                  'test_wavs/a/test.wav', 'model_saved/checkpoint_1.pth', 'model_saved/checkpoint_24.pth',
-                 'model_saved/checkpoint_voices.pth', 'model_saved/checkpoint_best.pth', 'model_saved/run.json',
-                 'model_saved/loss_plot.png', 'enroll_embeddings/embeddings.p', 'enroll_own/embeddings.p',
-                 'feat_own/test/a/enroll.wav', 'a.wav', 'b.wav'):
+                 'model_saved/checkpoint_voices.pth', 'model_saved/checkpoint_best.pth',
+                 'model_saved/run.json', 'model_saved/loss_plot.png', 'enroll_embeddings/embeddings.p',
+                 'enroll_own/embeddings.p', 'feat_own/test/a/enroll.wav', 'a.wav', 'b.wav'):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_bytes(b'who reads this fails')
     before = snapshot()
@@ -166,24 +178,31 @@ def test_a_wrong_value_is_refused_before_anything_is_read_made_or_removed(lab, s
      'Choose one of resnet18, resnet34, resnet50, resnet101, resnet152, vgg, lstm,'),
     (deep_dive.train, {'augment': 'speed'},
      "augment = 'speed': it must be a list of some of speed, level, room, "),
-    (deep_dive.train, {'freeze_backbone': True}, 'freeze_backbone = True needs init_from: there is nothing to keep'),
+    (deep_dive.train, {'freeze_backbone': True},
+     'freeze_backbone = True needs init_from: there is nothing to keep'),
     (deep_dive.train, {'init_from': 'no.pth'}, "init_from = 'no.pth': there is no such checkpoint."),
     (enroll, {'test_frames': '100'}, "test_frames = '100': it must be a whole number"),
     (enroll, {'cp_num': -1}, "cp_num = -1: it must be the number of an epoch, or a name such as 'best'."),
     (identification, {'spk_list': '103F3021'}, "spk_list = '103F3021': it must be a list of names, or None."),
     (identification, {'spk_list': '[103F3021, 7]'}, "--spk_list=\"['a', 'b']\""),
     (verification, {'thres': 95}, "thres = 95: it must be a number from -1 to 1, or 'model'."),
-    (thresholds, {'thres': 95}, "thres = 95: it must be a number from -1 to 1, 'eer', 'model', or ('far', 0.01)"),
-    (trials, {'thres': 95, 'normalise': 's-norm', 'backend': 'x'}, 'unknown backend: x. Choose one of cosine,'),
-    (trials, {'trials': 'pairs', 'piece_seconds': 1}, "trials = 'pairs': piece_seconds and identify need trials"),
-    (trials, {'trials': 'pairs', 'identify': True}, "trials = 'pairs': piece_seconds and identify need trials"),
-    (trials, {'identify': True, 'thres': 'eer'}, "thres = 'eer': with identify, it must be a number, 'model'"),
+    (thresholds, {'thres': 95},
+     "thres = 95: it must be a number from -1 to 1, 'eer', 'model', or ('far', 0.01)"),
+    (trials, {'thres': 95, 'normalise': 's-norm', 'backend': 'x'},
+     'unknown backend: x. Choose one of cosine,'),
+    (trials, {'trials': 'pairs', 'piece_seconds': 1},
+     "trials = 'pairs': piece_seconds and identify need trials"),
+    (trials, {'trials': 'pairs', 'identify': True},
+     "trials = 'pairs': piece_seconds and identify need trials"),
+    (trials, {'identify': True, 'thres': 'eer'},
+     "thres = 'eer': with identify, it must be a number, 'model'"),
 ])
 def test_what_is_wrong_is_said(lab, stopped_with, script, settings, complaint):
     assert complaint in stopped_with(script.main, **settings)
 
 
-@pytest.mark.parametrize('thres, is_right', [('eer', True), (('far', 0.1), True), (['far', 0.1], True), (0.9, True),
+@pytest.mark.parametrize('thres, is_right',
+                         [('eer', True), (('far', 0.1), True), (['far', 0.1], True), (0.9, True),
                                              (('far', 2), False), (('far',), False), (('miss', 0.1), False)])
 def test_thresholds_for_all_trials(lab, stopped_with, thres, is_right):
     for script in (thresholds, trials):
@@ -191,7 +210,8 @@ def test_thresholds_for_all_trials(lab, stopped_with, thres, is_right):
 
 
 def test_scores_that_are_no_cosines_lie_anywhere(lab, stopped_with):
-    for settings, is_right in (({'backend': 'plda'}, True), ({'normalise': 's-norm'}, True), ({'backend': 'lda'}, False)):
+    for settings, is_right in (({'backend': 'plda'}, True), ({'normalise': 's-norm'}, True),
+                               ({'backend': 'lda'}, False)):
         assert is_refused('thres', 17, stopped_with(trials.main, thres=17, **settings)) == (not is_right)
 
 
@@ -201,9 +221,10 @@ def test_a_training_does_not_begin_with_a_checkpoint_that_it_moves_aside(lab, st
         (lab / 'model_saved' / name).touch()
     missing = 'feat_logfbank_nfilt40/train does not exist'
     for name in ('checkpoint_3.pth', 'checkpoint_best.pth'):
-        assert "init_from lies in log_dir = 'model_saved', whose checkpoints are moved aside. Set another" in (
-            stopped_with(deep_dive.train.main, init_from='./model_saved/' + name))
-        assert missing in stopped_with(deep_dive.train.main, init_from='model_saved/' + name, log_dir='another')
+        message = stopped_with(deep_dive.train.main, init_from='./model_saved/' + name)
+        assert "init_from lies in log_dir = 'model_saved', whose checkpoints are moved aside. Set " in message
+        assert missing in stopped_with(deep_dive.train.main, init_from='model_saved/' + name,
+                                       log_dir='another')
     assert missing in stopped_with(deep_dive.train.main, init_from='model_saved/checkpoint_etri240.pth')
 
 
@@ -212,7 +233,8 @@ def test_a_training_does_not_begin_with_a_checkpoint_that_it_moves_aside(lab, st
 @pytest.mark.parametrize('default, right, wrong', [
     (True, [True, False], [1, 0, None, 'True']), (3, [1, 3], [0, -1, 2.5, True, None, '3']),
     (0, [0, 3], [-1, 0.5, False]), (0.5, [0, 0.5, 7], [-0.5, math.nan, '0.5', None]),
-    ('a', ['b', '7'], ['', 7, 'a\nb', None, ['a']]), (['a'], [['b']], [[], 'b', ['a\nb'], [1], None])], ids=str)
+    ('a', ['b', '7'], ['', 7, 'a\nb', None, ['a']]),
+    (['a'], [['b']], [[], 'b', ['a\nb'], [1], None])], ids=str)
 def test_the_rule_of_a_setting_follows_from_its_default(default, right, wrong):
     def main(x=default):
         pass
@@ -255,7 +277,8 @@ def test_settings_of_another_main_are_taken_over():
             main_that_takes_over(**settings)
     with pytest.raises((LabError, TypeError), match='n_epoch'):
         main_that_takes_over(n_epoch=2)  # a misspelt name
-    assert messages.read_command_line(main_that_takes_over, ['--m=2', '--n_epochs=3']) == {'m': 2, 'n_epochs': 3}
+    read = messages.read_command_line(main_that_takes_over, ['--m=2', '--n_epochs=3'])
+    assert read == {'m': 2, 'n_epochs': 3}
     lines = messages.describe_settings(main_that_takes_over).splitlines()
     lines = lines[lines.index('More (--name=value)') + 1:]
     assert lines[0].split() == ['--m=1', 'how', 'many', 'of', 'these']
@@ -273,18 +296,20 @@ def main_of_a_script(
         spk_list=None,  # who can it be?
         augment=[],  # or some of ['speed', 'noise']
 ):
-    return {'n_epochs': n_epochs, 'lr': lr, 'test_speaker': test_speaker, 'spk_list': spk_list, 'augment': augment}
+    return {'n_epochs': n_epochs, 'lr': lr, 'test_speaker': test_speaker, 'spk_list': spk_list,
+            'augment': augment}
 
 
 @pytest.mark.parametrize('argument, value', [
-    ('n_epochs=4', 4), ('n_epochs=-4', -4), ('n_epochs=4.0', 4.0), ('n_epochs=best', 'best'), ('n_epochs=007', '007'),
-    ('n_epochs=None', None), ('n_epochs=True', True), ("n_epochs='4'", '4'), ('n_epochs=', ''),
-    ('lr=1e-2', 0.01), ("lr=('far', 0.05)", ('far', 0.05)), ('lr=a=b', 'a=b'), ('lr=[1, 2', '[1, 2'),
-    ('lr={[]: 1}', '{[]: 1}'), ('lr=__import__("os")', '__import__("os")'), ('lr=' + '(' * 10 ** 4, '(' * 10 ** 4),
-    ('lr=' + '9' * 5000, '9' * 5000), ('lr=1+1', '1+1'),
-    ('test_speaker=7021', '7021'), ('test_speaker=0.5', '0.5'), ('test_speaker=1e5', '1e5'), ('test_speaker=-1', '-1'),
-    ('test_speaker=True', 'True'), ('test_speaker=103F3021', '103F3021'), ('test_speaker=my voice.wav', 'my voice.wav'),
-    ("test_speaker='me'", 'me'), ('test_speaker=C:\\new\\me.wav', 'C:\\new\\me.wav'), ('test_speaker=[7]', [7]),
+    ('n_epochs=4', 4), ('n_epochs=-4', -4), ('n_epochs=4.0', 4.0), ('n_epochs=best', 'best'),
+    ('n_epochs=007', '007'), ('n_epochs=None', None), ('n_epochs=True', True), ("n_epochs='4'", '4'),
+    ('n_epochs=', ''), ('lr=1e-2', 0.01), ("lr=('far', 0.05)", ('far', 0.05)), ('lr=a=b', 'a=b'),
+    ('lr=[1, 2', '[1, 2'), ('lr={[]: 1}', '{[]: 1}'), ('lr=__import__("os")', '__import__("os")'),
+    ('lr=' + '(' * 10 ** 4, '(' * 10 ** 4), ('lr=' + '9' * 5000, '9' * 5000), ('lr=1+1', '1+1'),
+    ('test_speaker=7021', '7021'), ('test_speaker=0.5', '0.5'), ('test_speaker=1e5', '1e5'),
+    ('test_speaker=-1', '-1'), ('test_speaker=True', 'True'), ('test_speaker=103F3021', '103F3021'),
+    ('test_speaker=my voice.wav', 'my voice.wav'), ("test_speaker='me'", 'me'),
+    ('test_speaker=C:\\new\\me.wav', 'C:\\new\\me.wav'), ('test_speaker=[7]', [7]),
     ('spk_list=[1, None]', [1, None]), ("spk_list=['a', 'b']", ['a', 'b']), ('spk_list=a,b', 'a,b'),
     ("augment=['speed']", ['speed']),
 ])
@@ -316,9 +341,11 @@ def test_several_settings_on_the_command_line(monkeypatch):
     ('--n_epoch=4', 'unknown setting: n_epoch. Choose one of n_epochs, lr, test_speaker, spk_list, augment.'),
     ('--help=1', 'unknown setting: help. Choose one of n_epochs, '),
     ('--=4', 'unknown setting: . Choose one of n_epochs, '),
-    ('--n_epochs', '--n_epochs: write a setting as --name=value, for example --n_epochs=30. All settings: --help'),
+    ('--n_epochs',
+     '--n_epochs: write a setting as --name=value, for example --n_epochs=30. All settings: --help'),
     ('n_epochs=4', 'n_epochs=4: write a setting as --name=value, for example --n_epochs=30.'),
-    ('-n_epochs=4', '-n_epochs=4: write a setting as --name=value'), ('4', '4: write a setting as --name=value')])
+    ('-n_epochs=4', '-n_epochs=4: write a setting as --name=value'),
+    ('4', '4: write a setting as --name=value')])
 def test_a_setting_that_is_not_understood(argument, complaint):
     with pytest.raises(LabError) as error:
         messages.read_command_line(main_of_a_script, ['--lr=1', argument])
@@ -326,7 +353,8 @@ def test_a_setting_that_is_not_understood(argument, complaint):
 
 
 def test_a_script_without_settings():
-    for argument, complaint in (('x', 'x: write a setting as --name=value'), ('--x=1', 'unknown setting: x.')):
+    for argument, complaint in (('x', 'x: write a setting as --name=value'),
+                                ('--x=1', 'unknown setting: x.')):
         with pytest.raises(LabError, match=complaint):
             messages.read_command_line(lambda: None, [argument])
 
@@ -353,7 +381,8 @@ def words_main(enroll_file='', test_file='', thres='model', folders=['x'], use_c
     (['a.wav', 'b.wav'], {'enroll_file': 'a.wav', 'test_file': 'b.wav'}),
     (['a.wav', '--thres=0.5', 'b.wav'], {'enroll_file': 'a.wav', 'test_file': 'b.wav', 'thres': 0.5}),
     (['--enroll_file=a.wav', 'b.wav'], {'enroll_file': 'a.wav', 'test_file': 'b.wav'}),
-    (['a', 'b', 'c', 'd', 'e e'], {'enroll_file': 'a', 'test_file': 'b', 'thres': 'c', 'folders': ['d', 'e e']}),
+    (['a', 'b', 'c', 'd', 'e e'],
+     {'enroll_file': 'a', 'test_file': 'b', 'thres': 'c', 'folders': ['d', 'e e']}),
     (['7', '--use_cuda=False'], {'enroll_file': '7', 'use_cuda': False}), ([], {})], ids=str)
 def test_words_without_a_name(arguments, expected):
     named = messages.name_words(words_main, arguments)
@@ -371,7 +400,8 @@ def test_too_many_words(monkeypatch):
 @pytest.mark.parametrize('script, argument, command', [
     (identification, '--test_speaker=all', 'python -m exercises.similar_voices'),
     (verification, '--test_speaker=all', 'python -m exercises.thresholds'),
-    (identification, 'x.wav', 'python -m own_voice.who x.wav'), (verification, 'x.wav', 'python -m own_voice.compare'),
+    (identification, 'x.wav', 'python -m own_voice.who x.wav'),
+    (verification, 'x.wav', 'python -m own_voice.compare'),
     (identification, '--piece_seconds=1', 'python -m exercises.similar_voices --help'),
     (identification, '--plot=False', 'python -m exercises.similar_voices --help'),
     (verification, '--piece_seconds=1', 'python -m exercises.thresholds --help'),
@@ -400,11 +430,13 @@ def test_every_script_has_a_command_line(script, lab, monkeypatch, capsys):
         run_as_script(script, monkeypatch, '--nonsense=1', flag)
         out = capsys.readouterr().out
         assert out.startswith(script.__doc__.strip())
-        source = inspect.getsource(script.main) + inspect.getsource(messages.taken_over(script.main) or script.main)
+        mains = [script.main, messages.taken_over(script.main) or script.main]
+        source = ''.join(map(inspect.getsource, mains))
         for name, default in messages.defaults_of(script.main).items():
             line, = [line for line in out.splitlines() if line.startswith('  --%s=%s ' % (name, default))]
             comment = line.split('%s=%s ' % (name, default))[1].strip()
-            assert len(comment) >= 5 and re.search(r'\b%s=.*, *# %s\n' % (name, re.escape(comment)), source), line
+            written = re.search(r'\b%s=.*, *# %s\n' % (name, re.escape(comment)), source)
+            assert len(comment) >= 5 and written, line
 
     names = list(messages.defaults_of(script.main))
     for argument, complaint in (
@@ -421,7 +453,8 @@ def test_every_script_has_a_command_line(script, lab, monkeypatch, capsys):
 
 @pytest.mark.parametrize('error, said', [
     (LabError('two\nlines'), 'Error: two\nlines'),
-    (FileNotFoundError(2, 'No such file or directory', 'a.p'), "Error: [Errno 2] No such file or directory: 'a.p'"),
+    (FileNotFoundError(2, 'No such file or directory', 'a.p'),
+     "Error: [Errno 2] No such file or directory: 'a.p'"),
     (KeyboardInterrupt(), 'Stopped by Ctrl-C.')])
 def test_what_the_user_can_correct_ends_without_a_traceback(monkeypatch, error, said):
     def main():
@@ -456,7 +489,8 @@ def test_tasks_in_parallel_keep_their_order():
 
 
 def test_a_process_that_is_ended_from_outside():
-    with pytest.raises(LabError, match='Another program ended a part of the work, perhaps because the memory was full'):
+    with pytest.raises(LabError,
+                       match='Another program ended a part of the work, perhaps because the memory was full'):
         messages.in_parallel(os._exit, [1], 'Exits')
 
 
