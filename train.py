@@ -26,8 +26,8 @@ from support.pictures import visualize_the_losses
 from support.runs import Run
 
 OPTIMIZERS = {'sgd': optim.SGD, 'adam': optim.Adam, 'adamw': optim.AdamW, 'adagrad': optim.Adagrad}
-RULES = {'val_ratio': PERCENTAGE, 'batch_size': whole(2), 'patience': whole(0), 'optimizer_type': OPTIMIZERS,
-         'scheduler_type': ['plateau', 'onecycle', 'cosine']}
+RULES = {'val_ratio': PERCENTAGE, 'embedding_size': whole(2), 'batch_size': whole(2), 'patience': whole(0),
+         'optimizer_type': OPTIMIZERS, 'scheduler_type': ['plateau', 'onecycle', 'cosine']}
 
 
 def load_dataset(val_ratio, *, train_dir=c.TRAIN_FEAT_DIR, seed=0):
@@ -175,7 +175,7 @@ def main(
         scheduler_type='plateau',  # or 'onecycle' (up, then down to 0), 'cosine' (down from lr to 0)
         train_dir=c.TRAIN_FEAT_DIR,  # where the training features are
         log_dir='model_saved',  # where checkpoints and pictures go
-        log_interval=84,  # batches between two printed lines
+        log_interval=84,  # batches between printed lines
         plot=True,  # draw the pictures
 ):
     settings = check_settings(main, locals(), **RULES)
@@ -195,7 +195,7 @@ def main(
     model.to(device, memory_format=torch.channels_last)  # faster
     model_before = copy.deepcopy(model)  # for clusters.png
 
-    # Define the loss function (criterion), the optimizer and the scheduler
+    # Define the criterion, the optimizer and the scheduler
     criterion = nn.CrossEntropyLoss()
     optimizer = create_optimizer(optimizer_type, model, lr, wd)
     n_steps = (start - 1 + n_epochs) * len(train_loader)

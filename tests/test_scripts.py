@@ -474,12 +474,11 @@ def test_six_voices_all_are_identified_and_score_above_every_other(six_voices, l
 def test_six_voices_what_the_scripts_print(enrolled, capsys):
     settings, out = enrolled
     first = '' if torch.cuda.is_available() else 'No GPU found: running on the CPU\n'
-    begin = '%s=> loading checkpoint\nStart to aggregate all the d-vectors per enroll speaker\n'
-    assert out == begin + '%s%s%s' % (
-        first, *(''.join(line % speaker for speaker in SIX) for line in (
-            'Aggregates the activation (spk : %s)\n', 'Save the embeddings for %s\n')),
-        ''.join('Picture: %s/%s.png\n' % (settings['embedding_dir'], name) for name in ('similarity',
-                                                                                        'parameters')))
+    lines = ['=> loading checkpoint', 'Start to aggregate all the d-vectors per enroll speaker',
+             *('Aggregates the activation (spk : %s)' % speaker for speaker in SIX),
+             *('Save the embeddings for %s' % speaker for speaker in SIX),
+             *('Picture: %s/%s.png' % (settings['embedding_dir'], name) for name in ('similarity', 'parameters'))]
+    assert out == first + '\n'.join(lines) + '\n'
 
     identification.main(**settings)
     out = capsys.readouterr().out
