@@ -84,8 +84,8 @@ def let_in_most(is_accepted, first, second, names):
 def print_error_rates(scores, is_target, speakers, first, second, thres):
     """Print how often trials are wrongly accepted and rejected, at one threshold and at others.
 
-    Returns the threshold. scores: (n_trials,). The others are those of trials_with_enrolled. thres is that of
-    choose_threshold. Raises LabError if there are no targets, or no impostors.
+    Returns the threshold. scores: (n_trials,). is_target, speakers, first and second: see
+    trials_with_enrolled. thres: see choose_threshold. Raises LabError if there are no targets, or no impostors.
     """
     target, impostor = scores[is_target], scores[~is_target]
     if not len(target) or not len(impostor):

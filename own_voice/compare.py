@@ -3,7 +3,7 @@
     python -m own_voice.compare a.wav b.wav
 
 Prints how both were recorded, the decision, the score, and what the score means. Feature files (.p) can be
-compared, too. Takes five seconds.
+compared, too. Takes seven seconds.
 """
 import os
 
