@@ -30,7 +30,7 @@ SCALE_FLOOR = 2e-12  # added to a standard deviation, because a column may be co
 def find_files(directory):
     """Sorted list of the files anywhere below `directory`, with / between folders on Windows, too."""
     names = glob(os.path.join(escape(str(directory)), '**', '*.*'), recursive=True)
-    return sorted(name.replace('\\', '/') for name in names)
+    return sorted(name.replace('\\', '/') for name in names if not os.path.isdir(name))
 
 
 def find_feats(directory):

@@ -4,12 +4,13 @@ The functions check_... raise LabError, and check_model raises ValueError. is_..
 True or False.
 """
 import os
+from pathlib import Path
 from types import NoneType
 
 import numpy as np
 
 import configure as c
-from support.messages import LARGEST_NUMBER, LabError, NoSpeech, is_name, is_number
+from support.messages import LARGEST_NUMBER, LabError, NoSpeech, is_name, is_number, one_form
 
 
 # ------------------------------------------------------------------------------------------------- features
@@ -105,12 +106,20 @@ def check_feature(content, filename, level=None):
                        % (filename, feature.shape[1], feature_size()))
     if not (np.abs(feature) < LARGEST_FEATURE).all():  # false for NaN, too
         raise LabError('%s: holds NaN, infinite or absurd values. Delete it and make it again.' % filename)
-    return feature, label
+    return feature, one_form(label)
 
 
 def path_parts(filename):
-    """The folders of a file, from the root on, and its name. Windows paths are split, too."""
-    return os.path.abspath(filename).replace('\\', '/').split('/')
+    """The folders of a file, from the root on, and its name, in one_form. Windows paths are split, too."""
+    return one_form(os.path.abspath(filename)).replace('\\', '/').split('/')
+
+
+def in_another_folder(filename):
+    """Advice about a file that does not exist: where to go if the folder of the project has it, or ''."""
+    project = Path(__file__).resolve().parent.parent
+    if os.path.isabs(filename) or not (project / filename).exists():
+        return ''
+    return '\nIt is in the folder of the project, and you are in another one: cd "%s"' % project
 
 
 def check_folders(DB):

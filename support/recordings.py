@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from math import gcd
 from pathlib import Path
@@ -19,7 +20,7 @@ from scipy.signal import butter, resample_poly, sosfilt
 
 import configure as c
 from support.checks import check_feature, level_or_configured, path_parts
-from support.messages import LabError, NoSpeech, in_one_line, in_parallel
+from support.messages import LabError, NoSpeech, in_one_line, in_parallel, is_name
 from support.safe_files import read_pickles, read_whole
 
 # ------------------------------------------------------------------------------------- audio files
@@ -323,13 +324,35 @@ def origin_of(filename, level=None):
     return {'LEVEL_DBFS': None, 'bandwidth': None, **content.get('recording', {})}
 
 
+RESERVED = ['unknown', 'all']  # an answer, and a value of test_speaker
+
+
+def is_speaker(name):
+    """Whether a person can be enrolled under this name: a name, not reserved, and not like a file's."""
+    return is_name(name) and name not in RESERVED and not is_recording(name) and not name.endswith('.p')
+
+
+def check_speaker(filename):
+    """Raise LabError if the speaker of an enrolment file cannot be enrolled under the name of the folder."""
+    name = path_parts(filename)[-1 - c.SPEAKER_LEVEL]
+    reason = 'a name is one line of letters, not like that of a file, and not %s' % ' or '.join(RESERVED)
+    if not name.isascii():
+        with suppress(UnicodeError):  # bytes that are no UTF-8 are surrogates here
+            if os.fsencode(name) != name.encode('utf-8', 'replace'):
+                reason = 'its name is in CP949, not in UTF-8: %s' % os.fsencode(name).decode('cp949')
+    if not is_speaker(name):
+        raise LabError('%s: nobody can be enrolled as %r.\nRename the folder (%s).'
+                       % (filename, name, reason))
+
+
 def same_origin(there, filename, level=None):
     """What origin_of says about one more enrolment file of a speaker. there: about the files before it, or
     None.
 
-    Raises LabError if they differ in level. Prints a note if they differ in bandwidth; then the lower one
-    counts.
+    Raises LabError if they differ in level, or if nobody can be enrolled under this name. Prints a note if
+    they differ in bandwidth; then the lower one counts.
     """
+    check_speaker(filename)
     here = origin_of(filename, level)
     if there is None:
         return here

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import configure as c
-from support.checks import check_checkpoint, check_loss, feature_settings, path_parts
+from support.checks import check_checkpoint, check_loss, feature_settings, in_another_folder, path_parts
 from support.messages import LabError, in_one_line
 from support.pictures import CLUSTER_STYLES, draw_clusters
 from support.safe_files import read_checkpoint, read_whole, written_whole
@@ -213,6 +213,9 @@ def find_checkpoint(log_dir, cp_num):
         names = [path.stem.removeprefix('checkpoint_') for path in Path(log_dir).glob('checkpoint_*.pth')]
         names.sort(key=lambda name: (len(name), name))  # 2 before 10
         names = ', '.join(name if name.isdigit() else repr(name) for name in names)  # as one writes them in main()
+        elsewhere = in_another_folder(filename)
+        if elsewhere:
+            raise LabError('%s does not exist.%s' % (filename, elsewhere))
         training = 'python train.py' if log_dir == 'model_saved' else 'python train.py --log_dir=%s' % log_dir
         raise LabError('%s does not exist. Run %s first%s.'
                        % (filename, training, ', or set cp_num to one of %s' % names if names else ''))
