@@ -19,8 +19,8 @@ import configure as c
 from support.checks import PUBLISHED_SETTINGS, check_folders, check_length, feature_settings, n_cepstrum
 from support.checks import path_parts
 from support.messages import LabError, check_settings, run_script
-from support.recordings import convert_files, is_recording, is_wav, note_about, open_recording
-from support.recordings import read_recording, share_on_floor, to_mono_at_rate
+from support.audio_files import is_recording, is_wav
+from support.recordings import convert_files, note_about, open_recording, read_mono, share_on_floor
 from support.safe_files import write_pickles
 
 DELTA_FRAMES = 1  # differences are taken between the frame before and the frame after
@@ -121,8 +121,7 @@ def read_audio(filename, sample_rate=c.SAMPLE_RATE):
 
     Raises LabError if it cannot be read.
     """
-    samples, rate = read_recording(filename)  # (n_samples, n_channels)
-    return to_mono_at_rate(samples, rate, sample_rate, filename)
+    return read_mono(filename, sample_rate)[0]
 
 
 def extract_features(audio):
