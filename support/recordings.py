@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import binary_opening
 from scipy.signal import butter, resample_poly, sosfilt
+from tqdm import tqdm
 
 import configure as c
-from support.audio_files import is_recording, read_recording
+from support.audio_files import is_recording, quoted, read_recording
 from support.checks import check_feature, level_or_configured, path_parts
 from support.messages import LabError, NoSpeech, in_parallel
 from support.safe_files import read_pickles
 
+FRAMES_IN_PART, BLOCKS_IN_PART = 6000, 2400  # a minute: a longer recording is worked on in parts
 MIN_RATE, MAX_RATE = 8000, 384000  # Hz
 
 # ------------------------------------------------------------------------------------- speech
@@ -29,7 +31,26 @@ DIGITAL_SILENCE = -150  # dBFS: below this there is nothing, not even noise
 LOUD_BLOCKS = 10  # so many blocks may be louder than the level called loud, because they can be clicks
 SHORTEST_RUN = 5  # blocks: speech lasts longer than a click
 VOICE_LOWEST = 80  # Hz: below this there is hum and rumble, and no voice
+SHORTEST = 0.6  # seconds of a recording: in less, nothing tells a word from a noise
+PAUSE_RUN, PAUSE_RANGE = 4, 2  # a pause: so many blocks, at most so many dB above the quiet ones
+MIN_PAUSES = 0.125  # share of the blocks: in fewer pauses, nobody hears the background
+MOST_BLOCKS = 24000  # of which the spectrum is looked at: ten minutes
 FULL_SCALE = 0.99  # samples above this are clipped
+
+
+def parts_for_frames(audio):
+    """Cut audio (n_samples,) into parts of a minute, so that the frames of all follow one another.
+
+    Each is emphasised as python_speech_features does: less 0.97 times the sample before. Shows a progress bar
+    if there are more than ten.
+    """
+    length, step = (int(seconds * c.SAMPLE_RATE + 0.5) for seconds in (c.WIN_LENGTH, c.WIN_STEP))
+    n_frames = 1 + max(0, -(-(len(audio) - length) // step))
+    starts = range(0, n_frames, FRAMES_IN_PART)
+    for start in tqdm(starts, desc='Feature', disable=len(starts) <= 10 or None, leave=False):
+        first, stop = start * step, (min(start + FRAMES_IN_PART, n_frames) - 1) * step + length
+        yield np.append(audio[first] - 0.97 * audio[first - 1] if first else audio[0],
+                        audio[first + 1:stop] - 0.97 * audio[first:stop][:-1])
 
 
 def blocks_of(audio):
@@ -41,8 +62,12 @@ def blocks_of(audio):
 def block_levels(audio):
     """Level of each block of audio (n_samples,), above VOICE_LOWEST: mean power in dBFS, (n_blocks,)."""
     high_pass = butter(8, VOICE_LOWEST, 'highpass', fs=c.SAMPLE_RATE, output='sos')
-    blocks = blocks_of(sosfilt(high_pass, audio - audio.mean()))
-    return 10 * np.log10(np.maximum(np.mean(blocks ** 2, axis=1), 1e-20))
+    state, mean, powers = np.zeros((len(high_pass), 2)), audio.mean(), []
+    length = BLOCKS_IN_PART * round(c.WIN_LENGTH * c.SAMPLE_RATE)
+    for begin in range(0, len(audio), length):
+        part, state = sosfilt(high_pass, audio[begin:begin + length] - mean, zi=state)
+        powers.append(np.mean(blocks_of(part) ** 2, axis=1))
+    return 10 * np.log10(np.maximum(np.concatenate(powers), 1e-20))
 
 
 def loud_level(levels):
@@ -56,6 +81,9 @@ def find_speech(levels, filename):
     sounding = levels[levels > DIGITAL_SILENCE]
     if not len(sounding):
         raise NoSpeech('%s: is silent. Check the microphone and record again.' % filename)
+    if len(levels) * c.WIN_LENGTH < SHORTEST:
+        raise NoSpeech('%s: is too short, %.1f s. Record two seconds of speech or more.'
+                       % (filename, len(levels) * c.WIN_LENGTH))
     quiet, loud = np.percentile(sounding, 10), loud_level(sounding)
     threshold = max(loud - ACTIVE_RANGE, min(quiet + NOISE_MARGIN, loud - ACTIVE_RANGE / 2))
     is_speech = binary_opening(levels > threshold, np.ones(SHORTEST_RUN))
@@ -75,6 +103,12 @@ def active_level(levels, is_speech):
     return 10 * np.log10(np.mean(10 ** (np.minimum(speech, loud_level(speech)) / 10)))
 
 
+def has_pauses(levels):
+    """Whether the quiet blocks among levels (n_blocks,) are pauses, and not only the quiet parts of words."""
+    quiet = np.percentile(levels, 10)
+    return np.mean(binary_opening(levels < quiet + PAUSE_RANGE, np.ones(PAUSE_RUN))) >= MIN_PAUSES
+
+
 def bandwidth_of(audio):
     """The highest frequency of the speech in audio (n_samples,), in Hz.
 
@@ -82,11 +116,15 @@ def bandwidth_of(audio):
     blocks, in one of twenty blocks of speech.
     """
     blocks = blocks_of(audio)
+    blocks = blocks[::1 + len(blocks) // MOST_BLOCKS]
     power = np.abs(np.fft.rfft(blocks * np.hanning(blocks.shape[1]), 512)) ** 2  # (n_blocks, 257)
+    power[:, :int(np.ceil(VOICE_LOWEST * 512 / c.SAMPLE_RATE))] = 0  # an offset, hum
     total = power.sum(axis=1)
     is_speech, is_quiet = total > 1e-4 * total.max(), total <= np.percentile(total, 10)
     share = np.percentile(power[is_speech] / total[is_speech, None], 95, axis=0)  # (257,)
-    loud, quiet = np.percentile(power[is_speech], 95, axis=0), power[is_quiet].mean(axis=0)
+    loud = np.percentile(power[is_speech], 95, axis=0)
+    # Of noise, a quarter of the values are below 0.29 times its mean. Quiet parts of words do not count
+    quiet = np.percentile(power[is_quiet], 25, axis=0) / 0.29
     share, loud, quiet = (np.convolve(line, np.ones(9) / 9, 'same') for line in (share, loud, quiet))
     heard = np.flatnonzero((share > 1e-5) & (loud > 5 * quiet))
     return float(heard.max(initial=0) * c.SAMPLE_RATE / 512)
@@ -153,6 +191,9 @@ def choose_channels(samples, rate, filename):
 
 def are_same(samples):
     """Whether all channels (n_samples, n_channels) are one sound. They may differ in loudness."""
+    clipped = np.mean(np.abs(samples) >= FULL_SCALE, axis=0)
+    if clipped.max() - clipped.min() > MAX_CLIPPED:
+        return False
     first, *others = (np.diff(samples[:, name].astype(np.float64)) for name in range(samples.shape[1]))
     return all(first @ other > SAME_CHANNELS * np.sqrt((first @ first) * (other @ other)) for other in others)
 
@@ -196,11 +237,12 @@ class Recording:
     def facts(self):
         """A dict of numbers. Raises LabError if there is no speech.
 
-        'seconds': of speech; 'level': in dBFS; 'noise': by how many dB the background is lower; 'bandwidth':
-        in Hz; 'clipped'; 'remarks'.
+        'seconds': of speech; 'level': in dBFS; 'noise': by how many dB the background is lower; 'pauses':
+        whether it can be heard; 'bandwidth': in Hz; 'clipped'; 'remarks'.
         """
         return {'seconds': self.is_speech.sum() * c.WIN_LENGTH, 'level': self.level,
-                'noise': self.level - np.percentile(self.levels, 10), 'bandwidth': bandwidth_of(self.audio),
+                'noise': self.level - np.percentile(self.levels, 10),
+                'pauses': has_pauses(self.levels), 'bandwidth': bandwidth_of(self.audio),
                 'clipped': self.clipped, 'remarks': self.remarks}
 
     def origin(self, level=None):
@@ -243,7 +285,11 @@ def open_recording(filename):
 @lru_cache(maxsize=2)
 def read_once(filename, version):
     """The Recording of a file. version: anything that changes with the file."""
-    audio, about = read_mono(filename, c.SAMPLE_RATE)  # (n_samples,)
+    try:
+        audio, about = read_mono(filename, c.SAMPLE_RATE)  # (n_samples,)
+    except MemoryError as error:
+        raise LabError('%s: too long for the memory. Split it: ffmpeg -i %s -f segment -segment_time 600 '
+                       'part%%03d.wav' % (filename, quoted(filename))) from error
     return Recording(audio, filename, **about)
 
 
@@ -269,7 +315,7 @@ def share_on_floor(log_energies):
 def what_is_wrong(facts):
     """What is wrong with a recording: a list of some of ADVICE. facts: see feature_of in DB_wav_reader.py."""
     wrong = {'clipped': facts['clipped'] > MAX_CLIPPED, 'quiet': facts['level'] < MIN_LEVEL,
-             'short': facts['seconds'] < MIN_SPEECH, 'noisy': facts['noise'] < MIN_SNR,
+             'short': facts['seconds'] < MIN_SPEECH, 'noisy': facts['noise'] < MIN_SNR and facts['pauses'],
              'floor': facts['floor'] > MAX_FLOOR}
     return [name for name in wrong if wrong[name]]
 

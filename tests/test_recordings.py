@@ -24,7 +24,7 @@ from SR_Dataset import read_MFB
 from conftest import FirstFrame
 from own_voice import compare
 from support import audio_files, demo_voices, recordings
-from support.messages import LabError
+from support.messages import LabError, NoSpeech
 from support.recordings import Recording
 
 
@@ -549,6 +549,46 @@ def test_what_is_wrong_with_a_recording(lab, change, advice):
     _, facts = feature_of(write_wav('a.wav', change(speech())))
     note = recordings.note_about('a.wav', facts)
     assert note is None if advice is None else advice in note, note
+
+
+def spoken():
+    """Four seconds of a demo voice in a quiet room."""
+    audio = demo_voices.synthesise(0, demo_voices.draw_voice(0, 1), 0, 4.0).astype(float)
+    return audio + 1e-5 * np.random.default_rng(0).standard_normal(len(audio))
+
+
+def without_pauses(audio, decibels):
+    """Only those blocks that are at most so much quieter than the loudest ones."""
+    levels = recordings.block_levels(audio)
+    return recordings.blocks_of(audio)[levels > recordings.loud_level(levels) - decibels].ravel()
+
+
+FINE = {'an offset': lambda audio: audio + 0.3,
+        'a drift': lambda audio: audio + np.linspace(-0.2, 0.2, len(audio)),
+        'a step': lambda audio: audio + 0.2 * (np.arange(len(audio)) > 30000),
+        'no pauses, 40 dB': lambda audio: without_pauses(audio, 40),
+        'no pauses, 30 dB': lambda audio: without_pauses(audio, 30),
+        'no pauses, 25 dB': lambda audio: without_pauses(audio, 25)}
+
+
+@pytest.mark.parametrize('name', FINE)
+def test_no_note_where_nothing_is_wrong(name):
+    facts = {**Recording(FINE[name](spoken()), 'a.wav').facts, 'floor': 0.5}
+    assert recordings.what_is_wrong(facts) == [] and facts['bandwidth'] > recordings.NARROW
+
+
+def test_a_word_of_a_moment_is_too_short(lab):
+    for n_samples in (400, 4800, 6400, 8000):
+        with pytest.raises(NoSpeech, match='is too short, 0.[0-9] s. Record two seconds'):
+            feature_of(write_wav('a.wav', spoken()[8000:8000 + n_samples]))
+
+
+def test_an_hour_that_does_not_fit_into_the_memory_is_one_bad_recording(lab, monkeypatch):
+    def fail(*arguments):
+        raise MemoryError
+    monkeypatch.setattr(recordings, 'read_mono', fail)
+    with pytest.raises(LabError, match='a b.wav: too long for the memory. Split it: ffmpeg -i "a b.wav" -f'):
+        recordings.open_recording(write_wav('a b.wav'))
 
 
 def test_a_note_by_hand(lab, monkeypatch, capsys):
