@@ -134,7 +134,7 @@ def extract_features(audio):
 
 
 def log_filterbank(audio):
-    """Mel filterbank energies of mono audio (n_samples,), with a floor, in 20*log10: (n_frames, FILTER_BANK)."""
+    """Mel filterbank energies of mono audio (n_samples,), floored, in 20*log10: (n_frames, FILTER_BANK)."""
     if audio.ndim != 1 or audio.dtype.kind != 'f':  # of other audio, the library makes wrong features
         raise ValueError('audio must be one channel of floats in [-1, 1]; read_audio returns that')
     check_frames()
