@@ -15,6 +15,7 @@ TEST_FEAT_DIR = 'feat_logfbank_nfilt40/test'  # recordings (wav) may be in it, t
 
 # How a feature is made (DB_wav_reader.py)
 SAMPLE_RATE = 16000  # Hz; recordings of another rate are resampled
+CHANNEL = None  # 1, 2, ...: this channel of a recording; None: the best one; 'mean': all
 WIN_LENGTH = 0.025  # seconds of audio in one frame, at most 0.032 (512 samples)
 WIN_STEP = 0.01  # seconds from one frame to the next: 100 frames a second
 FILTER_BANK = 40  # number of mel filters between 0 Hz and SAMPLE_RATE / 2; try 23, 64

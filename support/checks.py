@@ -8,6 +8,7 @@ from pathlib import Path
 from types import NoneType
 
 import numpy as np
+from python_speech_features import get_filterbanks
 
 import configure as c
 from support.messages import LARGEST_NUMBER, LabError, NoSpeech, is_name, is_number, one_form
@@ -62,6 +63,29 @@ def n_cepstrum():
         raise LabError('N_CEPSTRUM = %s in configure.py: FILTER_BANK = %s filters give no more coefficients '
                        'than that.\nLower the one or raise the other.' % (c.N_CEPSTRUM, c.FILTER_BANK))
     return c.N_CEPSTRUM
+
+
+FFT_LENGTH = 512  # samples: python_speech_features cuts a longer frame without a word
+
+
+def check_frames():
+    """Raise LabError if configure.py asks for frames or mel filters that the library makes wrongly."""
+    n_samples = int(c.WIN_LENGTH * c.SAMPLE_RATE + 0.5)
+    if n_samples > FFT_LENGTH:
+        raise LabError('WIN_LENGTH = %g and SAMPLE_RATE = %d in configure.py: a frame has %d samples, and %d '
+                       'are the most.\nSet WIN_LENGTH to %g or less.'
+                       % (c.WIN_LENGTH, c.SAMPLE_RATE, n_samples, FFT_LENGTH,
+                          int(1000 * FFT_LENGTH / c.SAMPLE_RATE) / 1000))
+    n_empty = int((get_filterbanks(c.FILTER_BANK, FFT_LENGTH, c.SAMPLE_RATE).sum(axis=1) == 0).sum())
+    if n_empty:
+        raise LabError('FILTER_BANK = %d in configure.py: %d of these filters are so narrow that they are '
+                       'always empty.\nSet it to %d or less.' % (c.FILTER_BANK, n_empty, most_filters()))
+
+
+def most_filters():
+    """The largest FILTER_BANK of which no filter is empty."""
+    return next(n for n in range(c.FILTER_BANK, 0, -1)
+                if get_filterbanks(n, FFT_LENGTH, c.SAMPLE_RATE).sum(axis=1).all())
 
 
 def require_log_filterbank(what):
