@@ -21,13 +21,13 @@ from model import background_resnet, embed_feature
 from support.checks import check_split
 from support.demo_voices import provide_train_features
 from support.devices import get_device, mixed_precision
-from support.messages import PERCENTAGE, check_settings, run_script, whole
+from support.messages import PERCENTAGE, POSITIVE, check_settings, run_script, whole
 from support.pictures import visualize_the_losses
 from support.runs import Run
 
 OPTIMIZERS = {'sgd': optim.SGD, 'adam': optim.Adam, 'adamw': optim.AdamW, 'adagrad': optim.Adagrad}
-RULES = {'val_ratio': PERCENTAGE, 'embedding_size': whole(2), 'batch_size': whole(2), 'patience': whole(0),
-         'optimizer_type': OPTIMIZERS, 'scheduler_type': ['plateau', 'onecycle', 'cosine']}
+RULES = {'val_ratio': PERCENTAGE, 'embedding_size': whole(2), 'batch_size': whole(2), 'lr': POSITIVE,
+         'patience': whole(0), 'optimizer_type': OPTIMIZERS, 'scheduler_type': ['plateau', 'onecycle', 'cosine']}
 
 
 def load_dataset(val_ratio, *, train_dir=c.TRAIN_FEAT_DIR, seed=0):
@@ -160,7 +160,7 @@ def main(
         val_ratio=10,  # percent of the utterances, to validate
         embedding_size=128,  # dimension of a d-vector; try 32 to 512
         start=1,  # first epoch; 5: go on after checkpoint_4
-        n_epochs=30,  # how many epochs, from start on
+        n_epochs=30,  # how many epochs
         lr=1e-1,  # first learning rate; try 1e-2 and 1
         wd=1e-4,  # weight decay (L2 penalty)
         optimizer_type='sgd',  # or 'adam', 'adamw', 'adagrad'; adam and adamw need lr near 1e-3
@@ -176,7 +176,7 @@ def main(
         train_dir=c.TRAIN_FEAT_DIR,  # where the training features are
         log_dir='model_saved',  # where checkpoints and pictures go
         log_interval=84,  # batches between printed lines
-        plot=True,  # draw the pictures
+        plot=True,  # draw pictures
 ):
     settings = check_settings(main, locals(), **RULES)
     device = get_device(use_cuda, say_so=True)
@@ -214,7 +214,7 @@ def main(
             if batch_scheduler is None:
                 scheduler.step(valid_loss)
 
-            # Save checkpoint_<epoch>.pth
+            # Save a checkpoint
             run.save(epoch, train_loss, valid_loss, valid_acc.avg)
 
     print('Lowest validation loss at epoch %d' % run.best_epoch)

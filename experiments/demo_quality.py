@@ -10,7 +10,7 @@ experiments/hold_out.py makes, it also scores all pairs of their utterances. Tak
 40 real speakers with 100 utterances each. Writes nothing else.
 
 "Centred" means that the mean of the training set is subtracted from each d-vector, as --backend=centre does. The
-checkpoints 'best' and 'etri240' hold this mean.
+checkpoint 'etri240' holds this mean, and 'best' does after python -m deep_dive.calibration.
 """
 import tempfile
 
@@ -73,7 +73,7 @@ def real_speakers(model, test_dir):
 
 def main(
         # Settings
-        cp_num=24,  # which checkpoint; 'best' holds the training mean, too
+        cp_num=24,  # which checkpoint; 'best' can hold the training mean, too
         test_dir='',  # the test folder of the real corpus; '': none
         unseen_dir='',  # a feature folder of further speakers; '': none
         log_dir='model_saved',  # where the checkpoints are saved
@@ -81,7 +81,8 @@ def main(
     model = load_model(True, log_dir, cp_num, None, None)
     mean = model.backend.get('mean')  # (1, embedding_size)
     if mean is None:
-        print("%s does not hold the training mean. --cp_num=best does." % model.checkpoint['file'])
+        print('%s does not hold the training mean. --cp_num=best does, after python -m deep_dive.calibration.'
+              % model.checkpoint['file'])
     unheard_voices(model, mean)
     if test_dir:
         real_speakers(model, test_dir)

@@ -4,7 +4,7 @@
 
 Scores the ten demo test voices, read as wavs from TEST_WAV_DIR, with model_saved/checkpoint_<cp_num>.pth (default
 etri240). The test files are made louder or quieter by some gains, and every recording is brought to LEVEL_DBFS of
-configure.py. Then there is no gain, and LEVEL_DBFS has other values. Takes a minute. Writes nothing but the demo
+configure.py. Then there is no gain, and LEVEL_DBFS has other values. Takes two minutes. Writes nothing but the demo
 voices, if they are not there yet.
 """
 import os

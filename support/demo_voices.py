@@ -473,7 +473,7 @@ def make_train_features(feat_dir, *, first=1, n_voices=N_TRAIN_VOICES, n_utteran
 
 
 def make_test_features(wav_dir, feat_dir, *, first=N_TRAIN_VOICES + 1, n_voices=N_TEST_VOICES, seed=SEED):
-    """Write wav_dir/<voice>/enroll.wav and test.wav, and their features below feat_dir, if they are missing."""
+    """Write wav_dir/<voice>/enroll.wav and test.wav, and their features below feat_dir, if there are none."""
     tasks = [(wav_dir, seed, index, name)
              for index in range(first, first + n_voices) for name in ('enroll.wav', 'test.wav')]
     with marked_unfinished(feat_dir):

@@ -477,7 +477,8 @@ def test_six_voices_what_the_scripts_print(enrolled, capsys):
     lines = ['=> loading checkpoint', 'Start to aggregate all the d-vectors per enroll speaker',
              *('Aggregates the activation (spk : %s)' % speaker for speaker in SIX),
              *('Save the embeddings for %s' % speaker for speaker in SIX),
-             *('Picture: %s/%s.png' % (settings['embedding_dir'], name) for name in ('similarity', 'parameters'))]
+             *('Picture: %s/%s.png' % (settings['embedding_dir'], name)
+               for name in ('similarity', 'parameters'))]
     assert out == first + '\n'.join(lines) + '\n'
 
     identification.main(**settings)
