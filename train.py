@@ -26,8 +26,8 @@ from support.pictures import visualize_the_losses
 from support.runs import Run
 
 OPTIMIZERS = {'sgd': optim.SGD, 'adam': optim.Adam, 'adamw': optim.AdamW, 'adagrad': optim.Adagrad}
-RULES = {'val_ratio': PERCENTAGE, 'embedding_size': whole(2), 'batch_size': whole(2), 'lr': POSITIVE,
-         'patience': whole(0), 'optimizer_type': OPTIMIZERS, 'scheduler_type': ['plateau', 'onecycle', 'cosine']}
+RULES = {'val_ratio': PERCENTAGE, 'embedding_size': whole(2), 'batch_size': whole(2), 'patience': whole(0),
+         'lr': POSITIVE, 'optimizer_type': OPTIMIZERS, 'scheduler_type': ['plateau', 'onecycle', 'cosine']}
 
 
 def load_dataset(val_ratio, *, train_dir=c.TRAIN_FEAT_DIR, seed=0):

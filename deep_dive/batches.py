@@ -1,4 +1,4 @@
-"""Make training batches of P speakers x K utterances. `batch_speakers` in deep_dive/train.py is P, and K = batch_size / P.
+"""Make batches of P speakers x K utterances. In deep_dive/train.py, P is `batch_speakers`, K = batch_size / P.
 
 The losses of deep_dive/metric_losses.py compare the utterances of a batch. In a batch drawn at random, most speakers
 would have one utterance only, and there would be no pair of one speaker.

@@ -91,7 +91,8 @@ def follow_first_process(model):
 
 
 def average_over_processes(averages, device):
-    """The averages over what all processes have seen. averages: list of (average, how many samples it is of).
+    """The averages over what all processes have seen. averages: (average, how many samples it is of) of the
+    training loss, the validation loss and the accuracy.
 
     Returns a list of numbers. They are printed, too, because train() and validate() print those of the first process.
     """

@@ -1,4 +1,4 @@
-"""A learning rate that rises for as long as one likes: `warm_up` in deep_dive/train.py. The other ones are train.py's."""
+"""A learning rate that rises for as long as one likes: `warm_up` in deep_dive/train.py. train.py has the others."""
 from torch import optim
 
 
