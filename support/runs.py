@@ -78,7 +78,7 @@ class Run:
         return losses.index(min(losses)) + 1
 
     def all(self, name):
-        """List of one of the numbers in `epochs`, such as 'valid_loss'. Runs of earlier versions have no valid_acc: None."""
+        """List of one of the numbers in `epochs`, such as 'valid_loss'. valid_acc of runs of earlier versions: None."""
         return [entry.get(name) for entry in self.epochs]
 
     def begin_epoch(self):
@@ -260,12 +260,12 @@ def lock_log_dir(log_dir):
     log_dir.mkdir(parents=True, exist_ok=True)
     lock = os.open(log_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT)  # never closed, because that would unlock it
     try:
-        if os.name == 'nt':
-            import msvcrt
-            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
-        else:
+        try:
             import fcntl
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows has another
+            import msvcrt
+            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
     except (BlockingIOError, PermissionError) as error:
         raise LabError('Another train.py is at work in %s. Let it finish, stop it, or set another log_dir.'
                        % log_dir) from error

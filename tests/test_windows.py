@@ -41,6 +41,7 @@ if __name__ == "__main__":
     from model import load_model
     from own_voice import gallery
     from support import demo_voices, messages
+    sys.modules["msvcrt"] = types.SimpleNamespace(LK_NBLCK=2, locking=lambda file, mode, size: None)
     demo_voices.make_test_features("wavs", "unused", first=242, n_voices=3)
     DB_wav_reader.main(train_wav_dir="wavs", train_feat_dir="feat", test_wav_dir="none")
     train.main(n_epochs=1, batch_size=2, valid_batch_size=2, val_ratio=40, train_dir="feat")
@@ -61,7 +62,8 @@ def test_the_programs_on_a_windows_that_is_only_pretended(tmp_path):
     folder = tmp_path / '내 문서 (lab)'
     folder.mkdir()
     (folder / 'all.py').write_text(WINDOWS, encoding='utf-8')
-    env = {**os.environ, 'PYTHONPATH': str(PROJECT), 'PYTHONUTF8': '0', 'PYTHONIOENCODING': 'cp949'}
+    env = {**os.environ, 'PYTHONPATH': str(PROJECT), 'PYTHONUTF8': '0', 'PYTHONIOENCODING': 'cp949',
+           'USERNAME': 'kim'}  # torch asks for it
     done = subprocess.run([sys.executable, '-W', 'error', 'all.py'], cwd=folder, capture_output=True, env=env)
     errors, out = done.stderr.decode('cp949'), done.stdout.decode('cp949')
     assert done.returncode == 0, errors
@@ -102,8 +104,9 @@ def test_a_folder_is_locked_as_windows_does(tmp_path):
             'def locking(file, mode, size):\n'
             '    if locked: raise PermissionError(13, "Permission denied")\n'
             '    locked.append(size)\n'
+            'sys.modules["fcntl"] = None\n'
             'sys.modules["msvcrt"] = types.SimpleNamespace(LK_NBLCK=2, locking=locking)\n'
-            'folder = Path("runs").resolve(); os.name = "nt"\n'
+            'folder = Path("runs").resolve()\n'
             'runs.lock_log_dir(folder); runs.lock_log_dir.cache_clear()\n'
             'try: runs.lock_log_dir(folder)\n'
             'except runs.LabError as error: print(error)\n')
