@@ -65,14 +65,19 @@ def blocks_of(audio):
     return audio[:len(audio) // length * length].reshape(-1, length)
 
 
-def block_levels(audio):
-    """Level of each block of audio (n_samples,), above VOICE_LOWEST: mean power in dBFS, (n_blocks,)."""
+def block_levels(audio, n_pieces=1):
+    """Level of each block of audio (n_samples,), above VOICE_LOWEST: mean power in dBFS, (n_blocks,).
+
+    n_pieces: 8: the median of the powers of so many pieces of a block, in which clicks do not count.
+    """
     high_pass = butter(8, VOICE_LOWEST, 'highpass', fs=c.SAMPLE_RATE, output='sos')
     state, mean, powers = np.zeros((len(high_pass), 2)), audio.mean(), []
     length = BLOCKS_IN_PART * round(c.WIN_LENGTH * c.SAMPLE_RATE)
     for begin in range(0, len(audio), length):
         part, state = sosfilt(high_pass, audio[begin:begin + length] - mean, zi=state)
-        powers.append(np.mean(blocks_of(part) ** 2, axis=1))
+        pieces = blocks_of(part)
+        pieces = pieces.reshape(len(pieces), n_pieces, -1)
+        powers.append(np.median(np.mean(pieces ** 2, axis=2), axis=1))
     return decibels(np.concatenate(powers))
 
 
@@ -165,6 +170,7 @@ def kind_of_sound(audio):
 # ------------------------------------------------------------------------------------- channels
 
 SAME_CHANNELS = 0.99  # correlation of the differences between samples from which on channels are one sound
+SAME_CLICKS = 0.3  # of the largest difference: what is left of one channel without the other. More is a click
 CLIPPING_COSTS = 20  # dB of speech over noise
 
 
@@ -217,8 +223,11 @@ def choose_channels(samples, rate, filename):
         return [wanted - 1]
     if n_channels == 1 or wanted == 'mean' or are_same(samples):
         return list(range(n_channels))
-    quality = np.array([quality_of(samples[:, name], rate) for name in range(n_channels)])
-    return [int(np.flatnonzero(quality > quality.max() - 1)[0])]  # of channels as good, the first
+    found = [quality_of(samples[:, name], rate) for name in range(n_channels)]
+    quality, clicks = np.array(found).T  # (n_channels,) each
+    is_good = quality > quality.max() - 1
+    is_best = is_good & (clicks < clicks[is_good].min() + 0.2)
+    return [int(np.flatnonzero(is_best)[0])]  # of channels as good, the first
 
 
 def are_same(samples):
@@ -227,17 +236,28 @@ def are_same(samples):
     if clipped.max() - clipped.min() > MAX_CLIPPED:
         return False
     first, *others = (np.diff(samples[:, name].astype(np.float64)) for name in range(samples.shape[1]))
-    return all(first @ other > SAME_CHANNELS * np.sqrt((first @ first) * (other @ other)) for other in others)
+    for other in others:
+        both, rest = first @ other, first - first @ other / max(other @ other, 1e-20) * other
+        if both <= SAME_CHANNELS * np.sqrt((first @ first) * (other @ other)):
+            return False
+        if np.abs(rest).max() > SAME_CLICKS * min(np.abs(first).max(), np.abs(other).max()):
+            return False
+    return True
 
 
 def quality_of(channel, rate):
-    """By how many dB speech stands out in a channel (n_samples,), less CLIPPING_COSTS if it is clipped."""
-    levels = block_levels(at_rate(channel.astype(np.float64), rate, c.SAMPLE_RATE))
-    sounding = levels[levels > DIGITAL_SILENCE]
-    if len(sounding) < SHORTEST_RUN:
-        return -CLIPPING_COSTS
+    """How good a channel (n_samples,) is: (by how many dB speech stands out, by how many clicks raise blocks).
+
+    Less CLIPPING_COSTS if it is clipped. A channel that crackles is louder, but not between its clicks.
+    """
+    audio = at_rate(channel.astype(np.float64), rate, c.SAMPLE_RATE)
+    levels, calm = block_levels(audio), block_levels(audio, 8)
+    sounding = calm > DIGITAL_SILENCE
+    if sounding.sum() < SHORTEST_RUN:
+        return -CLIPPING_COSTS, 0
     is_clipped = np.mean(np.abs(channel) >= FULL_SCALE) > MAX_CLIPPED
-    return loud_level(sounding) - np.percentile(sounding, 10) - CLIPPING_COSTS * is_clipped
+    stands_out = loud_level(calm[sounding]) - np.percentile(levels[sounding], 10)
+    return stands_out - CLIPPING_COSTS * is_clipped, np.mean((levels - calm)[sounding])
 
 
 class Recording:

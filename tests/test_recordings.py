@@ -224,6 +224,14 @@ def late(audio, milliseconds):
     return np.fft.irfft(turned, len(audio))
 
 
+def crackle(n_samples, per_second, amplitude=0.02):
+    """Clicks of 2.5 ms, as of a loose plug."""
+    clicks, rng = np.zeros(n_samples), np.random.default_rng(4)
+    for start in rng.integers(0, n_samples - 40, int(per_second * n_samples / 16000)):
+        clicks[start:start + 40] += amplitude * rng.standard_normal(40) * np.exp(-np.arange(40) / 10)
+    return clicks
+
+
 NOISE = 0.01 * np.random.default_rng(3).standard_normal(len(speech()))
 TWO_CHANNELS = {  # name -> what is in the other channel
     '0.2 ms later': lambda audio: late(audio, 0.2), '0.4 ms later': lambda audio: late(audio, 0.4),
@@ -232,7 +240,8 @@ TWO_CHANNELS = {  # name -> what is in the other channel
     'noisy': lambda audio: audio + NOISE, 'noise alone': lambda audio: 10 * NOISE,
     'offset alone': lambda audio: 0 * audio + 0.5,
     'hum': lambda audio: 0.1 * np.sin(np.arange(len(audio)) / 50),
-    'clipped': lambda audio: np.clip(300 * audio, -1, 1)}
+    'clipped': lambda audio: np.clip(300 * audio, -1, 1),
+    **{'crackling, %d a second' % n: lambda audio, n=n: audio + crackle(len(audio), n) for n in (1, 4, 20, 100)}}
 
 
 @pytest.mark.parametrize('name, rate', [*((name, 16000) for name in TWO_CHANNELS), ('0.4 ms later', 48000)])
@@ -575,6 +584,51 @@ FINE = {'an offset': lambda audio: audio + 0.3,
 def test_no_note_where_nothing_is_wrong(name):
     facts = {**Recording(FINE[name](spoken()), 'a.wav').facts, 'floor': 0.5}
     assert recordings.what_is_wrong(facts) == [] and facts['bandwidth'] > recordings.NARROW
+
+
+def strum(seconds=8):
+    """Chords of a guitar: decaying harmonics, a chord every 0.5 s."""
+    t, rng = np.arange(16000) / 16000, np.random.default_rng(0)
+    audio = np.zeros(seconds * 16000 + 32000)
+    for start in range(8000, seconds * 16000, 8000):
+        for tone in rng.choice([82.4, 110, 146.8, 196, 246.9, 329.6], 3, replace=False):
+            audio[start:start + 16000] += sum(
+                np.exp(-t * (1 + 0.5 * k)) * np.sin(2 * np.pi * tone * k * t) / k for k in range(1, 12))
+    return 0.05 * audio
+
+
+def thunder(seconds=8):
+    """Low noise that swells and rolls away, three times."""
+    rng, t = np.random.default_rng(0), np.arange(seconds * 16000) / 16000
+    low = sosfiltfilt(butter(2, [30, 400], 'bandpass', fs=16000, output='sos'), rng.standard_normal(len(t)))
+    return low * sum(np.exp(-np.maximum(t - start, 0) / 0.7) * (t > start) for start in (0.5, 2.5, 5))
+
+
+def rain(seconds=8):
+    """Drops of noise, eighty a second."""
+    rng, audio = np.random.default_rng(0), 0.003 * np.random.default_rng(1).standard_normal(seconds * 16000)
+    for start in rng.integers(0, len(audio) - 160, 80 * seconds):
+        audio[start:start + 160] += rng.exponential(0.3) * np.exp(-np.arange(160) / 30) * rng.standard_normal(160)
+    return audio
+
+
+def crowd(seconds=8):
+    """Twelve demo voices at once."""
+    return sum(demo_voices.synthesise(0, demo_voices.draw_voice(0, i), 0, float(seconds))[:16000 * seconds - 3200]
+               for i in range(12))
+
+
+@pytest.mark.parametrize('sound', [strum, thunder, rain, crowd])
+def test_what_may_not_be_speech_is_noted(lab, sound):
+    audio = sound() + 1e-4 * np.random.default_rng(5).standard_normal(len(sound()))
+    filename = write_wav('a.wav', 0.3 * audio / np.abs(audio).max())
+    assert 'this may not be speech' in recordings.note_about(filename, feature_of(filename)[1])
+
+
+def test_demo_voices_are_speech():
+    for index in range(6):
+        voice = demo_voices.synthesise(0, demo_voices.draw_voice(0, index), 0, 4.0).astype(float)
+        assert not recordings.is_strange(recordings.kind_of_sound(voice))
 
 
 def test_a_word_of_a_moment_is_too_short(lab):
