@@ -172,6 +172,7 @@ def kind_of_sound(audio):
 SAME_CHANNELS = 0.99  # correlation of the differences between samples from which on channels are one sound
 SAME_CLICKS = 0.3  # of the largest difference: what is left of one channel without the other. More is a click
 CLIPPING_COSTS = 20  # dB of speech over noise
+MOST_CLICKS, CLICKS_COST = 2, 10  # dB by which speech is above its calm parts; the cost of each dB more
 
 
 def read_mono(filename, sample_rate):
@@ -248,7 +249,7 @@ def are_same(samples):
 def quality_of(channel, rate):
     """How good a channel (n_samples,) is: (by how many dB speech stands out, by how many clicks raise blocks).
 
-    Less CLIPPING_COSTS if it is clipped. A channel that crackles is louder, but not between its clicks.
+    Less what clipping and clicks cost. A channel that crackles is louder, but not between its clicks.
     """
     audio = at_rate(channel.astype(np.float64), rate, c.SAMPLE_RATE)
     levels, calm = block_levels(audio), block_levels(audio, 8)
@@ -257,7 +258,8 @@ def quality_of(channel, rate):
         return -CLIPPING_COSTS, 0
     is_clipped = np.mean(np.abs(channel) >= FULL_SCALE) > MAX_CLIPPED
     stands_out = loud_level(calm[sounding]) - np.percentile(levels[sounding], 10)
-    return stands_out - CLIPPING_COSTS * is_clipped, np.mean((levels - calm)[sounding])
+    clicks = np.mean((levels - calm)[sounding])
+    return stands_out - CLIPPING_COSTS * is_clipped - CLICKS_COST * max(0, clicks - MOST_CLICKS), clicks
 
 
 class Recording:
