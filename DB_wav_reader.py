@@ -16,11 +16,12 @@ from python_speech_features import delta, fbank, lifter
 from scipy.fft import dct
 
 import configure as c
-from support.checks import PUBLISHED_SETTINGS, check_folders, check_length, feature_settings, n_cepstrum
-from support.checks import path_parts
+from support.checks import PUBLISHED_SETTINGS, check_folders, check_frames, check_length, feature_settings
+from support.checks import n_cepstrum, path_parts
 from support.messages import LabError, check_settings, run_script
-from support.recordings import convert_files, is_recording, is_wav, note_about, open_recording
-from support.recordings import read_recording, share_on_floor, to_mono_at_rate
+from support.audio_files import is_recording, is_wav
+from support.recordings import convert_files, note_about, open_recording, parts_for_frames, read_mono
+from support.recordings import share_on_floor
 from support.safe_files import write_pickles
 
 DELTA_FRAMES = 1  # differences are taken between the frame before and the frame after
@@ -30,7 +31,7 @@ SCALE_FLOOR = 2e-12  # added to a standard deviation, because a column may be co
 def find_files(directory):
     """Sorted list of the files anywhere below `directory`, with / between folders on Windows, too."""
     names = glob(os.path.join(escape(str(directory)), '**', '*.*'), recursive=True)
-    return sorted(name.replace('\\', '/') for name in names)
+    return sorted(name.replace('\\', '/') for name in names if not os.path.isdir(name))
 
 
 def find_feats(directory):
@@ -121,8 +122,7 @@ def read_audio(filename, sample_rate=c.SAMPLE_RATE):
 
     Raises LabError if it cannot be read.
     """
-    samples, rate = read_recording(filename)  # (n_samples, n_channels)
-    return to_mono_at_rate(samples, rate, sample_rate, filename)
+    return read_mono(filename, sample_rate)[0]
 
 
 def extract_features(audio):
@@ -134,14 +134,13 @@ def extract_features(audio):
 
 
 def log_filterbank(audio):
-    """Mel filterbank energies of mono audio (n_samples,), with a floor, in 20*log10: (n_frames, FILTER_BANK).
-
-    An hour of audio needs 6 GB of memory, so split long recordings.
-    """
+    """Mel filterbank energies of mono audio (n_samples,), floored, in 20*log10: (n_frames, FILTER_BANK)."""
     if audio.ndim != 1 or audio.dtype.kind != 'f':  # of other audio, the library makes wrong features
         raise ValueError('audio must be one channel of floats in [-1, 1]; read_audio returns that')
-    energies, _ = fbank(audio, c.SAMPLE_RATE, c.WIN_LENGTH, c.WIN_STEP, c.FILTER_BANK)
-    return 20 * np.log10(np.maximum(energies, c.ENERGY_FLOOR))
+    check_frames()
+    energies = [fbank(part, c.SAMPLE_RATE, c.WIN_LENGTH, c.WIN_STEP, c.FILTER_BANK, preemph=0)[0]
+                for part in parts_for_frames(audio)]
+    return 20 * np.log10(np.maximum(np.concatenate(energies), c.ENERGY_FLOOR))
 
 
 def finish_features(log_energies):
@@ -210,6 +209,7 @@ def main(
         test_feat_dir=c.TEST_FEAT_DIR,  # where their features go
 ):
     check_settings(main, locals())
+    check_frames()
     folders = [(train_wav_dir, train_feat_dir), (test_wav_dir, test_feat_dir)]
     folders = [(wav_dir, feat_dir) for wav_dir, feat_dir in folders if find_wavs(wav_dir)]
     if not folders:

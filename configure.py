@@ -15,11 +15,12 @@ TEST_FEAT_DIR = 'feat_logfbank_nfilt40/test'  # recordings (wav) may be in it, t
 
 # How a feature is made (DB_wav_reader.py)
 SAMPLE_RATE = 16000  # Hz; recordings of another rate are resampled
-WIN_LENGTH = 0.025  # seconds of audio in one frame, at most 0.032 (512 samples)
+CHANNEL = None  # 1, 2, ...: this channel of a recording; None: the best one; 'mean': all
+WIN_LENGTH = 0.025  # seconds of audio in one frame
 WIN_STEP = 0.01  # seconds from one frame to the next: 100 frames a second
 FILTER_BANK = 40  # number of mel filters between 0 Hz and SAMPLE_RATE / 2; try 23, 64
 ENERGY_FLOOR = 1e-5  # smaller filter energies are raised to this: -100 in units of 20*log10
-LEVEL_DBFS = -44  # dBFS (0: full scale): recordings are brought to this level, that of the corpus; None: not
+LEVEL_DBFS = -44  # dBFS (0: full scale): recordings are brought to this level; None: not
 USE_LOGSCALE = True  # 20*log10 of the energies; False: the energies themselves
 USE_MFCC = False  # mel cepstrum (MFCC) instead of the filterbank
 N_CEPSTRUM = 20  # with USE_MFCC: the number of coefficients, at most FILTER_BANK; try 13, 40

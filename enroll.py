@@ -31,7 +31,7 @@ def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
         try:
             activation = get_embeddings(use_cuda, filename, model, test_frames)  # (1, embedding_size)
             recordings[spk] = same_origin(recordings.get(spk), filename, model.settings['level'])
-        except (LabError, OSError) as error:
+        except (LabError, OSError, MemoryError, RuntimeError) as error:
             print('Skipped %s: %s' % (spk, error), file=sys.stderr)
             skipped.add(spk)
             continue

@@ -9,6 +9,7 @@ import numpy as np
 import torch.distributed as dist
 from torch.utils.data import Sampler
 
+from DB_wav_reader import speaker_of
 from deep_dive.metric_losses import METRIC_LOSSES
 from support.messages import LabError
 
@@ -36,13 +37,15 @@ def check_batches(settings):
     return 2
 
 
-def check_speakers(dataset, n_each):
-    """Raise LabError if a speaker of a training set has fewer than n_each utterances."""
-    counts = Counter(dataset.labels)
-    fewest = min(counts[speaker] for speaker in range(dataset.n_speakers))
-    if fewest < n_each:
-        raise LabError('A speaker has %d utterances for training, and batch_speakers needs %d of each speaker.\n'
-                       'Lower val_ratio, add recordings, or set batch_speakers = None.' % (fewest, n_each))
+def check_speakers(train_dataset, valid_dataset, n_each):
+    """Raise LabError if a speaker of either dataset has fewer than n_each utterances for training."""
+    counts = Counter(train_dataset.labels)
+    filenames = train_dataset.filenames + valid_dataset.filenames
+    for label, filename in zip(train_dataset.labels + valid_dataset.labels, filenames):
+        if counts[label] < n_each:
+            raise LabError('Speaker %s has %d utterances for training, and batch_speakers needs %d of each speaker.\n'
+                           'Lower val_ratio, add recordings, or set batch_speakers = None.'
+                           % (speaker_of(filename), counts[label], n_each))
 
 
 def order_of(dataset, settings):

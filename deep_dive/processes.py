@@ -30,7 +30,7 @@ def join_processes(use_cuda):
     else:
         dist.init_process_group('gloo')
     if rank() > 0:
-        sys.stdout = open(os.devnull, 'w')
+        sys.stdout = open(os.devnull, 'w', encoding='utf-8')
         tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)  # as tqdm's documentation says
 
 

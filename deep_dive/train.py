@@ -64,7 +64,7 @@ def main(
         num_workers=2,  # processes that read features from disk, if they do not fit into cache_gb
 
         # Network
-        backbone='resnet18',  # or resnet34, 50, 101, 152, resnet_se, vgg, tdnn, ecapa, conformer; lstm, cnn_lstm (with adam)
+        backbone='resnet18',  # or resnet34, 50, 101, 152, resnet_se, vgg, tdnn, ecapa, conformer, lstm, cnn_lstm
         pooling='average',  # how the frames become one vector: or 'statistics', 'attentive'
         init_from=None,  # begin with a trained network, such as 'model_saved/checkpoint_etri240.pth'
         freeze_backbone=False,  # with init_from; True: train the last layer only
@@ -91,7 +91,7 @@ def main(
     # Load the dataset
     processes.first_process_first(provide_train_features, settings['train_dir'])
     train_dataset, valid_dataset, unheard = load_datasets(settings)
-    batches.check_speakers(train_dataset, n_each)
+    batches.check_speakers(train_dataset, valid_dataset, n_each)
     n_classes = train_dataset.n_classes
     print('\nNumber of classes (speakers):\n{}\n'.format(n_classes))
     options = {'num_workers': 0 if train_dataset.in_memory else num_workers, 'pin_memory': device.type == 'cuda'}

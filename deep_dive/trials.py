@@ -25,7 +25,8 @@ from model import get_embeddings, load_model
 from support.checks import COSINES
 from support.demo_voices import provide_test_features
 from support.enrolments import choose_thres, own_description
-from support.messages import SCORE, TEST_RULES, LabError, check_settings, is_number, or_none, run_script
+from support.messages import SCORE, TEST_RULES, LabError, as_on_disk, check_settings, is_number, or_none
+from support.messages import run_script
 
 
 # ------------------------------------------------------------------------------------- kinds of trials
@@ -52,8 +53,8 @@ def trials_of_list(use_cuda, model, filename, test_dir, test_frames):
 
 def file_of_trial(path, test_dir):
     """The file of a path in a trial list, or its features, in test_dir. Raises LabError for neither."""
-    filename = os.path.join(test_dir, path)
-    feat_file = os.path.splitext(filename)[0] + '.p'
+    filename = as_on_disk(os.path.join(test_dir, path))
+    feat_file = as_on_disk(os.path.splitext(filename)[0] + '.p')
     if not os.path.isfile(filename) and not os.path.isfile(feat_file):
         raise LabError('%s: there is no such file, nor its features. Set test_dir, or take its trials out of '
                        'the list.' % filename)
@@ -71,7 +72,7 @@ def read_trials(filename):
                        "a file." % str(filename))
     is_target, first, second = [], [], []
     try:
-        with open(filename, encoding='utf-8') as f:
+        with open(filename, encoding='utf-8-sig') as f:  # Windows may write a mark at the beginning
             for i, line in enumerate(f, 1):
                 fields = line.split(None, 3)
                 if not fields:

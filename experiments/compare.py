@@ -114,7 +114,7 @@ def train_to_the_end(settings, log_dir):
     if n_done == last and 'mean' in load_model(False, str(log_dir), 'best', None, None).backend:
         return
     start = min(n_done + 1, last)  # the last epoch again, if only the end of the training is missing
-    with open('%s.log' % log_dir, 'a') as log, contextlib.redirect_stdout(log):
+    with open('%s.log' % log_dir, 'a', encoding='utf-8') as log, contextlib.redirect_stdout(log):
         deep_dive.train.main(**{**settings, 'start': start, 'n_epochs': last - start + 1, 'log_dir': str(log_dir)})
 
 
@@ -214,7 +214,8 @@ def step_ratio(settings, n_pairs=9):
 def results_of(out_dir):
     """Dict variant -> list with the figures of each seed. Variants that have not been trained are left out."""
     paths = sorted(out_dir.glob('*_*.json'))
-    results = {name: [json.loads(path.read_text()) for path in paths if path.stem.rpartition('_')[0] == name]
+    results = {name: [json.loads(path.read_text(encoding='utf-8')) for path in paths
+                      if path.stem.rpartition('_')[0] == name]
                for name in VARIANTS}
     return {name: figures for name, figures in results.items() if figures}
 
@@ -318,7 +319,7 @@ def main(
         for name, feat_dir in feat_dirs.items():
             log_dir, result = out_dir / ('%s_%d' % (name, seed)), out_dir / ('%s_%d.json' % (name, seed))
             if result.exists():
-                there = json.loads(result.read_text())['same']
+                there = json.loads(result.read_text(encoding='utf-8'))['same']
                 if there != same:
                     raise LabError('%s has results with %s, not with %s. Name another folder for the results.'
                                    % (out_dir, there, same))
@@ -331,8 +332,8 @@ def main(
                 train_to_the_end(settings, log_dir)
                 figures = test_variant(log_dir, feat_dir / 'unseen', n_files, test_frames)
                 step = step_ratio(settings)
-                result.write_text(json.dumps({**figures, 'step': step, 'time': step * settings['n_epochs'],
-                                              'same': same}, indent=1))
+                figures = {**figures, 'step': step, 'time': step * settings['n_epochs'], 'same': same}
+                result.write_text(json.dumps(figures, indent=1), encoding='utf-8')
             finally:
                 vars(c).update(defaults)
     print_table(results_of(out_dir), speakers)

@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import sys
 import tempfile
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +28,9 @@ from model import embed_feature, get_embeddings, save_enroll_embeddings
 from own_voice.who_when import who_spoke_when
 from support.checks import level_or_configured
 from support.enrolments import ENROLL_FILE, description_at, use_own_thresholds
-from support.messages import LabError, NoSpeech, is_name
-from support.recordings import differ_in_bandwidth, is_recording, open_recording, same_origin, what_is_wrong
+from support.messages import LabError, NoSpeech, one_form
+from support.recordings import RESERVED, differ_in_bandwidth, is_recording, is_speaker, open_recording
+from support.recordings import same_origin, what_is_wrong
 from support.safe_files import written_whole
 
 MAX_BYTES = 20_000_000  # of a recording: ten minutes at 16 kHz
@@ -38,8 +38,8 @@ MOST_FRAMES = 1500  # of a feature that is drawn: 15 s
 N_PEAKS = 600  # points of the waveform that is drawn
 LONGEST_NAME = 60
 NOT_IN_NAMES = '<>:"/\\|?*'  # Windows allows none of them in the name of a folder
-RESERVED = ['CON', 'PRN', 'AUX', 'NUL',
-            *('%s%d' % (word, n) for word in ('COM', 'LPT') for n in range(1, 10))]
+NO_FOLDERS = ['CON', 'PRN', 'AUX', 'NUL',
+              *('%s%d' % (word, n) for word in ('COM', 'LPT') for n in range(1, 10))]
 
 
 @contextlib.contextmanager
@@ -59,18 +59,19 @@ def told(error):
 
 def in_one_way(name):
     """A name as it can be compared with others. A Mac may write Hangul in parts. Capitals do not count."""
-    return unicodedata.normalize('NFC', name).casefold()
+    return one_form(name).casefold()
 
 
 def folder_name(name):
     """A person's name as the name of a folder. Raises LabError if it cannot be one on every system."""
-    name = unicodedata.normalize('NFC', name).strip()  # a Mac may write Hangul in parts
-    if not is_name(name) or len(name) > LONGEST_NAME or set(name) & set(NOT_IN_NAMES) or name[0] == '.' or (
-            name[-1] == '.' or name.partition('.')[0].upper() in RESERVED or name == UNKNOWN):
+    name = one_form(name).strip()
+    if not is_speaker(name) or len(name) > LONGEST_NAME or set(name) & set(NOT_IN_NAMES) or (
+            '.' in (name[0], name[-1]) or name.partition('.')[0].upper() in NO_FOLDERS):
         letters = ' '.join(NOT_IN_NAMES)
         with coded('badName', most=LONGEST_NAME, letters=letters):
             raise LabError("This name cannot be used: take up to %d letters, none of %s, no dot at either "
-                           "end, and not 'unknown'." % (LONGEST_NAME, letters))
+                           "end, not like a file's, and not %s."
+                           % (LONGEST_NAME, letters, ' or '.join(RESERVED)))
     return name
 
 

@@ -4,12 +4,14 @@ The functions check_... raise LabError, and check_model raises ValueError. is_..
 True or False.
 """
 import os
+from pathlib import Path
 from types import NoneType
 
 import numpy as np
+from python_speech_features import get_filterbanks
 
 import configure as c
-from support.messages import LARGEST_NUMBER, LabError, NoSpeech, is_name, is_number
+from support.messages import LARGEST_NUMBER, LabError, NoSpeech, is_name, is_number, one_form
 
 
 # ------------------------------------------------------------------------------------------------- features
@@ -63,6 +65,29 @@ def n_cepstrum():
     return c.N_CEPSTRUM
 
 
+FFT_LENGTH = 512  # samples: python_speech_features cuts a longer frame without a word
+
+
+def check_frames():
+    """Raise LabError if configure.py asks for frames or mel filters that the library makes wrongly."""
+    n_samples = int(c.WIN_LENGTH * c.SAMPLE_RATE + 0.5)
+    if n_samples > FFT_LENGTH:
+        raise LabError('WIN_LENGTH = %g and SAMPLE_RATE = %d in configure.py: a frame has %d samples, and %d '
+                       'are the most.\nSet WIN_LENGTH to %g or less.'
+                       % (c.WIN_LENGTH, c.SAMPLE_RATE, n_samples, FFT_LENGTH,
+                          int(1000 * FFT_LENGTH / c.SAMPLE_RATE) / 1000))
+    n_empty = int((get_filterbanks(c.FILTER_BANK, FFT_LENGTH, c.SAMPLE_RATE).sum(axis=1) == 0).sum())
+    if n_empty:
+        raise LabError('FILTER_BANK = %d in configure.py: %d of these filters are so narrow that they are '
+                       'always empty.\nSet it to %d or less.' % (c.FILTER_BANK, n_empty, most_filters()))
+
+
+def most_filters():
+    """The largest FILTER_BANK of which no filter is empty."""
+    return next(n for n in range(c.FILTER_BANK, 0, -1)
+                if get_filterbanks(n, FFT_LENGTH, c.SAMPLE_RATE).sum(axis=1).all())
+
+
 def require_log_filterbank(what):
     """Raise LabError if configure.py asks for other features than log filterbank energies.
 
@@ -105,12 +130,20 @@ def check_feature(content, filename, level=None):
                        % (filename, feature.shape[1], feature_size()))
     if not (np.abs(feature) < LARGEST_FEATURE).all():  # false for NaN, too
         raise LabError('%s: holds NaN, infinite or absurd values. Delete it and make it again.' % filename)
-    return feature, label
+    return feature, one_form(label)
 
 
 def path_parts(filename):
-    """The folders of a file, from the root on, and its name. Windows paths are split, too."""
-    return os.path.abspath(filename).replace('\\', '/').split('/')
+    """The folders of a file, from the root on, and its name, in one_form. Windows paths are split, too."""
+    return one_form(os.path.abspath(filename)).replace('\\', '/').split('/')
+
+
+def in_another_folder(filename):
+    """Advice about a file that does not exist: where to go if the folder of the project has it, or ''."""
+    project = Path(__file__).resolve().parent.parent
+    if os.path.isabs(filename) or not (project / filename).exists():
+        return ''
+    return '\nIt is in the folder of the project, and you are in another one: cd "%s"' % project
 
 
 def check_folders(DB):

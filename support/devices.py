@@ -3,9 +3,14 @@ import torch
 
 
 def get_device(use_cuda, *, say_so=False):
-    """The torch.device to run on: the GPU if it is wanted and there is one. say_so: print a line if there is none."""
+    """The torch.device to run on: the GPU (CUDA) if it is wanted and there is one.
+
+    say_so: print a line if there is none. Apple's GPU (MPS) is not used: its numbers were never compared with
+    those of a CPU. A fake device (tests/fake_gpu.py) cannot show them.
+    """
     if say_so and use_cuda and not torch.cuda.is_available():
-        print('No GPU found: running on the CPU')
+        has_mps = torch.backends.mps.is_available()
+        print('%s: running on the CPU' % ("Apple's GPU (MPS) is not used" if has_mps else 'No GPU found'))
     return torch.device('cuda' if use_cuda and torch.cuda.is_available() else 'cpu')
 
 

@@ -6,11 +6,12 @@ import json
 import os
 from pathlib import Path
 
-from support.checks import are_thresholds, check_enrolled, is_enrolment, is_origin
-from support.messages import LabError
+from support.checks import are_thresholds, check_enrolled, in_another_folder, is_enrolment, is_origin
+from support.messages import LabError, one_form
 from support.recordings import compare_origins, origin_of
 from support.safe_files import read_pickles, read_whole
 
+PROJECT = Path(__file__).resolve().parent.parent
 ENROLL_FILE = 'embeddings.p'  # in the folder of the enrolment
 CALIBRATION_FILE = 'calibration.json'  # beside it: what own_voice/calibrate.py found
 
@@ -23,18 +24,32 @@ def read_enrolment(embedding_dir):
     """
     filename = os.path.join(embedding_dir, ENROLL_FILE)
     if not os.path.isfile(filename):
-        raise LabError('%s does not exist: nobody is enrolled yet. Run python enroll.py first.' % filename)
+        raise LabError('%s does not exist: nobody is enrolled yet. Run python enroll.py first.%s'
+                       % (filename, in_another_folder(filename)))
     embeddings, made_with = (read_pickles(filename) + [{}])[:2]
     if not is_enrolment(embeddings) or not is_origin(made_with):
         raise LabError('%s: not a dict of speakers and their embeddings, all of one size and none zero or '
                        'NaN.\nRun python enroll.py again.' % filename)
-    return embeddings, made_with
+    if 'recordings' in made_with:
+        made_with = {**made_with, 'recordings': in_one_form(made_with['recordings'])}
+    return in_one_form(embeddings), made_with
+
+
+def in_one_form(of_speakers):
+    """A dict with the names of speakers as they are compared. A Mac may have written them in parts."""
+    return {one_form(speaker): value for speaker, value in of_speakers.items()}
 
 
 def checkpoint_of(embedding_dir):
-    """(log_dir, cp_num) of the checkpoint that an enrolment was made with, as far as it says so."""
-    path = Path(str(read_enrolment(embedding_dir)[1].get('file', '')))
-    return str(path.parent), path.stem.removeprefix('checkpoint_')
+    """(log_dir, cp_num) of the checkpoint that an enrolment was made with, as far as it says so.
+
+    Windows puts a backslash between folders. If the folder is not here, because the enrolment comes from
+    another computer, that of the same name in the project is taken. check_enrolment compares them later.
+    """
+    path = Path(str(read_enrolment(embedding_dir)[1].get('file', '')).replace('\\', '/'))
+    folders = [path.parent, Path(path.parent.name), PROJECT / path.parent.name]
+    folder = next((folder for folder in folders if (folder / path.name).is_file()), path.parent)
+    return str(folder), path.stem.removeprefix('checkpoint_')
 
 
 def check_recordings(embedding_dir, speakers, test_filenames, level=None):

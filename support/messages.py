@@ -8,8 +8,10 @@ import re
 import signal
 import sys
 import threading
+import unicodedata
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 
 from tqdm import tqdm
 
@@ -36,6 +38,7 @@ def run_script(main, *, words=False, see=''):
 
     words: words without a name are settings, too, in the order of main(). see: a command that has further settings.
     """
+    print_anything()
     try:
         if {'-h', '--help'} & set(sys.argv[1:]):
             print(describe_settings(main))
@@ -46,6 +49,38 @@ def run_script(main, *, words=False, see=''):
         sys.exit('Error: %s' % error)
     except KeyboardInterrupt:
         sys.exit('Stopped by Ctrl-C.')
+
+
+def print_anything():
+    """From now on, a letter that a window, a file or a pipe cannot take is printed as its number."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, ValueError):  # a stream of another kind, or none
+            stream.reconfigure(errors='backslashreplace')
+
+
+# ------------------------------------------------------------------------------------------------- names
+
+def one_form(name):
+    """A name as it is compared (NFC). In names of files, a Mac writes Hangul and accents in parts (NFD)."""
+    return unicodedata.normalize('NFC', name)
+
+
+def as_on_disk(name, exists=os.path.exists):
+    """A path that was typed, in the form in which it exists. If it exists in none, one_form of it."""
+    forms = [name, one_form(name), unicodedata.normalize('NFD', name)]
+    return next(filter(exists, forms), forms[1])
+
+
+NO_LETTERS = ['Cc', 'Cs', 'Zl', 'Zp']  # control characters, bytes that are no UTF-8, ends of a line
+
+
+def is_name(text):
+    """Whether this can be the name of a speaker, a setting or a file: one line, not only spaces.
+
+    Names of several scripts hold spaces of other kinds, or marks that join letters or turn the direction.
+    """
+    return isinstance(text, str) and 0 < len(text.strip()) and len(text) <= 300 and not any(
+        unicodedata.category(letter) in NO_LETTERS for letter in text)
 
 
 # ------------------------------------------------------------------------------------------------- settings
@@ -80,13 +115,27 @@ def name_words(main, arguments):
 
 
 NO_NAMES = ['model', 'eer']  # defaults of thresholds, which may be numbers, too
+SPEAKERS = ['test_speaker', 'enroll_speaker', 'spk_list']  # settings that name speakers, or a file
+
+
+def takes_name(default):
+    """Whether a setting with this default is a name, so that its value is taken as it stands."""
+    return isinstance(default, str) and default not in NO_NAMES
+
+
+def whole_letters(value, exists):
+    """A value of the command line with its names in the form of files that exist, or else in one_form."""
+    if isinstance(value, list):
+        return [whole_letters(one, exists) for one in value]
+    return as_on_disk(value, exists) if isinstance(value, str) else value
 
 
 def read_command_line(main, arguments, see=''):
     """Settings of main() from arguments such as '--n_epochs=4': dict name -> value.
 
     A value is a Python literal (4, 0.1, None, [1, 2]); a bare word is a string. A setting that is a name by default
-    takes its value as it stands, so --test_speaker=7021 needs no quotes. Raises LabError for an unknown name.
+    takes its value as it stands, so --test_speaker=7021 and --test_speaker=None need no quotes.
+    Raises LabError for an unknown name.
     """
     defaults, settings = defaults_of(main), {}
     for argument in arguments:
@@ -97,7 +146,8 @@ def read_command_line(main, arguments, see=''):
             raise LabError('%s: write a setting as --name=value, for example --%s. All settings: --help%s'
                            % (argument, example, advice))
         check_name(name, defaults, see)
-        settings[name] = read_value(text, isinstance(defaults[name], str) and defaults[name] not in NO_NAMES)
+        exists = os.path.isfile if name in SPEAKERS else os.path.exists
+        settings[name] = whole_letters(read_value(text, takes_name(defaults[name])), exists)
     return settings
 
 
@@ -109,12 +159,12 @@ def check_name(name, defaults, see=''):
 
 
 def read_value(text, is_text):
-    """The value that `text` stands for. is_text: the setting is a string, so numbers are names, too."""
+    """The value that `text` stands for. is_text: the setting is a name, so '7021' and 'None' are names."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return text
-    return text if is_text and isinstance(value, (int, float)) else value
+    return text if is_text and not isinstance(value, str) else value
 
 
 def describe_settings(main):
@@ -144,11 +194,6 @@ def is_number(value, least=-math.inf, most=math.inf):
 
 def is_whole(value, least=0):
     return isinstance(value, int) and is_number(value, least, LARGEST_NUMBER)
-
-
-def is_name(text):
-    """Whether this can be the name of a speaker, a setting or a file: one line of ordinary letters."""
-    return isinstance(text, str) and text.isprintable() and 0 < len(text) <= 300
 
 
 # A rule is what a setting must be, in words, and a function that says whether a value is that
@@ -204,7 +249,7 @@ def check_settings(main, settings, **rules):
     settings = {name: settings.get(name, taken.get(name, default)) for name, default in defaults.items()}
     for name, value in settings.items():
         rule = rules[name] if name in rules else rule_of(defaults[name])
-        if isinstance(value, str) and value.startswith(('[', '(', '{')):
+        if isinstance(value, str) and value.startswith(('[', '(', '{')) and not takes_name(defaults[name]):
             raise LabError("%s = %.60r cannot be read. Put quotes around a list: --%s=\"['a', 'b']\""
                            % (name, value, name))
         if not isinstance(rule, tuple):

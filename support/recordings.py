@@ -2,111 +2,27 @@
 
 open_recording reads a file once. The Recording that it returns knows everything else.
 """
-import io
 import os
-import shutil
-import subprocess
 import sys
-import warnings
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from math import gcd
 from pathlib import Path
 
 import numpy as np
-from scipy.io import wavfile
+from python_speech_features.base import get_filterbanks
 from scipy.ndimage import binary_opening
 from scipy.signal import butter, resample_poly, sosfilt
+from tqdm import tqdm
 
 import configure as c
+from support.audio_files import is_recording, quoted, read_recording
 from support.checks import check_feature, level_or_configured, path_parts
-from support.messages import LabError, NoSpeech, in_one_line, in_parallel
-from support.safe_files import read_pickles, read_whole
+from support.messages import LabError, NoSpeech, in_parallel, is_name
+from support.safe_files import read_pickles
 
-# ------------------------------------------------------------------------------------- audio files
-
-FFMPEG_FORMATS = ('.mp3', '.m4a', '.aac', '.flac', '.ogg', '.opus', '.wma', '.webm', '.mp4', '.3gp', '.amr')
+FRAMES_IN_PART, BLOCKS_IN_PART = 6000, 2400  # a minute: a longer recording is worked on in parts
 MIN_RATE, MAX_RATE = 8000, 384000  # Hz
-
-
-def is_wav(filename):
-    return str(filename).lower().endswith('.wav')
-
-
-def is_recording(filename):
-    """Whether the name is that of a wav file, or of another audio file that ffmpeg can read."""
-    return is_wav(filename) or str(filename).lower().endswith(FFMPEG_FORMATS)
-
-
-def read_recording(filename):
-    """Read a recording as it is.
-
-    Returns (samples (n_samples, n_channels) float64 in [-1, 1], rate in Hz). Raises LabError if it cannot be
-    read.
-    """
-    return read_wav(filename) if is_wav(filename) else read_through_ffmpeg(filename)
-
-
-def read_wav(filename):
-    """Read a wav file of 8, 16, 24 or 32-bit PCM or of floats. Returns what read_recording does."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', wavfile.WavFileWarning)  # unknown chunks, such as tags
-            warnings.filterwarnings('error', 'Reached EOF')  # the file was cut off
-            # From memory, because from a file scipy reserves as much memory as the header claims
-            rate, samples = wavfile.read(io.BytesIO(read_whole(filename)))
-    except (LabError, OSError):
-        raise
-    except Exception as error:  # a broken header can raise nearly anything
-        raise LabError('%s: not a wav file that can be read (%s).\nOpen it in an audio program and save it '
-                       'as 16-bit PCM wav, or convert it: ffmpeg -i %s new.wav'
-                       % (filename, in_one_line(error), filename)) from error
-    if samples.size == 0:
-        raise LabError('%s: holds no samples' % filename)
-    samples = samples.reshape(len(samples), -1)  # a mono file: (n_samples,) -> (n_samples, 1)
-    if samples.dtype == np.uint8:  # 8-bit wavs are unsigned, with silence at 128
-        return (samples - 128.0) / 128, rate
-    if samples.dtype == np.int16:
-        return samples / 2.0**15, rate
-    if samples.dtype == np.int32:  # scipy puts 24-bit samples into the upper three bytes
-        return samples / 2.0**31, rate
-    if samples.dtype in (np.float32, np.float64):
-        with np.errstate(invalid='ignore'):  # to_mono_at_rate refuses NaN
-            return samples.astype(np.float64), rate
-    raise LabError('%s: samples of type %s are not supported; save it as 16-bit PCM'
-                   % (filename, samples.dtype))
-
-
-def read_through_ffmpeg(filename):
-    """Read an audio file of another format with the program ffmpeg. Returns what read_recording does."""
-    if shutil.which('ffmpeg') is None:
-        raise LabError('%s: only wavs are read without ffmpeg, which is not installed. Install it, or '
-                       'convert\nthe file where it is: ffmpeg -i %s %s.wav'
-                       % (filename, filename, str(filename).rpartition('.')[0]))
-    read_whole(filename)  # a pipe or a device is refused
-    command = ['ffmpeg', '-nostdin', '-loglevel', 'error', '-protocol_whitelist', 'file,pipe',
-               '-i', 'file:%s' % filename, '-f', 'f32le', '-ac', '1', '-ar', str(c.SAMPLE_RATE), '-']
-    done = subprocess.run(command, capture_output=True)
-    samples = np.frombuffer(done.stdout[:len(done.stdout) // 4 * 4], '<f4')
-    if done.returncode or not len(samples):
-        raise LabError('%s: ffmpeg cannot read it (%s)'
-                       % (filename, in_one_line(done.stderr.decode(errors='replace') or 'it holds no sound')))
-    return samples[:, None].astype(np.float64), c.SAMPLE_RATE
-
-
-def to_mono_at_rate(samples, rate, sample_rate, filename):
-    """Average the channels and resample: (n_samples, n_channels) at `rate` -> (n_samples,) at
-    `sample_rate`."""
-    if not MIN_RATE <= rate <= MAX_RATE:
-        raise LabError('%s: sampled at %d Hz, it must be %d to %d' % (filename, rate, MIN_RATE, MAX_RATE))
-    if not np.isfinite(samples).all():
-        raise LabError('%s: holds NaN or infinite samples' % filename)
-    if np.abs(samples).max() > 2:  # a little above 1 is loud; this is not in [-1, 1] at all
-        raise LabError('%s: float samples must lie in [-1, 1], these reach %g. Divide them by their full '
-                       'scale.' % (filename, np.abs(samples).max()))
-    audio = samples.mean(axis=1)
-    common = gcd(rate, sample_rate)
-    return audio if rate == sample_rate else resample_poly(audio, sample_rate // common, rate // common)
-
 
 # ------------------------------------------------------------------------------------- speech
 
@@ -117,7 +33,30 @@ DIGITAL_SILENCE = -150  # dBFS: below this there is nothing, not even noise
 LOUD_BLOCKS = 10  # so many blocks may be louder than the level called loud, because they can be clicks
 SHORTEST_RUN = 5  # blocks: speech lasts longer than a click
 VOICE_LOWEST = 80  # Hz: below this there is hum and rumble, and no voice
+SHORTEST = 0.6  # seconds of a recording: in less, nothing tells a word from a noise
+PAUSE_RUN, PAUSE_RANGE = 4, 2  # a pause: so many blocks, at most so many dB above the quiet ones
+MIN_PAUSES = 0.125  # share of the blocks: in fewer pauses, nobody hears the background
+MOST_BLOCKS = 24000  # of which the spectrum is looked at: ten minutes
 FULL_SCALE = 0.99  # samples above this are clipped
+
+
+def parts_for_frames(audio):
+    """Cut audio (n_samples,) into parts of a minute, so that the frames of all follow one another.
+
+    Each is emphasised as python_speech_features does: less 0.97 times the sample before. Shows a progress bar
+    if there are more than ten.
+    """
+    length, step = (int(seconds * c.SAMPLE_RATE + 0.5) for seconds in (c.WIN_LENGTH, c.WIN_STEP))
+    n_frames = 1 + max(0, -(-(len(audio) - length) // step))
+    starts = range(0, n_frames, FRAMES_IN_PART)
+    for start in tqdm(starts, desc='Feature', disable=len(starts) <= 10 or None, leave=False):
+        first, stop = start * step, (min(start + FRAMES_IN_PART, n_frames) - 1) * step + length
+        yield np.append(audio[first] - 0.97 * audio[first - 1] if first else audio[0],
+                        audio[first + 1:stop] - 0.97 * audio[first:stop][:-1])
+
+
+def decibels(power):
+    return 10 * np.log10(np.maximum(power, 1e-20))
 
 
 def blocks_of(audio):
@@ -126,11 +65,20 @@ def blocks_of(audio):
     return audio[:len(audio) // length * length].reshape(-1, length)
 
 
-def block_levels(audio):
-    """Level of each block of audio (n_samples,), above VOICE_LOWEST: mean power in dBFS, (n_blocks,)."""
+def block_levels(audio, n_pieces=1):
+    """Level of each block of audio (n_samples,), above VOICE_LOWEST: mean power in dBFS, (n_blocks,).
+
+    n_pieces: 8: the median of the powers of so many pieces of a block, in which clicks do not count.
+    """
     high_pass = butter(8, VOICE_LOWEST, 'highpass', fs=c.SAMPLE_RATE, output='sos')
-    blocks = blocks_of(sosfilt(high_pass, audio - audio.mean()))
-    return 10 * np.log10(np.maximum(np.mean(blocks ** 2, axis=1), 1e-20))
+    state, mean, powers = np.zeros((len(high_pass), 2)), audio.mean(), []
+    length = BLOCKS_IN_PART * round(c.WIN_LENGTH * c.SAMPLE_RATE)
+    for begin in range(0, len(audio), length):
+        part, state = sosfilt(high_pass, audio[begin:begin + length] - mean, zi=state)
+        pieces = blocks_of(part)
+        pieces = pieces.reshape(len(pieces), n_pieces, -1)
+        powers.append(np.median(np.mean(pieces ** 2, axis=2), axis=1))
+    return decibels(np.concatenate(powers))
 
 
 def loud_level(levels):
@@ -144,6 +92,9 @@ def find_speech(levels, filename):
     sounding = levels[levels > DIGITAL_SILENCE]
     if not len(sounding):
         raise NoSpeech('%s: is silent. Check the microphone and record again.' % filename)
+    if len(levels) * c.WIN_LENGTH < SHORTEST:
+        raise NoSpeech('%s: is too short, %.1f s. Record two seconds of speech or more.'
+                       % (filename, len(levels) * c.WIN_LENGTH))
     quiet, loud = np.percentile(sounding, 10), loud_level(sounding)
     threshold = max(loud - ACTIVE_RANGE, min(quiet + NOISE_MARGIN, loud - ACTIVE_RANGE / 2))
     is_speech = binary_opening(levels > threshold, np.ones(SHORTEST_RUN))
@@ -163,6 +114,12 @@ def active_level(levels, is_speech):
     return 10 * np.log10(np.mean(10 ** (np.minimum(speech, loud_level(speech)) / 10)))
 
 
+def has_pauses(levels):
+    """Whether the quiet blocks among levels (n_blocks,) are pauses, and not only the quiet parts of words."""
+    quiet = np.percentile(levels, 10)
+    return np.mean(binary_opening(levels < quiet + PAUSE_RANGE, np.ones(PAUSE_RUN))) >= MIN_PAUSES
+
+
 def bandwidth_of(audio):
     """The highest frequency of the speech in audio (n_samples,), in Hz.
 
@@ -170,25 +127,150 @@ def bandwidth_of(audio):
     blocks, in one of twenty blocks of speech.
     """
     blocks = blocks_of(audio)
+    blocks = blocks[::1 + len(blocks) // MOST_BLOCKS]
     power = np.abs(np.fft.rfft(blocks * np.hanning(blocks.shape[1]), 512)) ** 2  # (n_blocks, 257)
+    power[:, :int(np.ceil(VOICE_LOWEST * 512 / c.SAMPLE_RATE))] = 0  # an offset, hum
     total = power.sum(axis=1)
     is_speech, is_quiet = total > 1e-4 * total.max(), total <= np.percentile(total, 10)
     share = np.percentile(power[is_speech] / total[is_speech, None], 95, axis=0)  # (257,)
-    loud, quiet = np.percentile(power[is_speech], 95, axis=0), power[is_quiet].mean(axis=0)
+    loud = np.percentile(power[is_speech], 95, axis=0)
+    # Of noise, a quarter of the values are below 0.29 times its mean. Quiet parts of words do not count
+    quiet = np.percentile(power[is_quiet], 25, axis=0) / 0.29
     share, loud, quiet = (np.convolve(line, np.ones(9) / 9, 'same') for line in (share, loud, quiet))
     heard = np.flatnonzero((share > 1e-5) & (loud > 5 * quiet))
     return float(heard.max(initial=0) * c.SAMPLE_RATE / 512)
+
+
+def kind_of_sound(audio):
+    """What tells speech from other sounds in audio (n_samples,), by its blocks of 40 ms: dict of numbers.
+
+    'voiced': which share of the loud blocks has the pitch of a voice, 70 to 400 Hz; 'lasting': correlation of
+    the log mel spectrum, less its mean, with the one 80 ms later; 'changing': standard deviation of the level
+    in dB. In speech, syllables come and go, with vowels and consonants. Only two minutes are looked at.
+    """
+    length = round(0.04 * c.SAMPLE_RATE)
+    blocks = audio[:len(audio) // length * length].reshape(-1, length)[:3000]
+    window, n_fft = np.hanning(length), 2048
+    power = np.abs(np.fft.rfft((blocks - blocks.mean(axis=1, keepdims=True)) * window, n_fft)) ** 2
+    level = decibels(power.sum(axis=1))
+    is_loud = level > np.sort(level)[-min(5, len(level))] - 25
+    lags = slice(round(c.SAMPLE_RATE / 400), round(c.SAMPLE_RATE / 70))
+    similar, of_window = np.fft.irfft(power), np.fft.irfft(np.abs(np.fft.rfft(window, n_fft)) ** 2)
+    similar = similar[:, lags] / of_window[lags] * of_window[0]  # of a block with itself, so much later
+    pitch = similar.max(axis=1) / np.maximum(power.mean(axis=1), 1e-20)
+    mel = decibels(power @ get_filterbanks(40, n_fft, c.SAMPLE_RATE).T)
+    mel = np.maximum(mel, np.percentile(mel, 95, axis=0) - 30)  # what is quieter nobody hears
+    mel -= mel[is_loud].mean(axis=0)
+    now, later = (part[is_loud[2:] & is_loud[:-2]] for part in (mel[:-2], mel[2:]))
+    lasting = (now * later).sum() / np.sqrt((now ** 2).sum() * (later ** 2).sum() + 1e-9)
+    return {'voiced': np.mean(pitch[is_loud] > 0.7), 'lasting': lasting,
+            'changing': np.maximum(level, level[is_loud].min()).std()}
+
+
+# ------------------------------------------------------------------------------------- channels
+
+SAME_CHANNELS = 0.99  # correlation of the differences between samples from which on channels are one sound
+SAME_CLICKS = 0.3  # of the largest difference: what is left of one channel without the other. More is a click
+CLIPPING_COSTS = 20  # dB of speech over noise
+MOST_CLICKS, CLICKS_COST = 2, 10  # dB by which speech is above its calm parts; the cost of each dB more
+
+
+def read_mono(filename, sample_rate):
+    """Read one channel of a recording.
+
+    Returns (audio (n_samples,) float64 at `sample_rate`, {'clipped': which share of its samples is above
+    FULL_SCALE, 'remarks': list of what is odd about the file}). Raises LabError if it cannot be read.
+    """
+    samples, rate, remark = read_recording(filename)  # (n_samples, n_channels)
+    check_samples(samples, rate, filename)
+    names, remarks = choose_channels(samples, rate, filename), [remark] if remark else []
+    if len(names) < samples.shape[1]:
+        remarks.append('channel %d of %d is used' % (names[0] + 1, samples.shape[1]))
+    audio = samples[:, names[0]].astype(np.float64) if len(names) == 1 else samples[:, names].mean(
+        axis=1, dtype=np.float64)
+    clipped = np.mean([np.mean(np.abs(samples[:, name]) >= FULL_SCALE) for name in names])
+    return at_rate(audio, rate, sample_rate), {'clipped': clipped, 'remarks': remarks}
+
+
+def check_samples(samples, rate, filename):
+    """Raise LabError if samples (n_samples, n_channels) at `rate` cannot be used."""
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise LabError('%s: sampled at %d Hz, it must be %d to %d' % (filename, rate, MIN_RATE, MAX_RATE))
+    highest = max(samples.max(), -samples.min())  # NaN if one of them is
+    if not np.isfinite(highest):
+        raise LabError('%s: holds NaN or infinite samples' % filename)
+    if highest > 2:  # a little above 1 is loud; this is not in [-1, 1] at all
+        raise LabError('%s: float samples must lie in [-1, 1], these reach %g. Divide them by their full '
+                       'scale.' % (filename, highest))
+
+
+def at_rate(audio, rate, sample_rate):
+    """Audio (n_samples,) of one rate at another."""
+    common = gcd(rate, sample_rate)
+    return audio if rate == sample_rate else resample_poly(audio, sample_rate // common, rate // common)
+
+
+def choose_channels(samples, rate, filename):
+    """Which channels of samples (n_samples, n_channels) become one, by their mean: list of numbers from 0 on.
+
+    Two microphones hear a voice at two times. Then the mean of their channels is another voice, so one of
+    them is used: that in which speech stands out most. Only channels that are the same are averaged.
+    """
+    n_channels, wanted = samples.shape[1], c.CHANNEL
+    if wanted is not None and wanted != 'mean':
+        if wanted not in range(1, n_channels + 1):
+            raise LabError('%s: it has %d channel(s), and CHANNEL = %r in configure.py.\nSet another number '
+                           'there, or None.' % (filename, n_channels, wanted))
+        return [wanted - 1]
+    if n_channels == 1 or wanted == 'mean' or are_same(samples):
+        return list(range(n_channels))
+    found = [quality_of(samples[:, name], rate) for name in range(n_channels)]
+    quality, clicks = np.array(found).T  # (n_channels,) each
+    is_good = quality > quality.max() - 1
+    is_best = is_good & (clicks < clicks[is_good].min() + 0.2)
+    return [int(np.flatnonzero(is_best)[0])]  # of channels as good, the first
+
+
+def are_same(samples):
+    """Whether all channels (n_samples, n_channels) are one sound. They may differ in loudness."""
+    clipped = np.mean(np.abs(samples) >= FULL_SCALE, axis=0)
+    if clipped.max() - clipped.min() > MAX_CLIPPED:
+        return False
+    first, *others = (np.diff(samples[:, name].astype(np.float64)) for name in range(samples.shape[1]))
+    for other in others:
+        both, rest = first @ other, first - first @ other / max(other @ other, 1e-20) * other
+        if both <= SAME_CHANNELS * np.sqrt((first @ first) * (other @ other)):
+            return False
+        if np.abs(rest).max() > SAME_CLICKS * min(np.abs(first).max(), np.abs(other).max()):
+            return False
+    return True
+
+
+def quality_of(channel, rate):
+    """How good a channel (n_samples,) is: (by how many dB speech stands out, by how many clicks raise blocks).
+
+    Less what clipping and clicks cost. A channel that crackles is louder, but not between its clicks.
+    """
+    audio = at_rate(channel.astype(np.float64), rate, c.SAMPLE_RATE)
+    levels, calm = block_levels(audio), block_levels(audio, 8)
+    sounding = calm > DIGITAL_SILENCE
+    if sounding.sum() < SHORTEST_RUN:
+        return -CLIPPING_COSTS, 0
+    is_clipped = np.mean(np.abs(channel) >= FULL_SCALE) > MAX_CLIPPED
+    stands_out = loud_level(calm[sounding]) - np.percentile(levels[sounding], 10)
+    clicks = np.mean((levels - calm)[sounding])
+    return stands_out - CLIPPING_COSTS * is_clipped - CLICKS_COST * max(0, clicks - MOST_CLICKS), clicks
 
 
 class Recording:
     """The audio of a recording, and what is known of it: computed when it is first asked for, and kept.
 
     audio: (n_samples,) float64, mono, at SAMPLE_RATE; filename: its name in messages; clipped: which share of
-    the samples is above FULL_SCALE.
+    the samples is above FULL_SCALE; remarks: list of what is odd about the file.
     """
 
-    def __init__(self, audio, filename, clipped=0.0):
-        self.audio, self.filename, self.clipped = audio, filename, clipped
+    def __init__(self, audio, filename, clipped=0.0, remarks=()):
+        self.audio, self.filename, self.clipped, self.remarks = audio, filename, clipped, list(remarks)
 
     @cached_property
     def levels(self):
@@ -209,12 +291,15 @@ class Recording:
     def facts(self):
         """A dict of numbers. Raises LabError if there is no speech.
 
-        'seconds': of speech; 'level': in dBFS; 'noise': by how many dB the background is lower; 'bandwidth':
-        in Hz; 'clipped'.
+        'seconds': of speech; 'level': in dBFS; 'noise': by how many dB the background is lower; 'pauses':
+        whether it can be heard; 'bandwidth': in Hz; 'clipped'; 'remarks'; and those of kind_of_sound.
         """
-        return {'seconds': self.is_speech.sum() * c.WIN_LENGTH, 'level': self.level,
-                'noise': self.level - np.percentile(self.levels, 10), 'bandwidth': bandwidth_of(self.audio),
-                'clipped': self.clipped}
+        active, length = np.flatnonzero(self.is_speech), round(c.WIN_LENGTH * c.SAMPLE_RATE)
+        sound = kind_of_sound(self.audio[active[0] * length:(active[-1] + 1) * length])
+        return {'seconds': self.is_speech.sum() * c.WIN_LENGTH, 'level': self.level, **sound,
+                'noise': self.level - np.percentile(self.levels, 10),
+                'pauses': has_pauses(self.levels), 'bandwidth': bandwidth_of(self.audio),
+                'clipped': self.clipped, 'remarks': self.remarks}
 
     def origin(self, level=None):
         """How its feature is made: dict with 'LEVEL_DBFS' and 'bandwidth' in Hz. level: as in prepared."""
@@ -250,15 +335,18 @@ def open_recording(filename):
     again.
     """
     stat = os.stat(filename)
-    return read_once(filename, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return read_once(filename, (stat.st_ino, stat.st_size, stat.st_mtime_ns, c.CHANNEL))
 
 
 @lru_cache(maxsize=2)
 def read_once(filename, version):
     """The Recording of a file. version: anything that changes with the file."""
-    samples, rate = read_recording(filename)  # (n_samples, n_channels)
-    audio = to_mono_at_rate(samples, rate, c.SAMPLE_RATE, filename)  # (n_samples,)
-    return Recording(audio, filename, np.mean(np.abs(samples) >= FULL_SCALE))
+    try:
+        audio, about = read_mono(filename, c.SAMPLE_RATE)  # (n_samples,)
+    except MemoryError as error:
+        raise LabError('%s: too long for the memory. Split it: ffmpeg -i %s -f segment -segment_time 600 '
+                       'part%%03d.wav' % (filename, quoted(filename))) from error
+    return Recording(audio, filename, **about)
 
 
 # ------------------------------------------------------------------------------------- what is wrong
@@ -268,11 +356,15 @@ MIN_LEVEL = -65  # dBFS of speech: below this, 16 bits are coarse
 MIN_SPEECH = 2  # seconds
 MIN_SNR = 20  # dB from the background to the speech
 MAX_FLOOR = 0.97  # share of the cells of the feature that lie on ENERGY_FLOOR; the slides' corpus has 0.86
+FEW_VOICED = 0.07  # share of the loud blocks: noises and drums have less
+LASTING = 0.65  # correlation: notes of an instrument and thunder last
+LEAST_CHANGE = 3.4  # dB: dense music, many people at once
 ADVICE = {'clipped': 'record with less gain',
           'quiet': 'record at a higher level',
           'short': 'record for longer',
           'noisy': 'the background is only %(noise).0f dB lower, record in a quieter place',
-          'floor': 'hardly anything is above the floor'}
+          'floor': 'hardly anything is above the floor',
+          'strange': 'this may not be speech'}
 
 
 def share_on_floor(log_energies):
@@ -280,29 +372,35 @@ def share_on_floor(log_energies):
     return np.mean(log_energies == log_energies.min(axis=0))
 
 
+def is_strange(facts):
+    """Whether a sound may not be speech. Of 1,500 recordings of people, four are so (kind_of_sound)."""
+    return facts['voiced'] < FEW_VOICED or facts['lasting'] > LASTING or facts['changing'] < LEAST_CHANGE
+
+
 def what_is_wrong(facts):
     """What is wrong with a recording: a list of some of ADVICE. facts: see feature_of in DB_wav_reader.py."""
     wrong = {'clipped': facts['clipped'] > MAX_CLIPPED, 'quiet': facts['level'] < MIN_LEVEL,
-             'short': facts['seconds'] < MIN_SPEECH, 'noisy': facts['noise'] < MIN_SNR,
-             'floor': facts['floor'] > MAX_FLOOR}
+             'short': facts['seconds'] < MIN_SPEECH, 'noisy': facts['noise'] < MIN_SNR and facts['pauses'],
+             'floor': facts['floor'] > MAX_FLOOR, 'strange': is_strange(facts)}
     return [name for name in wrong if wrong[name]]
 
 
 def note_about(filename, facts):
     """One line about a recording if something is wrong with it, otherwise None. facts: as in
     what_is_wrong."""
-    wrong = what_is_wrong(facts)
-    if not wrong:
-        return None
-    return ('%s: %.1f s of speech at %.0f dBFS, %.2f %% of the samples clipped, %.0f %% of the cells on the '
-            'floor: %s' % (filename, facts['seconds'], facts['level'], 100 * facts['clipped'],
-                           100 * facts['floor'], '; '.join(ADVICE[name] % facts for name in wrong)))
+    advice, remarks = [ADVICE[name] % facts for name in what_is_wrong(facts)], facts.get('remarks', [])
+    if advice:
+        remarks = ['%.1f s of speech at %.0f dBFS, %.2f %% of the samples clipped, %.0f %% of the cells on '
+                   'the floor: %s' % (facts['seconds'], facts['level'], 100 * facts['clipped'],
+                                  100 * facts['floor'], '; '.join(advice)), *remarks]
+    return '%s: %s' % (filename, '; '.join(remarks)) if remarks else None
 
 
 def print_note(filename, facts):
-    """Print note_about a recording, if something is wrong with it."""
-    if what_is_wrong(facts):
-        print('Note: %s' % note_about(filename, facts))
+    """Print note_about a recording, if there is one."""
+    note = note_about(filename, facts)
+    if note is not None:
+        print('Note: %s' % note)
 
 
 # ------------------------------------------------------------------------------------- its kind
@@ -323,13 +421,35 @@ def origin_of(filename, level=None):
     return {'LEVEL_DBFS': None, 'bandwidth': None, **content.get('recording', {})}
 
 
+RESERVED = ['unknown', 'all']  # an answer, and a value of test_speaker
+
+
+def is_speaker(name):
+    """Whether a person can be enrolled under this name: a name, not reserved, and not like a file's."""
+    return is_name(name) and name not in RESERVED and not is_recording(name) and not name.endswith('.p')
+
+
+def check_speaker(filename):
+    """Raise LabError if the speaker of an enrolment file cannot be enrolled under the name of the folder."""
+    name = path_parts(filename)[-1 - c.SPEAKER_LEVEL]
+    reason = 'a name is one line of letters, not like that of a file, and not %s' % ' or '.join(RESERVED)
+    if not name.isascii():
+        with suppress(UnicodeError):  # bytes that are no UTF-8 are surrogates here
+            if os.fsencode(name) != name.encode('utf-8', 'replace'):
+                reason = 'its name is in CP949, not in UTF-8: %s' % os.fsencode(name).decode('cp949')
+    if not is_speaker(name):
+        raise LabError('%s: nobody can be enrolled as %r.\nRename the folder (%s).'
+                       % (filename, name, reason))
+
+
 def same_origin(there, filename, level=None):
     """What origin_of says about one more enrolment file of a speaker. there: about the files before it, or
     None.
 
-    Raises LabError if they differ in level. Prints a note if they differ in bandwidth; then the lower one
-    counts.
+    Raises LabError if they differ in level, or if nobody can be enrolled under this name. Prints a note if
+    they differ in bandwidth; then the lower one counts.
     """
+    check_speaker(filename)
     here = origin_of(filename, level)
     if there is None:
         return here

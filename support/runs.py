@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import configure as c
-from support.checks import check_checkpoint, check_loss, feature_settings, path_parts
+from support.checks import check_checkpoint, check_loss, feature_settings, in_another_folder, path_parts
 from support.messages import LabError, in_one_line
 from support.pictures import CLUSTER_STYLES, draw_clusters
 from support.safe_files import read_checkpoint, read_whole, written_whole
@@ -78,7 +78,7 @@ class Run:
         return losses.index(min(losses)) + 1
 
     def all(self, name):
-        """List of one of the numbers in `epochs`, such as 'valid_loss'. Runs of earlier versions have no valid_acc: None."""
+        """List of one of the numbers in `epochs`, such as 'valid_loss'. valid_acc of runs of earlier versions: None."""
         return [entry.get(name) for entry in self.epochs]
 
     def begin_epoch(self):
@@ -213,6 +213,9 @@ def find_checkpoint(log_dir, cp_num):
         names = [path.stem.removeprefix('checkpoint_') for path in Path(log_dir).glob('checkpoint_*.pth')]
         names.sort(key=lambda name: (len(name), name))  # 2 before 10
         names = ', '.join(name if name.isdigit() else repr(name) for name in names)  # as one writes them in main()
+        elsewhere = in_another_folder(filename)
+        if elsewhere:
+            raise LabError('%s does not exist.%s' % (filename, elsewhere))
         training = 'python train.py' if log_dir == 'model_saved' else 'python train.py --log_dir=%s' % log_dir
         raise LabError('%s does not exist. Run %s first%s.'
                        % (filename, training, ', or set cp_num to one of %s' % names if names else ''))
@@ -257,12 +260,12 @@ def lock_log_dir(log_dir):
     log_dir.mkdir(parents=True, exist_ok=True)
     lock = os.open(log_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT)  # never closed, because that would unlock it
     try:
-        if os.name == 'nt':
-            import msvcrt
-            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
-        else:
+        try:
             import fcntl
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows has another
+            import msvcrt
+            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
     except (BlockingIOError, PermissionError) as error:
         raise LabError('Another train.py is at work in %s. Let it finish, stop it, or set another log_dir.'
                        % log_dir) from error

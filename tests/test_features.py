@@ -5,11 +5,13 @@ import pickle
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from python_speech_features import fbank, mfcc
+from scipy.signal import butter, sosfilt
 
 import DB_wav_reader as reader
 import configure as c
@@ -77,6 +79,52 @@ def test_features_have_a_frame_for_every_10_ms(n_samples):
 def test_unscaled_and_stereo_audio_is_refused(audio):
     with pytest.raises(ValueError, match='one channel of floats'):
         reader.extract_features(audio)
+
+
+@pytest.mark.parametrize('n_samples', [800, 960240, 960241, 2000001])
+def test_a_long_recording_is_worked_on_in_parts_that_nobody_hears(n_samples):
+    audio = 0.01 * np.random.default_rng(0).standard_normal(n_samples)
+    energies, _ = fbank(audio, 16000, 0.025, 0.01, 40)
+    whole = 20 * np.log10(np.maximum(energies, 1e-5))
+    np.testing.assert_allclose(reader.log_filterbank(audio), whole, atol=1e-9)
+    high_pass = butter(8, 80, 'highpass', fs=16000, output='sos')
+    blocks = recordings.blocks_of(sosfilt(high_pass, audio - audio.mean()))
+    np.testing.assert_allclose(recordings.block_levels(audio), 10 * np.log10(np.mean(blocks ** 2, axis=1)),
+                               atol=1e-9)
+
+
+def test_memory_does_not_grow_with_a_recording():
+    """What the work needs beyond its answer: the answer is 3,200 bytes for each 1,280 of audio."""
+    def most_memory(minutes):
+        audio = 0.01 * np.random.default_rng(0).standard_normal(960000 * minutes)
+        tracemalloc.start()
+        log_energies, levels = reader.log_filterbank(audio), recordings.block_levels(audio)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most - 4 * log_energies.nbytes - levels.nbytes
+    assert most_memory(6) < 1.3 * most_memory(2)
+
+
+@pytest.mark.parametrize('rate, seconds, most', [(44100, 0.05, '0.011'), (44100, 0.02, '0.011'),
+                                                 (16000, 0.05, '0.032'), (8000, 0.1, '0.064'),
+                                                 (48000, 0.025, '0.01'), (22050, 0.025, '0.023')])
+def test_frames_that_the_library_would_cut_are_refused(monkeypatch, stopped_with, lab, rate, seconds, most):
+    monkeypatch.setattr(c, 'SAMPLE_RATE', rate), monkeypatch.setattr(c, 'WIN_LENGTH', seconds)
+    message = stopped_with(reader.main)
+    assert 'WIN_LENGTH = %g' % seconds in message and 'Set WIN_LENGTH to %s or less.' % most in message
+    with pytest.raises(LabError, match='WIN_LENGTH'):
+        reader.extract_features(chirp(0.3))
+    monkeypatch.setattr(c, 'WIN_LENGTH', float(most))
+    checks.check_frames()
+
+
+@pytest.mark.parametrize('n_filters, n_empty', [(80, 1), (128, 13)])
+def test_filters_that_are_always_empty_are_refused(monkeypatch, stopped_with, lab, n_filters, n_empty):
+    monkeypatch.setattr(c, 'FILTER_BANK', n_filters)
+    assert 'FILTER_BANK = %d in configure.py: %d of' % (n_filters, n_empty) in stopped_with(reader.main)
+    monkeypatch.setattr(c, 'FILTER_BANK', checks.most_filters())
+    assert c.FILTER_BANK == 73 and (fbank(chirp(1.0), 16000, nfilt=73)[0] > 1e-15).any(axis=0).all()
+    checks.check_frames()
 
 
 def test_silence_lies_on_the_floor():

@@ -1,5 +1,6 @@
 """Files made to do harm are refused in a line or two. Nothing that would be a silent wrong answer is
 scored."""
+import shutil
 import json
 import os
 import pickle
@@ -73,7 +74,7 @@ def test_wavs_made_to_do_harm(lab):
     assert len(read_MFB('a.wav')[0]) > 40
 
 
-@pytest.mark.skipif(recordings.shutil.which('ffmpeg') is None, reason='needs ffmpeg')
+@pytest.mark.skipif(shutil.which('ffmpeg') is None, reason='needs ffmpeg')
 def test_files_for_ffmpeg_made_to_do_harm(lab):
     for name, content in attacks.ffmpeg_attacks().items():
         (lab / name).write_bytes(content)

@@ -307,7 +307,7 @@ def test_too_few_utterances_are_refused_before_the_training(lab, write_feat, sto
     for i in range(20):
         write_feat('feat/%s/%d.p' % ('c' if i == 0 else 'ab'[i % 2], i))
     message = stopped_with(deep_dive.train.main, train_dir='feat', loss_type='ge2e', batch_size=16, batch_speakers=2)
-    assert re.search('A speaker has [01] utterances for training, and batch_speakers needs 2 of each', message)
+    assert re.search('Speaker c has [01] utterances for training, and batch_speakers needs 2 of each', message)
     assert os.listdir() == ['feat']
 
 

@@ -2,7 +2,9 @@
 import os
 import pickle
 import re
+import shutil
 import struct
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -21,8 +23,8 @@ import verification
 from SR_Dataset import read_MFB
 from conftest import FirstFrame
 from own_voice import compare
-from support import demo_voices, recordings
-from support.messages import LabError
+from support import audio_files, demo_voices, recordings
+from support.messages import LabError, NoSpeech
 from support.recordings import Recording
 
 
@@ -108,10 +110,10 @@ def test_24_bit_wavs_are_read(tmp_path, tag):
         np.testing.assert_allclose(reader.read_audio(tmp_path / 'a.wav'), audio, atol=2e-7)
 
 
-def test_channels_are_averaged_and_rates_resampled(tmp_path):
+def test_equal_channels_are_averaged_and_rates_resampled(tmp_path):
     t = np.arange(48000) / 48000
     tone = 0.2 * np.sin(2 * np.pi * 440 * t)
-    write_wav(tmp_path / 'a.wav', np.stack([2 * tone, 0 * tone], axis=1).astype(np.float32), 48000)
+    write_wav(tmp_path / 'a.wav', np.stack([1.5 * tone, 0.5 * tone], axis=1).astype(np.float32), 48000)
     assert recordings.read_recording(tmp_path / 'a.wav')[0].shape == (48000, 2)
     audio = reader.read_audio(tmp_path / 'a.wav')
     assert audio.shape == (16000,)  # a stereo file has no more frames than a mono one
@@ -121,37 +123,169 @@ def test_channels_are_averaged_and_rates_resampled(tmp_path):
         assert reader.read_audio(tmp_path / 'b.wav').shape == (16000,)
 
 
-def test_unusable_wavs_are_named_with_the_reason(lab):
+def test_unusable_wavs_are_named_with_the_reason(lab, no_ffmpeg):
     Path('text.wav').write_bytes(b'this is no wav')
     Path('empty.wav').write_bytes(b'')
     write_wav('slow.wav', np.zeros(600, np.int16), 6000)
     write_wav('nan.wav', np.full(600, np.nan, np.float32))
     write_wav('none.wav', np.zeros(0, np.int16))
     write_wav('scaled.wav', np.full(600, 3000, np.float32))
-    write_wav('long.wav', np.zeros(600, np.int64))
     write_wav('cut.wav', np.zeros(6000, np.int16))
-    Path('cut.wav').write_bytes(Path('cut.wav').read_bytes()[:5000])
+    Path('cut.wav').write_bytes(Path('cut.wav').read_bytes()[:30])
+    Path('lfs.wav').write_bytes(b'version https://git-lfs.github.com/spec/v1\noid sha256:00')
+    Path('my 1.wav').write_bytes(b'RIFF\0\0\0\0WAVEfmt ' + struct.pack('<IHHIIHH', 16, 7, 1, 8000, 8000, 1, 8)
+                                 + b'data' + struct.pack('<I', 4) + b'abcd')
     os.mkdir('folder.wav')
-    reasons = {'text.wav': 'not a wav file', 'empty.wav': 'not a wav file',
+    reasons = {'text.wav': 'not a wav file', 'empty.wav': 'it is empty',
                'slow.wav': '6000 Hz, it must be 8000 to', 'nan.wav': 'NaN', 'none.wav': 'no samples',
-               'scaled.wav': r'must lie in \[-1, 1\], these reach 3000',
-               'long.wav': 'int64 are not supported', 'cut.wav': 'Reached EOF', 'folder.wav': 'not a file'}
+               'scaled.wav': r'must lie in \[-1, 1\], these reach 3000', 'lfs.wav': 'git lfs pull',
+               'my 1.wav': 'in code 7 are not supported', 'cut.wav': 'its header ends too early',
+               'folder.wav': 'not a file'}
     for name, reason in reasons.items():
         with pytest.raises(LabError, match='^%s: .*%s' % (name, reason)) as error:
             reader.read_audio(name)
         assert len(str(error.value).splitlines()) <= 2
-        if reason in ('not a wav file', 'Reached EOF'):  # it says how to make a good one
-            assert 'ffmpeg -i %s new.wav' % name in str(error.value)
+        if 'not a wav file' in str(error.value):  # it says how to make a good one
+            assert 'ffmpeg -i %s new.wav' % ('"my 1.wav"' if ' ' in name else name) in str(error.value)
     with pytest.raises(FileNotFoundError, match='nowhere.wav'):
         reader.read_audio('nowhere.wav')
+
+
+FORM = struct.pack('<HHIIHH', 1, 1, 16000, 32000, 2, 16)
+
+
+def chunk(name, body, size=None, order='<'):
+    """A chunk of a wav file. size: what it says of itself, if that is wrong."""
+    return name + struct.pack(order + 'I', len(body) if size is None else size) + body
+
+
+def odd_wav(*chunks, size=0, kind=b'RIFF'):
+    """The bytes of a wav file whose header says a wrong size."""
+    return kind + struct.pack('<I', size) + b'WAVE' + b''.join(chunks)
+
+
+PCM = (32768 * speech()).astype('<i2')  # 4.4 s
+DATA = PCM.tobytes()
+ODD_WAVS = {  # name -> its bytes, and the remark about it
+    'both FFFFFFFF, by ffmpeg': (odd_wav(chunk(b'fmt ', FORM), chunk(b'LIST', b'INFOxxxx'),
+                                         chunk(b'data', DATA, 0xffffffff), size=0xffffffff), ''),
+    'by sox': (odd_wav(chunk(b'fmt ', FORM), chunk(b'data', DATA, 0x7ffff000), size=0x7ffff024), ''),
+    'by arecord': (odd_wav(chunk(b'fmt ', FORM), chunk(b'data', DATA, 0x80000000), size=0x80000024), ''),
+    'both 0': (odd_wav(chunk(b'fmt ', FORM), chunk(b'data', DATA, 0)), ''),
+    '8 too many': (odd_wav(chunk(b'fmt ', FORM), chunk(b'data', DATA), size=len(DATA) + 44), ''),
+    'data 0 after junk': (odd_wav(chunk(b'JUNK', b'x' * 28), chunk(b'fmt ', FORM),
+                                  chunk(b'FLLR', b'\0' * 4008), chunk(b'data', DATA, 0), size=4088), ''),
+    'half of it said': (odd_wav(chunk(b'fmt ', FORM), chunk(b'data', DATA, len(DATA) // 2)),
+                        'its header says 2.2 s, and it holds 4.4 s: all of it is read'),
+    'cut off': (odd_wav(chunk(b'fmt ', FORM), chunk(b'data', DATA + b'x', 2 * len(DATA)), size=len(DATA)),
+                'its header says 8.8 s, and it ends after 4.4 s: it was cut off'),
+    'samples first': (odd_wav(chunk(b'data', DATA), chunk(b'fmt ', FORM)), ''),
+    'capitals': (odd_wav(chunk(b'FMT ', FORM), chunk(b'DATA', DATA)), ''),
+    'a tag first': (b'ID3\3\0\0\0\0\0\x0a' + b'\0' * 10
+                    + odd_wav(chunk(b'fmt ', FORM), chunk(b'data', DATA)), ''),
+    'an odd tag without filling': (odd_wav(chunk(b'fmt ', FORM), chunk(b'LIST', b'INFOx'),
+                                           chunk(b'data', DATA)), ''),
+    'tags after it': (odd_wav(chunk(b'fmt ', FORM), chunk(b'data', DATA),
+                              chunk(b'id3 ', b'ID3' + b'x' * 5000)), ''),
+    'rubbish after it': (odd_wav(chunk(b'fmt ', FORM), chunk(b'data', DATA),
+                                 b'\1\2\3\4\5\6\7\x08\x09'), ''),
+    'RF64': (odd_wav(chunk(b'ds64', struct.pack('<QQQI', 0, len(DATA), len(PCM), 0)), chunk(b'fmt ', FORM),
+                     chunk(b'data', DATA, 0xffffffff), chunk(b'LIST', b'INFO' + b'x' * 2000),
+                     kind=b'RF64'), ''),
+    'RIFX': (odd_wav(chunk(b'fmt ', struct.pack('>HHIIHH', 1, 1, 16000, 32000, 2, 16), order='>'),
+                     chunk(b'data', PCM.astype('>i2').tobytes(), order='>'), kind=b'RIFX'), ''),
+    'extensible': (odd_wav(chunk(b'fmt ', struct.pack('<HHIIHHHHIH', 0xfffe, *struct.unpack('<xxHIIHH', FORM),
+                                                      22, 16, 4, 1)
+                                 + bytes.fromhex('0000 0000 1000 8000 00aa 0038 9b71')),
+                           chunk(b'data', DATA)), '')}
+
+
+@pytest.mark.parametrize('name', ODD_WAVS)
+def test_wavs_with_an_odd_header_are_read_to_their_end(lab, no_ffmpeg, name):
+    content, remark = ODD_WAVS[name]
+    Path('a.wav').write_bytes(content)
+    np.testing.assert_array_equal(reader.read_audio('a.wav'), PCM / 32768)
+    assert recordings.open_recording('a.wav').facts['remarks'] == ([remark] if remark else [])
+    _, facts = feature_of('a.wav')
+    assert recordings.note_about('a.wav', facts) == ('a.wav: %s' % remark if remark else None)
+
+
+def test_an_empty_wav_with_tags_holds_no_samples(lab):
+    Path('a.wav').write_bytes(odd_wav(chunk(b'fmt ', FORM), chunk(b'data', b''), chunk(b'LIST', b'INFOabcd')))
+    with pytest.raises(LabError, match='a.wav: holds no samples'):
+        reader.read_audio('a.wav')
+
+
+# ------------------------------------------------------------------------------------- channels
+
+def late(audio, milliseconds):
+    """The audio as a microphone hears it that is further away."""
+    turned = np.fft.rfft(audio) * np.exp(-2j * np.pi * np.fft.rfftfreq(len(audio), 1 / 16) * milliseconds)
+    return np.fft.irfft(turned, len(audio))
+
+
+def crackle(n_samples, per_second, amplitude=0.02):
+    """Clicks of 2.5 ms, as of a loose plug."""
+    clicks, rng = np.zeros(n_samples), np.random.default_rng(4)
+    for start in rng.integers(0, n_samples - 40, int(per_second * n_samples / 16000)):
+        clicks[start:start + 40] += amplitude * rng.standard_normal(40) * np.exp(-np.arange(40) / 10)
+    return clicks
+
+
+NOISE = 0.01 * np.random.default_rng(3).standard_normal(len(speech()))
+TWO_CHANNELS = {  # name -> what is in the other channel
+    '0.2 ms later': lambda audio: late(audio, 0.2), '0.4 ms later': lambda audio: late(audio, 0.4),
+    '0.8 ms later, and quieter': lambda audio: 0.5 * late(audio, 0.8), 'inverted': lambda audio: -audio,
+    'nearly inverted': lambda audio: -0.98 * audio, 'silent': lambda audio: 0 * audio,
+    'noisy': lambda audio: audio + NOISE, 'noise alone': lambda audio: 10 * NOISE,
+    'offset alone': lambda audio: 0 * audio + 0.5,
+    'hum': lambda audio: 0.1 * np.sin(np.arange(len(audio)) / 50),
+    'clipped': lambda audio: np.clip(300 * audio, -1, 1),
+    **{'crackling, %d a second' % n: lambda audio, n=n: audio + crackle(len(audio), n) for n in (1, 4, 20, 100)}}
+
+
+@pytest.mark.parametrize('name, rate', [*((name, 16000) for name in TWO_CHANNELS), ('0.4 ms later', 48000)])
+def test_of_channels_that_differ_the_clearer_one_is_used(lab, name, rate):
+    audio = speech()
+    other = TWO_CHANNELS[name](audio)
+    both = resample_poly(np.stack([audio, other], axis=1), rate // 16000, 1)
+    write_wav('first.wav', both, rate), write_wav('last.wav', both[:, [1, 1, 0]], rate)
+    alike = 'ms' in name or 'inverted' in name  # both are as good
+    for filename, place in (('first.wav', 0), ('last.wav', 2)):
+        recording = recordings.open_recording(filename)
+        used = 0 if alike else place  # of channels as good, the first
+        expected = resample_poly(recordings.read_recording(filename)[0][:, used], 16000, rate)
+        np.testing.assert_allclose(recording.audio, expected, atol=1e-9)
+        assert recording.remarks == ['channel %d of %d is used' % (used + 1, 2 + place // 2)]
+        assert recording.clipped == 0
+
+
+@pytest.mark.parametrize('gain', [1, 0.5])
+def test_channels_that_are_the_same_are_averaged_without_a_word(lab, gain):
+    audio = speech()
+    write_wav('a.wav', np.stack([audio, gain * audio + 1e-6], axis=1))
+    recording = recordings.open_recording('a.wav')
+    np.testing.assert_allclose(recording.audio, (1 + gain) / 2 * audio, atol=1e-6)
+    assert recording.remarks == []
+
+
+def test_a_channel_can_be_asked_for(lab, monkeypatch):
+    audio = speech()
+    write_wav('a.wav', np.stack([audio, audio + NOISE], axis=1))
+    for channel, expected in ((None, audio), (1, audio), (2, audio + NOISE), ('mean', audio + NOISE / 2)):
+        monkeypatch.setattr(c, 'CHANNEL', channel)
+        np.testing.assert_allclose(recordings.open_recording('a.wav').audio, expected, atol=1e-9)
+    monkeypatch.setattr(c, 'CHANNEL', 3)
+    with pytest.raises(LabError, match=r'^a.wav: it has 2 channel\(s\), and CHANNEL = 3'):
+        recordings.open_recording('a.wav')
 
 
 # ------------------------------------------------------------------------------------- other formats
 
 FAKE_FFMPEG = """#!%s -IS
-import sys
+import struct, sys
 options = dict(zip(sys.argv[1:], sys.argv[2:]))
-wanted = {'-f': 'f32le', '-ac': '1', '-ar': '16000', '-protocol_whitelist': 'file,pipe'}
+wanted = {'-f': 'wav', '-c:a': 'pcm_f32le', '-ar': '16000', '-protocol_whitelist': 'file,pipe'}
 if {name: options[name] for name in wanted} != wanted or '-nostdin' not in sys.argv or sys.argv[-1] != '-':
     sys.exit('wrong arguments')
 if not options['-i'].startswith('file:'):
@@ -159,8 +293,10 @@ if not options['-i'].startswith('file:'):
 with open(options['-i'][5:], 'rb') as f:
     content = f.read()
 if not content.startswith(b'FAKE'):
-    sys.exit(options['-i'] + ': Invalid data found when processing input')
-sys.stdout.buffer.write(content[4:])
+    sys.exit(options['-i'] + ': ' + content.decode())
+size, form = struct.pack('<I', 0xffffffff), struct.pack('<IHHIIHH', 16, 3, 1, 16000, 64000, 4, 32)
+sys.stdout.buffer.write(b'RIFF' + size + b'WAVEfmt ' + form + b'data' + size
+                       + content[4:].removesuffix(b'END OF FILE'))
 if content.endswith(b'END OF FILE'):
     sys.exit('the file ends too early')
 """ % sys.executable
@@ -195,8 +331,8 @@ def test_other_formats_are_read_through_ffmpeg(lab, ffmpeg):
     write_fake('me/test.m4a', audio)
     write_fake('-odd: name.MP3', audio, more=b'abc')  # three bytes are no sample
     for name in ('me/test.m4a', '-odd: name.MP3'):
-        samples, rate = recordings.read_recording(name)
-        assert samples.shape == (len(audio), 1) and samples.dtype == np.float64 and rate == 16000
+        samples, rate, remark = recordings.read_recording(name)
+        assert samples.shape == (len(audio), 1) and rate == 16000 and remark == ''
         np.testing.assert_array_equal(samples[:, 0], audio)
     feature, label = read_MFB('me/test.m4a')
     np.testing.assert_array_equal(feature, read_MFB('me/test.wav')[0])
@@ -215,17 +351,31 @@ def test_the_converter_reads_other_formats(lab, ffmpeg, capsys):
 
 
 def test_what_ffmpeg_cannot_read_is_refused(lab, ffmpeg):
-    Path('broken.m4a').write_bytes(b'rubbish')
-    write_fake('cut.m4a', speech(), more=b'END OF FILE')
+    Path('broken.m4a').write_bytes(b'Invalid data found')
+    Path('half.m4a').write_bytes(b'moov atom not found')
+    Path('photo.mp4').write_bytes(b'Output file #0 does not contain any stream')
     write_fake('empty.m4a', [])
     write_fake('loud.m4a', [0.0, 3.0])
     write_fake('nan.m4a', [0.0, np.nan])
-    for name, reason in (('broken.m4a', r'ffmpeg cannot read it \(file:broken.m4a: Invalid data found'),
-                         ('cut.m4a', r'ffmpeg cannot read it \(the file ends too early\)'),
+    cannot = 'ffmpeg cannot read it .file:%s: '
+    for name, reason in (('broken.m4a', cannot % 'broken.m4a' + r'Invalid data found\).\nOpen it'),
+                         ('half.m4a', cannot % 'half.m4a' + r'moov .*\).\n.* Copy it from the device'),
+                         ('photo.mp4', cannot % 'photo.mp4' + r'Out.* stream\).\nIt holds no sound'),
                          ('empty.m4a', r'ffmpeg cannot read it \(it holds no sound\)'),
                          ('loud.m4a', r'float samples must lie in \[-1, 1\]'), ('nan.m4a', 'holds NaN')):
         with pytest.raises(LabError, match='^%s: %s' % (name, reason)):
             reader.read_audio(name)
+
+
+def test_what_ffmpeg_reads_in_part_is_noted(lab, ffmpeg):
+    write_fake('cut.m4a', speech(), more=b'END OF FILE')
+    assert recordings.open_recording('cut.m4a').remarks == [
+        'ffmpeg could not read all of it (the file ends too early)']
+
+
+def test_a_wav_of_another_kind_is_read_through_ffmpeg(lab, ffmpeg):
+    write_fake('a.wav', speech())
+    np.testing.assert_allclose(reader.read_audio('a.wav'), speech(), atol=1e-8)
 
 
 def test_ffmpeg_gets_files_only(lab, ffmpeg):
@@ -243,7 +393,8 @@ def test_without_ffmpeg_the_line_to_convert_is_given(lab, no_ffmpeg):
 
 
 def test_recordings_of_every_format_are_found(lab):
-    names = ['feat/a/%d%s' % (i, suffix) for i, suffix in enumerate(recordings.FFMPEG_FORMATS)]
+    names = ['feat/a/%d%s' % (i, suffix)
+             for i, suffix in enumerate(audio_files.WAV_FORMATS + audio_files.FFMPEG_FORMATS)]
     touch(*names, 'feat/a/LOUD.WAV', 'feat/a/x.wav', 'feat/a/y.FLAC', 'feat/b/x.m4a')
     touch('feat/a/x.m4a', 'feat/a/loud.m4a', 'feat/a/.hidden.wav', 'feat/a/notes.txt', 'feat/a/wav',
           'feat/a/z.p')
@@ -272,6 +423,21 @@ def test_recordings_stand_beside_feature_files(lab, write_feat):
     assert reader.test_files_of('feat/a/test.wav', test_DB[:0]) == ['feat/a/test.wav']
     feature, label = read_MFB('feat/a/test.wav')
     assert label == 'a' and feature.shape == (len(feature_of('feat/a/test.wav')[0]) - 100, 40)
+
+
+@pytest.mark.skipif(shutil.which('ffmpeg') is None, reason='ffmpeg is not installed')
+@pytest.mark.parametrize('suffix', ['mp3', 'm4a', 'flac', 'oga', 'aiff', 'caf', 'au', 'w64', 'mov', 'wave'])
+def test_every_format_is_as_loud_as_the_wav(lab, suffix):
+    """Two channels, and six: ffmpeg's own mean of them is louder than each, and clipped."""
+    audio = 50 * speech()
+    write_wav('two.wav', np.stack([audio] * 2, axis=1).astype(np.float32))
+    write_wav('six.wav', np.stack([audio] * 6, axis=1).astype(np.float32))
+    for name in ('two',) if suffix == 'mp3' else ('two', 'six'):
+        converted = '%s of my own.%s' % (name, suffix)
+        form = ['-f', 'wav'] if suffix == 'wave' else []
+        subprocess.run(['ffmpeg', '-loglevel', 'error', '-i', name + '.wav', *form, converted], check=True)
+        wav, other = (feature_of(filename)[1] for filename in (name + '.wav', converted))
+        assert other['level'] == pytest.approx(wav['level'], abs=0.5) and other['clipped'] == 0
 
 
 # ------------------------------------------------------------------------------------- speech and its level
@@ -394,6 +560,91 @@ def test_what_is_wrong_with_a_recording(lab, change, advice):
     assert note is None if advice is None else advice in note, note
 
 
+def spoken():
+    """Four seconds of a demo voice in a quiet room."""
+    audio = demo_voices.synthesise(0, demo_voices.draw_voice(0, 1), 0, 4.0).astype(float)
+    return audio + 1e-5 * np.random.default_rng(0).standard_normal(len(audio))
+
+
+def without_pauses(audio, decibels):
+    """Only those blocks that are at most so much quieter than the loudest ones."""
+    levels = recordings.block_levels(audio)
+    return recordings.blocks_of(audio)[levels > recordings.loud_level(levels) - decibels].ravel()
+
+
+FINE = {'an offset': lambda audio: audio + 0.3,
+        'a drift': lambda audio: audio + np.linspace(-0.2, 0.2, len(audio)),
+        'a step': lambda audio: audio + 0.2 * (np.arange(len(audio)) > 30000),
+        'no pauses, 40 dB': lambda audio: without_pauses(audio, 40),
+        'no pauses, 30 dB': lambda audio: without_pauses(audio, 30),
+        'no pauses, 25 dB': lambda audio: without_pauses(audio, 25)}
+
+
+@pytest.mark.parametrize('name', FINE)
+def test_no_note_where_nothing_is_wrong(name):
+    facts = {**Recording(FINE[name](spoken()), 'a.wav').facts, 'floor': 0.5}
+    assert recordings.what_is_wrong(facts) == [] and facts['bandwidth'] > recordings.NARROW
+
+
+def strum(seconds=8):
+    """Chords of a guitar: decaying harmonics, a chord every 0.5 s."""
+    t, rng = np.arange(16000) / 16000, np.random.default_rng(0)
+    audio = np.zeros(seconds * 16000 + 32000)
+    for start in range(8000, seconds * 16000, 8000):
+        for tone in rng.choice([82.4, 110, 146.8, 196, 246.9, 329.6], 3, replace=False):
+            audio[start:start + 16000] += sum(
+                np.exp(-t * (1 + 0.5 * k)) * np.sin(2 * np.pi * tone * k * t) / k for k in range(1, 12))
+    return 0.05 * audio
+
+
+def thunder(seconds=8):
+    """Low noise that swells and rolls away, three times."""
+    rng, t = np.random.default_rng(0), np.arange(seconds * 16000) / 16000
+    low = sosfiltfilt(butter(2, [30, 400], 'bandpass', fs=16000, output='sos'), rng.standard_normal(len(t)))
+    return low * sum(np.exp(-np.maximum(t - start, 0) / 0.7) * (t > start) for start in (0.5, 2.5, 5))
+
+
+def rain(seconds=8):
+    """Drops of noise, eighty a second."""
+    rng, audio = np.random.default_rng(0), 0.003 * np.random.default_rng(1).standard_normal(seconds * 16000)
+    for start in rng.integers(0, len(audio) - 160, 80 * seconds):
+        audio[start:start + 160] += rng.exponential(0.3) * np.exp(-np.arange(160) / 30) * rng.standard_normal(160)
+    return audio
+
+
+def crowd(seconds=8):
+    """Twelve demo voices at once."""
+    return sum(demo_voices.synthesise(0, demo_voices.draw_voice(0, i), 0, float(seconds))[:16000 * seconds - 3200]
+               for i in range(12))
+
+
+@pytest.mark.parametrize('sound', [strum, thunder, rain, crowd])
+def test_what_may_not_be_speech_is_noted(lab, sound):
+    audio = sound() + 1e-4 * np.random.default_rng(5).standard_normal(len(sound()))
+    filename = write_wav('a.wav', 0.3 * audio / np.abs(audio).max())
+    assert 'this may not be speech' in recordings.note_about(filename, feature_of(filename)[1])
+
+
+def test_demo_voices_are_speech():
+    for index in range(6):
+        voice = demo_voices.synthesise(0, demo_voices.draw_voice(0, index), 0, 4.0).astype(float)
+        assert not recordings.is_strange(recordings.kind_of_sound(voice))
+
+
+def test_a_word_of_a_moment_is_too_short(lab):
+    for n_samples in (400, 4800, 6400, 8000):
+        with pytest.raises(NoSpeech, match='is too short, 0.[0-9] s. Record two seconds'):
+            feature_of(write_wav('a.wav', spoken()[8000:8000 + n_samples]))
+
+
+def test_an_hour_that_does_not_fit_into_the_memory_is_one_bad_recording(lab, monkeypatch):
+    def fail(*arguments):
+        raise MemoryError
+    monkeypatch.setattr(recordings, 'read_mono', fail)
+    with pytest.raises(LabError, match='a b.wav: too long for the memory. Split it: ffmpeg -i "a b.wav" -f'):
+        recordings.open_recording(write_wav('a b.wav'))
+
+
 def test_a_note_by_hand(lab, monkeypatch, capsys):
     """A tone of 1 kHz in one of two channels, two times 0.35 s: it fills few cells, and it is clipped."""
     tone = np.sin(2 * np.pi * np.arange(5600) / 16) * np.sqrt(2)
@@ -401,15 +652,15 @@ def test_a_note_by_hand(lab, monkeypatch, capsys):
     left = np.clip(tones, -0.995, 0.995) + 1e-4 * np.random.default_rng(0).standard_normal(len(tones))
     monkeypatch.setattr(c, 'LEVEL_DBFS', -55)
     feature, facts = feature_of(write_wav('me/a.wav', np.stack([left, 0 * left], axis=1)))
-    clipped = 100 * np.mean(np.abs(left) >= 0.99) / 2  # half of the samples are of the other channel
-    # The mean of two channels is half as high
-    level = 10 * np.log10(np.mean(np.clip(tone, -0.995, 0.995) ** 2)) - 6.02
+    clipped = 100 * np.mean(np.abs(left) >= 0.99)
+    level = 10 * np.log10(np.mean(np.clip(tone, -0.995, 0.995) ** 2))
     on_floor = 100 * np.mean(feature == feature.min(axis=0))
     assert on_floor > 97
     note = recordings.note_about('me/a.wav', facts)
     assert re.fullmatch(r'me/a.wav: 0\.[78] s of speech at %.0f dBFS, %.2f %% of the samples clipped, %.0f '
                         r'%% of the cells on the floor: record with less gain; record for longer; hardly '
-                        r'anything is above the floor' % (level, clipped, on_floor), note)
+                        r'anything is above the floor; channel 1 of 2 is used'
+                        % (level, clipped, on_floor), note)
     read_MFB('me/a.wav')
     assert capsys.readouterr().out == 'Note: %s\n' % note
 
@@ -652,11 +903,11 @@ def test_what_is_not_used_is_named(lab, capsys):
 
 
 def test_a_file_of_an_unknown_format_is_named(lab, capsys):
-    """QuickTime writes aiff files. Without this line, nobody would hear why the speaker is not enrolled."""
-    touch('feat/a/enroll.wav', 'feat/b/enroll.aiff', 'feat/b/test.wav', 'feat/c/Enroll.aiff')
+    """Without this line, nobody would hear why the speaker is not enrolled."""
+    touch('feat/a/enroll.wav', 'feat/b/enroll.ra', 'feat/b/test.wav', 'feat/c/Enroll.ra')
     lines = unused('feat', capsys)
     assert len(lines) == 3
-    assert lines[0].startswith('feat/b/enroll.aiff: ') and lines[2].startswith('feat/c/Enroll.aiff: ')
+    assert lines[0].startswith('feat/b/enroll.ra: ') and lines[2].startswith('feat/c/Enroll.ra: ')
     assert lines[1].startswith('feat/b: has test files, but no enrolment file')
 
 

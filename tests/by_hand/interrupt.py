@@ -29,7 +29,7 @@ from find_lab import PROJECT
 
 import configure as c
 from support.messages import check_settings, run_script, some_of, whole
-from support.recordings import read_wav
+from support.audio_files import read_wav
 from support.safe_files import read_pickles
 
 N_EPOCHS = 3
