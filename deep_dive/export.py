@@ -34,7 +34,10 @@ class Embedding(torch.nn.Module):
 
 
 def export(network):
-    """The bytes of a .pt2 file of a network in eval mode, on the CPU. Raises LabError if its numbers are others."""
+    """A network in eval mode, on the CPU, as a .pt2 file: (its bytes, the largest difference of its d-vectors).
+
+    Raises LabError if they differ by more than LARGEST_DIFFERENCE.
+    """
     embed, size = Embedding(network).eval(), feature_size()
     content, any_size = io.BytesIO(), {0: Dim.DYNAMIC, 3: Dim.DYNAMIC}  # of axis 0, the batch, and 3, the frames
     with warnings.catch_warnings():  # PyTorch warns of what no user can change
@@ -49,7 +52,7 @@ def export(network):
             for batch, n_frames in TRIED:
                 x = torch.randn(batch, 1, size, n_frames)
                 worst = max(worst, float((again(x) - embed(x)).detach().abs().max()))
-        except (RuntimeError, ValueError, torch._dynamo.exc.TorchDynamoException) as error:
+        except (RuntimeError, ValueError) as error:
             raise LabError('This network cannot be exported: %s' % in_one_line(error)) from error
     if not worst <= LARGEST_DIFFERENCE:
         raise LabError('The exported network gives other d-vectors (by %.2g), so nothing is written.' % worst)

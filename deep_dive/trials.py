@@ -3,7 +3,7 @@
     python -m deep_dive.trials --backend=plda --normalise=as-norm
     python -m deep_dive.trials --trials=pairs --test_dir=...     # every two utterances of a folder
     python -m deep_dive.trials --trials=list.txt                 # those of a list, of VoxCeleb or of Kaldi
-    python -m deep_dive.trials --trials=pairs --scores_file=x.csv    # every score into a file
+    python -m deep_dive.trials --trials=list.txt --scores_file=x.csv    # every score into a file
     python -m deep_dive.trials --backend=plda --identify=True    # who is it, by these scores?
 
 Reads what verification.py reads. Prints and draws what exercises/thresholds.py does, and the equal error rate
@@ -101,8 +101,9 @@ def read_trials(filename):
                 kind, label, *paths = read_trial(fields)
                 kinds.add(kind)
                 if kind is None or len(kinds) > 1:
-                    raise LabError('%s, line %d: not a trial `1 path path` or `0 path path`: %s'
-                                   % (filename, i, ' '.join(line[:60].split())))
+                    raise LabError('%s, line %d: %s: %s' % (
+                        filename, i, 'not a trial `1 path path` or `0 path path`' if kind is None else
+                        'a trial in another format than those before it', ' '.join(line[:60].split())))
                 labels.append(label)
                 first.append(paths[0])
                 second.append(paths[1])
@@ -188,20 +189,21 @@ def main(
     # Find the files
     if trials == 'enrolled':
         DB, embeddings = load_tests(model, test_dir, embedding_dir)
-        names = [*DB['filename'], *sorted(embeddings)]
+        names, has_labels = [*DB['filename'], *sorted(embeddings)], True
         a_file = DB['filename'][0]
     elif trials == 'pairs':
         provide_test_features(test_dir)
         DB = read_kaldi(test_dir) if is_kaldi(test_dir) else read_feats_and_wavs(test_dir)
         names = list(DB['utterance'] if is_kaldi(test_dir) else DB['filename'])
-        a_file = DB['filename'][0]
+        a_file, has_labels = DB['filename'][0], all(DB['speaker_id'])
     else:
         is_target, left, right = read_trials(trials)
         names = sorted({*left, *right})
-        if is_target is None and scores_file is None:
-            raise LabError('%s has no labels, so there are no error rates. Write its scores into a file: '
-                           '--scores_file=scores.csv' % trials)
-        a_file = files_of_trials(left[:1], test_dir)[0][0]
+        files, speakers = files_of_trials(names, test_dir)
+        a_file, has_labels = files[0], is_target is not None and all(speakers)
+    if not has_labels and scores_file is None:
+        raise LabError('Nobody says which trials are of one speaker, so there are no error rates.\nTo write the '
+                       'scores into a file, set --scores_file=scores.csv. With a folder of Kaldi, see utt2spk.')
     thres = choose_thres(thres, model, scorer.name, a_file)
 
     # Identify them
@@ -217,13 +219,12 @@ def main(
         found = trials_of_pairs(use_cuda, model, DB, test_frames)
     else:
         found = trials_of_list(use_cuda, model, trials, test_dir, test_frames)
-    vectors, speakers, first, second, is_target = found
+    vectors, _, first, second, is_target = found
     if scores_file is not None:
-        is_known = is_target is not None and all(speakers)
-        write_scores(scores_file, names, first, second, scorer.trials(vectors, first, second),
-                     is_target if is_known else None)
-        if not is_known or len(set(is_target)) < 2:
-            return  # no error rates
+        is_target = is_target if has_labels or trials != 'pairs' else None
+        write_scores(scores_file, names, first, second, scorer.trials(vectors, first, second), is_target)
+        if not has_labels or len(set(is_target)) < 2:
+            return  # there are no error rates
     scores_of = {name: Scorer(name, model, normalise).trials(vectors, first, second)
                  for name in available_backends(model)}
     description = own_description(model, scorer.name, a_file)

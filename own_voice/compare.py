@@ -23,7 +23,8 @@ from verification import print_decision
 def check_recording(filename, others=()):
     """Raise LabError if this is not the name of a recording that is there. others: endings that will do, too."""
     if not os.path.isfile(filename):
-        raise LabError('%s: there is no such file.' % filename)
+        raise LabError('%s: %s' % (filename, 'a folder, not a recording.' if os.path.isdir(filename)
+                                   else 'there is no such file.'))
     if not is_recording(filename) and not filename.endswith(tuple(others)):
         raise LabError('%s: no recording. Give the name of a wav file.' % filename)
 

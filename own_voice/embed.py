@@ -62,7 +62,8 @@ def main(
             vectors.append(get_embeddings(use_cuda, filename, model, test_frames).numpy()[0])
             done.append((name, speaker))
         except (LabError, OSError, MemoryError) as error:
-            print('Skipped %s: %s' % (name, error), file=sys.stderr)
+            reason = error if filename in str(error) else '%s: %s' % (filename, error)
+            print('Skipped %s' % reason, file=sys.stderr)
     if not done:
         raise LabError('No file can be used, for the reasons above. %s is not written.' % out)
     names, speakers = zip(*done)

@@ -149,7 +149,7 @@ def remove_person(name, test_dir, embedding_dir):
     filename, folder = Path(embedding_dir, ENROLL_FILE), Path(as_on_disk(os.path.join(test_dir, name)))
     arrays, made_with = read_enrolment(embedding_dir) if filename.is_file() else ({}, {})
     if folder.resolve().parent != Path(test_dir).resolve() or name not in arrays and not files_of(folder):
-        raise LabError('%r is not enrolled in %s. Choose among: %s.'
+        raise LabError('%r is not enrolled in %s. Enrolled there: %s.'
                        % (name, embedding_dir, ', '.join(arrays) or 'nobody'))
     arrays.pop(name, None)
     made_with.get('recordings', {}).pop(name, None)
@@ -177,7 +177,7 @@ def main(
     text = 'a name', lambda value: value == '' or is_name(value)
     names = 'a list of names', lambda value: isinstance(value, list) and all(map(is_name, value))
     check_settings(main, locals(), **TEST_RULES, name=text, remove=text, files=names)
-    if bool(name) == bool(remove):
+    if bool(name) == bool(remove) or is_recording(name):
         raise LabError('Name a person and recordings, as in python -m own_voice.enrol kim a.wav\n'
                        'Or remove a person: python -m own_voice.enrol --remove=kim')
     if c.SPEAKER_LEVEL != 1:
