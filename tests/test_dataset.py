@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, get_worker_info
 import SR_Dataset as dataset
 import configure as c
 import train
+from support import checks
 from support.messages import LabError
 from support.safe_files import write_pickles
 

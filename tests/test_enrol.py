@@ -17,6 +17,13 @@ from support import enrolments
 from support.messages import LabError
 
 
+class MeanSize(FirstFrame):
+    """Stands for a network: the embedding is the mean size of eight filters, because a frame can be empty."""
+
+    def forward(self, x):
+        return x[:, 0, ::5].abs().mean(dim=2), None
+
+
 def write_recording(filename, seed):
     """Bursts of noise, which are loud and quiet in turn as speech is."""
     generator = np.random.default_rng(seed)
@@ -27,11 +34,11 @@ def write_recording(filename, seed):
 
 @pytest.fixture
 def recordings(lab, monkeypatch):
-    """Four recordings. The programs use FirstFrame instead of a checkpoint."""
+    """Four recordings. The programs use MeanSize instead of a checkpoint."""
     for i, name in enumerate('abcd'):
         write_recording('%s.wav' % name, i)
     for program in (enrol, enroll, who):
-        monkeypatch.setattr(program, 'load_model', lambda *arguments: FirstFrame())
+        monkeypatch.setattr(program, 'load_model', lambda *arguments: MeanSize())
     return ['%s.wav' % name for name in 'abcd']
 
 
@@ -49,7 +56,7 @@ def test_one_person_is_added_as_enroll_adds_everybody(recordings, lab, monkeypat
     found, about = enrolments.read_enrolment('enroll_own')
 
     enroll_DB, _ = split_enroll_and_test('feat_own/test')
-    enroll.enroll_per_spk(False, None, FirstFrame(), enroll_DB, 'all')
+    enroll.enroll_per_spk(False, None, MeanSize(), enroll_DB, 'all')
     expected, about_all = enrolments.read_enrolment('all')
     assert list(found) == list(expected) == ['kim', '김민지'] and about == about_all
     for name in found:
