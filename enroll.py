@@ -1,7 +1,7 @@
 """Enrol the speakers: one averaged d-vector for each.
 
     python enroll.py
-    python enroll.py --cp_num=etri240        # with the trained model that comes with the project
+    python enroll.py --cp_num=etri240     # with the trained model that comes with the project
 
 Reads TEST_FEAT_DIR/<speaker>/enroll*.p or enroll*.wav (configure.py) and a checkpoint of train.py. Makes demo
 voices if there are none. Writes embeddings.p and pictures into enroll_embeddings. Takes ten seconds.
@@ -12,6 +12,7 @@ import configure as c
 from DB_wav_reader import split_enroll_and_test
 from model import get_embeddings, load_model, save_enroll_embeddings
 from support.demo_voices import parameters_of_all, provide_test_features
+from support.enrolments import forget_removed
 from support.messages import TEST_RULES, LabError, check_settings, run_script
 from support.pictures import draw_who_sounds_alike
 from support.recordings import name_unused_files, same_origin
@@ -47,12 +48,12 @@ def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
 
 def main(
         # Settings of the slides
-        use_cuda=True,  # use a GPU if there is one; False: the CPU in any case
+        use_cuda=True,  # use a GPU if there is one; False: the CPU
         log_dir='model_saved',  # where the checkpoints are saved
         embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
         cp_num=24,  # which checkpoint? 'best': lowest validation loss; 'etri240': the project's trained model
-        n_classes=None,  # how many speakers in the training data? None: what the checkpoint says
-        test_frames=200,  # the utterance is cut into segments of so many frames (10 ms); None: not cut
+        n_classes=None,  # how many training speakers? None: what the checkpoint says
+        test_frames=200,  # cut the utterance into segments of so many frames (10 ms); None: not cut
         embedding_dir='enroll_embeddings',  # where to save the embeddings
 
         # Beyond the slides
@@ -66,6 +67,7 @@ def main(
 
     # Get the dataframe for the enroll DB
     provide_test_features(test_dir)
+    forget_removed(embedding_dir, test_dir)
     enroll_DB, test_DB = split_enroll_and_test(test_dir)
     name_unused_files(test_dir, [*enroll_DB['filename'], *test_DB['filename']], set(enroll_DB['speaker_id']))
 

@@ -64,11 +64,11 @@ def main(
         log_dir='model_saved',  # where the checkpoints are saved
         embedding_dir='enroll_embeddings',  # where the embeddings are saved
         test_dir=c.TEST_FEAT_DIR,  # where the test files are
-        use_cuda=True,  # use a GPU if there is one; False: the CPU in any case
+        use_cuda=True,  # use a GPU if there is one; False: the CPU
         embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
         cp_num=24,  # which checkpoint? The one that enroll.py used
-        n_classes=None,  # how many speakers in the training data? None: what the checkpoint says
-        test_frames=100,  # the utterance is cut into segments of so many frames (10 ms); None: not cut
+        n_classes=None,  # how many training speakers? None: what the checkpoint says
+        test_frames=100,  # cut the utterance into segments of so many frames (10 ms); None: not cut
         spk_list=None,  # who can it be? None: everybody enrolled; or a list such as ['103F3021', '207F2088']
         test_speaker='242M9242',  # a demo voice; try 230M4087 of the real corpus, or the name of a wav file
 

@@ -46,11 +46,11 @@ def main(
         log_dir='model_saved',  # where the checkpoints are saved
         embedding_dir='enroll_embeddings',  # where the embeddings are saved
         test_dir=c.TEST_FEAT_DIR,  # where the test files are
-        use_cuda=True,  # use a GPU if there is one; False: the CPU in any case
+        use_cuda=True,  # use a GPU if there is one; False: the CPU
         embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
         cp_num=24,  # which checkpoint? The one that enroll.py used
-        n_classes=None,  # how many speakers in the training data? None: what the checkpoint says
-        test_frames=100,  # the utterance is cut into segments of so many frames (10 ms); None: not cut
+        n_classes=None,  # how many training speakers? None: what the checkpoint says
+        test_frames=100,  # cut the utterance into segments of so many frames (10 ms); None: not cut
         enroll_speaker='242M9242',  # the true speaker, who is enrolled; try 230M4087 of the real corpus
         test_speaker='242M9242',  # the claimed one, who speaks in the test file; try 241F9241 or a wav file
         thres=0.95,  # a score above it is accepted; try 0.9, 0.97, 'model' (that of the checkpoint)

@@ -20,16 +20,22 @@ from support.recordings import compare_origins, is_recording, open_recording, or
 from verification import print_decision
 
 
+def check_recording(filename, others=()):
+    """Raise LabError if this is not the name of a recording that is there. others: endings that will do, too."""
+    if not os.path.isfile(filename):
+        raise LabError('%s: %s' % (filename, 'a folder, not a recording.' if os.path.isdir(filename)
+                                   else 'there is no such file.'))
+    if not is_recording(filename) and not filename.endswith(tuple(others)):
+        raise LabError('%s: no recording. Give the name of a wav file.' % filename)
+
+
 def check_two_recordings(enroll_file, test_file, level=None):
     """Print how two recordings were made. Raises LabError, or prints a note, if they cannot well be compared.
 
     level: to which the model wants recordings brought (Recording.prepared).
     """
     for filename in (enroll_file, test_file):
-        if not os.path.isfile(filename):
-            raise LabError('%s: there is no such file.' % filename)
-        if not is_recording(filename) and not filename.endswith('.p'):
-            raise LabError('%s: no recording. Give the name of a wav file.' % filename)
+        check_recording(filename, ['.p'])
     for filename in filter(is_recording, (enroll_file, test_file)):
         facts = open_recording(filename).facts
         print('%s: %.1f s of speech at %.0f dBFS, background %.0f dB lower, up to %.1f kHz, %.2f %% clipped'

@@ -9,7 +9,6 @@ the functions are the same: the feature, embed_feature, F.normalize, the cosine,
 model.
 """
 import contextlib
-import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -20,73 +19,27 @@ import torch.nn.functional as F
 from scipy.special import expit
 
 import configure as c
-from DB_wav_reader import feature_of, find_wavs
+from DB_wav_reader import feature_of
 from SR_Dataset import trim
 from exercises.scoring import log_likelihood_ratio
 from identification import UNKNOWN, best_speaker
 from model import embed_feature, get_embeddings, save_enroll_embeddings
+from own_voice.enrol import check_spelling, coded, enrolment_files, files_of, folder_name, folder_of
+from own_voice.enrol import in_one_way, keep_recording, remove_files
 from own_voice.who_when import who_spoke_when
 from support.checks import level_or_configured
-from support.enrolments import ENROLL_FILE, description_at, use_own_thresholds
-from support.messages import LabError, NoSpeech, one_form
-from support.recordings import RESERVED, differ_in_bandwidth, is_recording, is_speaker, open_recording
-from support.recordings import same_origin, what_is_wrong
-from support.safe_files import written_whole
+from support.enrolments import ENROLL_FILE, description_at, forget_removed, use_own_thresholds
+from support.messages import LabError, NoSpeech
+from support.recordings import differ_in_bandwidth, open_recording, same_origin, what_is_wrong
 
 MAX_BYTES = 20_000_000  # of a recording: ten minutes at 16 kHz
 MOST_FRAMES = 1500  # of a feature that is drawn: 15 s
 N_PEAKS = 600  # points of the waveform that is drawn
-LONGEST_NAME = 60
-NOT_IN_NAMES = '<>:"/\\|?*'  # Windows allows none of them in the name of a folder
-NO_FOLDERS = ['CON', 'PRN', 'AUX', 'NUL',
-              *('%s%d' % (word, n) for word in ('COM', 'LPT') for n in range(1, 10))]
-
-
-@contextlib.contextmanager
-def coded(code, kind=LabError, **values):
-    """Give the errors of a `with` block a code and values. The page says them in its own language (told)."""
-    try:
-        yield
-    except kind as error:
-        error.for_page = {'code': code, 'values': values}
-        raise
 
 
 def told(error):
     """An error as a dict for the page. A code is that of a sentence in TEXTS of page.html."""
     return {'error': str(error), **getattr(error, 'for_page', {})}
-
-
-def in_one_way(name):
-    """A name as it can be compared with others. A Mac may write Hangul in parts. Capitals do not count."""
-    return one_form(name).casefold()
-
-
-def folder_name(name):
-    """A person's name as the name of a folder. Raises LabError if it cannot be one on every system."""
-    name = one_form(name).strip()
-    if not is_speaker(name) or len(name) > LONGEST_NAME or set(name) & set(NOT_IN_NAMES) or (
-            '.' in (name[0], name[-1]) or name.partition('.')[0].upper() in NO_FOLDERS):
-        letters = ' '.join(NOT_IN_NAMES)
-        with coded('badName', most=LONGEST_NAME, letters=letters):
-            raise LabError("This name cannot be used: take up to %d letters, none of %s, no dot at either "
-                           "end, not like a file's, and not %s."
-                           % (LONGEST_NAME, letters, ' or '.join(RESERVED)))
-    return name
-
-
-def files_of(folder):
-    """What delete() removes of a person: the enrolment and test recordings and features in the folder,
-    sorted."""
-    return sorted(path for path in folder.glob('*') if path.is_file()
-                  and path.name.lower().startswith(('enroll', 'test'))
-                  and (is_recording(path.name) or path.suffix == '.p'))
-
-
-def enrolment_files(folder):
-    """The enrolment recordings in a person's folder, sorted: list of paths. Folders below it do not count."""
-    return [path for path in map(Path, find_wavs(folder)) if path.parent == folder and path.is_file() and (
-        path.name.lower().startswith('enroll'))]
 
 
 class Gallery:
@@ -117,7 +70,8 @@ class Gallery:
         """Read those whose recordings have changed, forget those whose recordings are gone, and save what is
         new.
 
-        If nobody is left, the enrolment stays as it is: perhaps test_dir is only the wrong folder.
+        If nobody is left, the enrolment is deleted. It stays if all recordings are bad, and if there is no
+        test_dir: perhaps that is only the wrong folder.
         """
         found = {}
         for folder in sorted(self.test_dir.glob('*'), key=lambda folder: folder.name):
@@ -132,6 +86,8 @@ class Gallery:
             embeddings = {name: person['embedding'] for name, person in people.items()}
             origins = {name: person['origin'] for name, person in people.items()}
             save_enroll_embeddings(self.embedding_dir, embeddings, self.model, origins)
+        if not found:
+            forget_removed(self.embedding_dir, self.test_dir)
         self.found, self.people = found, people  # not before it is saved: otherwise nobody would try again
 
     def read_person(self, folder):
@@ -156,26 +112,15 @@ class Gallery:
         return {'embedding': embedding, 'origin': origin, 'facts': facts,
                 'files': [path.name for path in files]}
 
-    def folder_of(self, name):
-        """The folder of a person. Raises LabError if it lies anywhere else than in test_dir."""
-        folder = self.test_dir / folder_name(name)
-        if folder.resolve().parent != self.test_dir.resolve():
-            raise LabError('%s leads out of %s. Remove that link.' % (folder, self.test_dir))
-        return folder
-
     def folder_to_enrol(self, name):
         """The folder for another recording of a person. Raises LabError if the person could not be enrolled
         then."""
-        folder = self.folder_of(name)
+        folder = folder_of(self.test_dir, name)
         self.refresh()
         for other, person in self.found.items():
-            if in_one_way(other) != in_one_way(folder.name):
-                continue
-            if 'error' in person:
+            if 'error' in person and in_one_way(other) == in_one_way(folder.name):
                 raise person['error']
-            if other != folder.name:  # some systems have one folder for both
-                with coded('spelling', name=other):
-                    raise LabError('%s is enrolled already. Write the name in the same way.' % other)
+        check_spelling(folder.name, self.found)
         return folder
 
     @contextlib.contextmanager
@@ -234,24 +179,16 @@ class Gallery:
         used."""
         folder = self.folder_to_enrol(name)
         _, _, about = self.hear(wav)
-        # A stem of its own, because enroll.wav would switch an enroll.m4a off
-        taken = {path.stem.lower() for path in folder.glob('*')}
-        stems = ('enroll%s' % ('' if n == 1 else n) for n in itertools.count(1))
-        with written_whole(folder / ('%s.wav' % next(stem for stem in stems if stem not in taken))) as f:
-            f.write(wav)
+        keep_recording(folder, wav, '.wav')
         return {'recording': about, 'state': self.state()}
 
     def delete(self, name):
         """Remove files_of a person, and their enrolment. The folder stays if something else is in it."""
-        folder, before = self.folder_of(name), set(self.people)
+        folder, before = folder_of(self.test_dir, name), set(self.people)
         self.refresh()
         if folder.name not in before | set(self.people):
             raise LabError('%s is not enrolled.' % name)
-        deleted = files_of(folder)
-        for path in deleted:
-            path.unlink()
-        with contextlib.suppress(OSError):  # something else is in it, or somebody has removed it
-            folder.rmdir()
+        deleted = remove_files(folder)
         state = self.state()
         if not self.people:
             Path(self.embedding_dir, ENROLL_FILE).unlink(missing_ok=True)

@@ -159,7 +159,8 @@ def check_folders(DB):
 def check_split(train_dir, train_speakers, valid_speakers, val_ratio):
     """Raise LabError if there are too few speakers, or too few utterances to train on or to validate with.
 
-    train_speakers, valid_speakers: the speaker of each utterance.
+    train_speakers, valid_speakers: the speaker of each utterance. Prints how many speakers are in validation
+    only, because the network never learns them.
     """
     train_len, valid_len = len(train_speakers), len(valid_speakers)
     if valid_len < 1 or train_len < 2:
@@ -167,6 +168,11 @@ def check_split(train_dir, train_speakers, valid_speakers, val_ratio):
                        'Change it.' % (train_dir, train_len + valid_len, val_ratio, train_len, valid_len))
     if len({*train_speakers, *valid_speakers}) < 2:
         raise LabError('%s has only one speaker. Training needs at least two.' % train_dir)
+    n_valid, n_unseen = len({*valid_speakers}), len({*valid_speakers} - {*train_speakers})
+    if n_unseen:
+        print('Note: %d of %d validation speakers have no utterance in the training set. The network never '
+              'learns them,\nso their accuracy stays 0. Put more utterances of each speaker into %s.'
+              % (n_unseen, n_valid, train_dir))
 
 
 def check_loss(loss, epoch):

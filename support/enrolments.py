@@ -31,7 +31,9 @@ def read_enrolment(embedding_dir):
         raise LabError('%s: not a dict of speakers and their embeddings, all of one size and none zero or '
                        'NaN.\nRun python enroll.py again.' % filename)
     if 'recordings' in made_with:
-        made_with = {**made_with, 'recordings': in_one_form(made_with['recordings'])}
+        recordings = in_one_form(made_with['recordings'])
+        # dict(): what read_pickles found is of a class of its own, which cannot be written and read again
+        made_with = {**made_with, 'recordings': {name: dict(origin) for name, origin in recordings.items()}}
     return in_one_form(embeddings), made_with
 
 
@@ -63,6 +65,20 @@ def check_recordings(embedding_dir, speakers, test_filenames, level=None):
     recordings = made_with['recordings']
     for filename in test_filenames:
         compare_origins({speaker: recordings[speaker] for speaker in speakers}, filename, level)
+
+
+def forget_removed(embedding_dir, test_dir):
+    """Delete the enrolment if the folder test_dir holds no enrolment file any more.
+
+    Otherwise the d-vectors of those who were removed could still be used. If there is no such folder, perhaps
+    its name is wrong, and the enrolment stays.
+    """
+    filename = Path(embedding_dir, ENROLL_FILE)
+    names = (name for _, _, names in os.walk(test_dir) for name in names)
+    if os.path.isdir(test_dir) and filename.is_file() and not any(
+            name.lower().startswith('enroll') for name in names):
+        filename.unlink()
+        print('%s is deleted: nobody has an enrolment file in %s any more.' % (filename, test_dir))
 
 
 # ------------------------------------------------------------------------------------------------- thresholds

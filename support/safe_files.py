@@ -3,6 +3,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import uuid
 import zipfile
 from contextlib import contextmanager, suppress
@@ -197,8 +198,27 @@ def read_checkpoint(filename):
         if not all(isinstance(name, str) and isinstance(tensor, torch.Tensor)
                    for name, tensor in checkpoint['state_dict'].items()):
             raise ValueError("'state_dict' must hold names and tensors")
-    except Exception as error:  # a broken file can raise nearly anything; PyTorch's advice is to trust the file
-        reason = in_one_line(error).partition('Re-running')[0]
+    except Exception as error:  # a broken file can raise nearly anything
         raise LabError('%s: not a checkpoint that can be loaded (%s).\nIt is damaged, or something else: choose '
-                       'another cp_num, or train again.' % (filename, reason)) from error
+                       'another cp_num, or train again.' % (filename, reason_of(error))) from error
+    checkpoint['state_dict'] = without_wrapper(checkpoint['state_dict'])
     return checkpoint, hashlib.sha256(content).hexdigest()
+
+
+def reason_of(error):
+    """What PyTorch says is wrong with a file, without its advice, which is to trust the file."""
+    refused = re.search(r'Unsupported global: GLOBAL (\S+)', str(error))
+    if refused:
+        return 'it holds %s, and only tensors and plain data are read' % refused.group(1)
+    found = str(error).rpartition('WeightsUnpickler error:')[2]
+    return in_one_line(re.split('Please|Re-running|Check the documentation', found)[0] or type(error).__name__)
+
+
+WRAPPERS = r'^(module\.|_orig_mod\.)+'  # what DataParallel and torch.compile put before each name
+
+
+def without_wrapper(state_dict):
+    """A state_dict with the names that the network itself has, if it was saved from a wrapper around it."""
+    if not all(re.match(WRAPPERS, name) for name in state_dict):
+        return state_dict
+    return {re.sub(WRAPPERS, '', name): tensor for name, tensor in state_dict.items()}

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, get_worker_info
 import SR_Dataset as dataset
 import configure as c
 import train
+from support import checks
 from support.messages import LabError
 from support.safe_files import write_pickles
 
@@ -120,6 +121,22 @@ def test_split_sizes(lab, write_feat, capsys, n_files, ratio, n_valid):
     assert capsys.readouterr().out == (
         '\nTraining set %d utts (%.1f%%)\nValidation set %d utts (%.1f%%)\nTotal %d utts\n'
         % (n_files - n_valid, 100 - share, n_valid, share, n_files))
+
+
+def test_validation_speakers_without_a_training_utterance_are_counted(lab, capsys):
+    of_train, of_valid = ['a', 'a', 'b', 'x'], ['a', 'c', 'c', 'd', 'b']
+    checks.check_split('train', of_train, of_valid, 10)
+    assert capsys.readouterr().out.startswith('Note: 2 of 4 validation speakers have no utterance in the training set')
+    checks.check_split('train', of_train, ['a', 'b'], 10)
+    assert capsys.readouterr().out == ''
+
+
+def test_the_note_comes_before_the_training(lab, write_feat, capsys):
+    for i in range(10):
+        write_feat('train/s%d/only.p' % i)
+    train.load_dataset(20, train_dir='train')
+    out = capsys.readouterr().out
+    assert 'Note: 2 of 2 validation speakers' in out and 'their accuracy stays 0' in out
 
 
 def test_split_depends_on_the_seed_alone(lab, write_feat):

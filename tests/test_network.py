@@ -15,7 +15,7 @@ import train
 from SR_Dataset import read_MFB
 from conftest import PROJECT, SIX
 from deep_dive.networks import background_network
-from support import checks, devices, runs
+from support import checks, devices, runs, safe_files
 from support.messages import LabError
 
 
@@ -226,6 +226,41 @@ def test_wrong_checkpoints_are_refused(lab):
         with pytest.raises(LabError, match='checkpoint_%d.pth.*%s' % (number, reason)) as error:
             lab_model.load_model(False, 'model_saved', number, None, None)
         assert len(str(error.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize('wrapper', ['module.', '_orig_mod.', 'module._orig_mod.'])
+def test_a_checkpoint_that_was_saved_from_a_wrapper_is_the_network(lab, wrapper):
+    model = lab_model.background_resnet(16, 4)
+    state_dict = {wrapper + name: value for name, value in model.state_dict().items()}
+    runs.save_checkpoint('model_saved/checkpoint_1.pth', {'epoch': 2, 'state_dict': state_dict, 'optimizer': {}})
+    loaded = lab_model.load_model(False, 'model_saved', 1, 16, 4)
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
+    del state_dict[wrapper + 'fc0.bias']
+    runs.save_checkpoint('model_saved/checkpoint_1.pth', {'state_dict': {**state_dict, 'fc0.bias': torch.ones(16)}})
+    with pytest.raises(LabError, match='no checkpoint of the network'):  # only some names have it
+        lab_model.load_model(False, 'model_saved', 1, 16, 4)
+
+
+class Unknown:
+    """Something that no checkpoint holds."""
+
+
+@pytest.mark.parametrize('content, reason', [
+    (Unknown(), 'it holds test_network.Unknown, and only tensors and plain data are read'),
+    (np.ones(3), 'it holds numpy._core.multiarray._reconstruct, and only'),
+    (b'\x80\x02garbage', 'Unsupported operand 103'), (b'', 'EOFError'), (b'hello', '101')])
+def test_the_advice_of_pytorch_is_not_passed_on(lab, content, reason):
+    """Its advice is to trust the file. Its letters are bold."""
+    if isinstance(content, bytes):
+        (lab / 'a.pth').write_bytes(content)
+    else:
+        torch.save({'state_dict': {}, 'more': content}, 'a.pth')
+    with pytest.raises(LabError) as error:
+        safe_files.read_checkpoint('a.pth')
+    message = str(error.value)
+    assert message.startswith('a.pth: not a checkpoint that can be loaded (%s' % reason)
+    for word in ('trust', 'weights_only', 'two options', '\x1b', 'https', 'Please'):
+        assert word not in message
 
 
 def test_checkpoint_of_other_features_is_refused(lab, monkeypatch):

@@ -18,9 +18,9 @@ import enroll
 import identification
 import train
 import verification
-from deep_dive import calibration, gmm, trials
+from deep_dive import calibration, export, gmm, trials
 from exercises import losses, similar_voices, thresholds
-from own_voice import calibrate, compare, page, who, who_when
+from own_voice import calibrate, compare, embed, enrol, page, who, who_when
 from support import messages
 from support.messages import LabError
 
@@ -62,7 +62,8 @@ SETTINGS = {
                      'piece_seconds': [None, [1], *POSITIVE]},
     thresholds: {**OF_EXERCISES, 'thres': [*SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE]},
     trials: {**OF_EXERCISES, 'backend': [], 'normalise': [None], 'trials': NAME, 'identify': BOOL,
-             'thres': [None, *SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE]},
+             'thres': [None, *SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE], 'scores_file': [None]},
+    export: {'cp_num': CP_NUM, 'out': [], 'log_dir': NAME},
     calibration: {'log_dir': NAME, 'n_backend': COUNT, 'use_cuda': BOOL},
     gmm: {
         'train_dir': NAME, 'n_utterances': COUNT, 'n_components': COUNT, 'n_iterations': COUNT,
@@ -78,10 +79,14 @@ SETTINGS = {
                'use_cuda': BOOL},
     calibrate: {'folders': [['yes']], 'cp_num': CP_NUM, 'log_dir': NAME, 'embedding_dir': NAME,
                 'into_checkpoint': [None, *NAME], 'use_cuda': BOOL},
+    embed: {'files': [['yes']], 'out': [], 'cp_num': CP_NUM, 'log_dir': NAME, 'test_frames': FRAMES,
+            'use_cuda': BOOL},
+    enrol: {'name': NAME, 'files': [['yes']], 'remove': [''], 'cp_num': CP_NUM, 'log_dir': NAME,
+            'test_dir': NAME, 'embedding_dir': NAME, 'test_frames': FRAMES, 'use_cuda': BOOL},
     page: {'cp_num': CP_NUM, 'log_dir': NAME, 'test_dir': NAME, 'embedding_dir': NAME, 'port': [0, *COUNT],
            'open_browser': BOOL, 'use_cuda': BOOL}}
 NEEDED = {compare: {'enroll_file': 'a.wav', 'test_file': 'b.wav'}, who: {'recording': 'a.wav'},
-          who_when: {'recording': 'a.wav'}}  # settings without which a program only says how it is called
+          who_when: {'recording': 'a.wav'}, embed: {'files': ['a.wav']}, enrol: {'name': 'kim', 'files': ['a.wav']}}  # settings without which a program only says how it is called
 FURTHER = [  # right values that are not among VALUES
     *[(train, 'optimizer_type', value) for value in ('sgd', 'adam', 'adamw', 'adagrad')],
     *[(train, 'scheduler_type', value) for value in ('plateau', 'onecycle', 'cosine')],
@@ -102,12 +107,12 @@ FURTHER = [  # right values that are not among VALUES
     *[(script, 'thres', 'eer') for script in (thresholds, trials, gmm)],
     (similar_voices, 'piece_seconds', [1, 2.5, None]), (enroll, 'cp_num', 'best')]
 MISSING = re.compile('does not exist|There are no recordings to convert|There is no finished epoch|'
-                     'Nobody is enrolled')
+                     'Nobody is enrolled|there is no such file')
 
 
 def is_refused(setting, value, message):
     """Whether this is the message about a wrong value. The other messages are about data that is missing."""
-    if re.match('Error: (%s = |unknown %s: |Name (two recordings|a recording))' % (setting, setting),
+    if re.match('Error: (%s = |unknown %s: |Name (two recordings|a recording|a person|recordings))' % (setting, setting),
                 message):
         return True
     assert MISSING.search(message), (setting, value, message)

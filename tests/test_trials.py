@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -89,6 +90,9 @@ def test_trial_lists(tmp_path):
     with pytest.raises(LabError, match='there is no such trial list'):
         trials.read_trials(tmp_path / 'other.txt')
     for content, reason in (('1 a b\n2 a b\n', 'line 2: not a trial'), ('1 a\n', 'line 1: not a trial'),
+                            ('a b target\nb a\n', 'line 2: a trial in another format'),
+                            ('a b target\n1 a b\n', 'line 2: a trial in another format'),
+                            ('a b targets\n', 'line 1: not a trial'), ('a\n', 'line 1: not a trial'),
                             ('1 a b\n', 'needs trials of both kinds'), ('', 'needs trials of both kinds')):
         (tmp_path / 'list.txt').write_text(content)
         with pytest.raises(LabError, match=reason):
@@ -96,6 +100,80 @@ def test_trial_lists(tmp_path):
     (tmp_path / 'list.txt').write_bytes(b'1 a b\n\xff')
     with pytest.raises(LabError, match='no text in UTF-8'):
         trials.read_trials(tmp_path / 'list.txt')
+
+
+def test_lists_of_kaldi_and_lists_without_labels(tmp_path):
+    (tmp_path / 'list.txt').write_text('\ufeffa b target\na c nontarget\n', encoding='utf-8')
+    is_target, first, second = trials.read_trials(tmp_path / 'list.txt')
+    assert is_target.tolist() == [True, False] and (first, second) == (['a', 'a'], ['b', 'c'])
+    (tmp_path / 'list.txt').write_text('a b\na c\n')
+    assert trials.read_trials(tmp_path / 'list.txt') == (None, ['a', 'a'], ['b', 'c'])
+
+
+@pytest.fixture
+def three_vectors(write_vector, lab, monkeypatch):
+    """a's (0.6, 0.8) and (0.8, 0.6), b's (0, 1). Scores 0.96, 0.8 and 0.6. And the settings to score them."""
+    for name, x, y in (('a/1', 3, 4), ('a/2', 4, 3), ('b/1', 0, 2)):
+        write_vector('t/%s.p' % name, x, y)
+    monkeypatch.setattr(trials, 'load_model', lambda *arguments: FirstFrame())
+    return {'test_dir': 't', 'scores_file': 'x.csv', 'plot': False}
+
+
+@pytest.mark.parametrize('lines, labels', [('1 a/1.p a/2.p\n0 b/1.p a/1.p\n', '10'),
+                                           ('a/1.p a/2.p target\nb/1.p a/1.p nontarget\n', '10'),
+                                           ('a/1.p a/2.p\nb/1.p a/1.p\n', ['', ''])])
+def test_the_scores_of_a_list_in_a_file(three_vectors, capsys, lines, labels):
+    Path('list.txt').write_text(lines)
+    trials.main(**three_vectors, trials='list.txt')
+    assert Path('x.csv').read_text() == ('first,second,score,target\na/1.p,a/2.p,0.960000,%s\n'
+                                         'b/1.p,a/1.p,0.800000,%s\n' % tuple(labels))
+    out = capsys.readouterr().out
+    assert '2 scores : x.csv' in out and ('Target trials : 1\n' in out) == (labels == '10')
+
+
+def test_the_scores_of_all_with_all_in_a_file(three_vectors, capsys):
+    trials.main(**three_vectors, trials='pairs')
+    assert Path('x.csv').read_text() == ('first,second,score,target\nt/a/1.p,t/a/2.p,0.960000,1\n'
+                                         't/a/1.p,t/b/1.p,0.800000,0\nt/a/2.p,t/b/1.p,0.600000,0\n')
+    assert 'Target trials : 1\nImpostor trials : 2\n' in capsys.readouterr().out
+
+
+def test_a_folder_of_kaldi(three_vectors, lab, stopped_with):
+    (lab / 'data').mkdir()
+    (lab / 'data/wav.scp').write_text('u1 t/a/1.p\nu2 ../t/a/2.p\nu3 t/b/1.p\n')  # from here, or from the folder
+    (lab / 'list.txt').write_text('u3 u1 nontarget\nu1 u2 target\n')
+    settings = {**three_vectors, 'test_dir': 'data'}
+    scores = 'first,second,score,target\nu3,u1,0.800000,0\nu1,u2,0.960000,1\n'
+    trials.main(**settings, trials='list.txt')  # nobody says who speaks, so there are no error rates
+    assert (lab / 'x.csv').read_text() == scores
+    trials.main(**settings, trials='pairs')
+    all_scores = 'first,second,score,target\nu1,u2,0.960000,%s\nu1,u3,0.800000,%s\nu2,u3,0.600000,%s\n'
+    assert (lab / 'x.csv').read_text() == all_scores % ('', '', '')
+    for kind in ('pairs', 'list.txt'):
+        message = stopped_with(trials.main, **{**settings, 'scores_file': None, 'trials': kind})
+        assert 'Nobody says which trials are of one speaker' in message
+    (lab / 'data/utt2spk').write_text('u3 b\nu2 a\nu1 a\n')
+    trials.main(**settings, trials='pairs')
+    assert (lab / 'x.csv').read_text() == all_scores % (1, 0, 0)
+    trials.main(**settings, trials='list.txt')
+    assert (lab / 'x.csv').read_text() == scores
+    (lab / 'list.txt').write_text('u3 u1\nu1 u4\n')
+    assert 'u4 is not in wav.scp of data' in stopped_with(trials.main, **settings, trials='list.txt')
+
+
+@pytest.mark.parametrize('scp, utt2spk, complaint', [
+    ('u1 sox a.wav -t wav - |\n', None, 'data/wav.scp: u1 is a command, and none is run here'),
+    ('u1 gone.wav\n', None, 'data/wav.scp: gone.wav: there is no such file'),
+    ('u1\n', None, 'data/wav.scp, line 1: a line must have two words'), ('', None, 'data/wav.scp is empty'),
+    ('u1 t/a/1.p\nu1 t/b/1.p\n', None, 'data/wav.scp, line 2: there is such a line already: u1'),
+    ('u1 t/a/1.p\n', 'u2 a\n', 'data/utt2spk has no line for u1')])
+def test_a_folder_of_kaldi_that_cannot_be_read(three_vectors, lab, stopped_with, scp, utt2spk, complaint):
+    (lab / 'data').mkdir()
+    (lab / 'data/wav.scp').write_text(scp)
+    if utt2spk:
+        (lab / 'data/utt2spk').write_text(utt2spk)
+    assert complaint in stopped_with(trials.main, **{**three_vectors, 'test_dir': 'data', 'trials': 'pairs'})
+    assert not (lab / 'x.csv').exists()
 
 
 # ------------------------------------------------------------------------------------- on six voices
@@ -127,6 +205,14 @@ def test_six_voices_by_every_backend(enrolled, lab, capsys):
     assert not picture.exists()
 
 
+def test_six_voices_the_scores_of_enrolled_speakers_in_a_file(enrolled, lab):
+    trials.main(**enrolled, scores_file='x.csv', plot=False)
+    table = pd.read_csv('x.csv')
+    assert list(table['second']) == SIX * 6 and table['target'].sum() == 6
+    assert (table['first'].str.split('/').str[-2] == table['second']).equals(table['target'] == 1)
+    assert table.loc[table['target'] == 1, 'score'].min() > table.loc[table['target'] == 0, 'score'].max()
+
+
 def test_six_voices_identified_by_a_backend(enrolled, capsys):
     trials.main(**enrolled, identify=True, backend='centre', piece_seconds=[3, None])
     out = capsys.readouterr().out
@@ -142,6 +228,9 @@ def test_settings_that_cannot_be(enrolled, stopped_with):
             ({'trials': 'pair'}, "trials = 'pair': there is no such trial list"),
             ({'trials': 'pairs', 'piece_seconds': 1}, "trials = 'pairs': piece_seconds and identify need"),
             ({'trials': 'pairs', 'identify': True}, "trials = 'pairs': piece_seconds and identify need"),
+            ({'scores_file': 'x.txt'}, "scores_file = 'x.txt': it must be a name that ends with .csv"),
+            ({'scores_file': 'x.csv', 'identify': True}, 'it needs identify = False'),
+            ({'scores_file': 'x.csv', 'piece_seconds': 1}, 'it needs identify = False and piece_seconds = None'),
             ({'piece_seconds': [1, 2]}, 'piece_seconds = [1, 2]: it must be a number of seconds, or None'),
             ({'identify': True, 'thres': 'eer'}, "thres = 'eer': with identify, it must be a number")):
         assert complaint in stopped_with(trials.main, **{**enrolled, **setting})

@@ -220,6 +220,16 @@ def test_a_folder_that_was_removed_by_hand(people, wavs, names):
     assert not Path('enrolled/embeddings.p').exists()
 
 
+def test_who_is_gone_from_the_folder_is_not_recognised(people, voices, wavs, names):
+    people.enrol(names[0], wavs[names[0], 'enroll'])
+    kept = Path('enrolled/embeddings.p').read_bytes()
+    shutil.rmtree('own/%s' % names[0])
+    assert people.state()['speakers'] == [] and not Path('enrolled/embeddings.p').exists()
+    Path('enrolled/embeddings.p').write_bytes(kept)  # the same, at the start of the page
+    gallery.Gallery(voices, 'own', 'enrolled', use_cuda=False)
+    assert not Path('enrolled/embeddings.p').exists()
+
+
 def test_the_enrolment_is_never_written_from_memory_alone(people, voices, wavs, names, monkeypatch):
     """A second server, and somebody who copies folders, change the same people."""
     other = gallery.Gallery(voices, 'own', 'enrolled', use_cuda=False)

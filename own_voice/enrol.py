@@ -1,0 +1,203 @@
+"""Enrol one person, or remove one. Nobody else is computed anew.
+
+    python -m own_voice.enrol kim a.wav b.wav     # a new person, or more recordings of one
+    python -m own_voice.enrol --remove=kim        # the d-vector and the recordings of one person
+
+Copies the recordings to <test_dir>/<name>/enroll.wav, enroll2.wav and so on, where the page and enroll.py
+find them. Writes the enrolment into embedding_dir. With --remove, it deletes both, and test recordings of the
+person in that folder, too. If nobody is left, the file of the enrolment is deleted. Takes five seconds.
+"""
+import contextlib
+import itertools
+import os
+from pathlib import Path
+
+import configure as c
+from DB_wav_reader import find_wavs
+from model import get_embeddings, load_enroll_embeddings, load_model, save_enroll_embeddings
+from own_voice.compare import check_recording
+from own_voice.who import EMBEDDING_DIR
+from support.enrolments import ENROLL_FILE, checkpoint_of, read_enrolment
+from support.messages import TEST_RULES, LabError, as_on_disk, check_settings, is_name, one_form
+from support.messages import run_script
+from support.recordings import RESERVED, is_recording, is_speaker, same_origin
+from support.safe_files import write_pickles, written_whole
+
+LONGEST_NAME = 60
+NOT_IN_NAMES = '<>:"/\\|?*'  # Windows allows none of them in the name of a folder
+NO_FOLDERS = ['CON', 'PRN', 'AUX', 'NUL',
+              *('%s%d' % (word, n) for word in ('COM', 'LPT') for n in range(1, 10))]
+
+
+# ------------------------------------------------------------------------------------- names
+
+@contextlib.contextmanager
+def coded(code, kind=LabError, **values):
+    """Give the errors of a `with` block a code and values. The page says them in its own language (told)."""
+    try:
+        yield
+    except kind as error:
+        error.for_page = {'code': code, 'values': values}
+        raise
+
+
+def in_one_way(name):
+    """A name as it can be compared with others. A Mac may write Hangul in parts. Capitals do not count."""
+    return one_form(name).casefold()
+
+
+def folder_name(name):
+    """A person's name as the name of a folder. Raises LabError if it cannot be one on every system."""
+    name = one_form(name).strip()
+    if not is_speaker(name) or len(name) > LONGEST_NAME or set(name) & set(NOT_IN_NAMES) or (
+            '.' in (name[0], name[-1]) or name.partition('.')[0].upper() in NO_FOLDERS):
+        letters = ' '.join(NOT_IN_NAMES)
+        with coded('badName', most=LONGEST_NAME, letters=letters):
+            raise LabError("This name cannot be used: take up to %d letters, none of %s, no dot at either "
+                           "end, not like a file's, and not %s."
+                           % (LONGEST_NAME, letters, ' or '.join(RESERVED)))
+    return name
+
+
+def check_spelling(name, others):
+    """Raise LabError if one of others is this name written otherwise. Some systems have one folder for both."""
+    for other in others:
+        if other != name and in_one_way(other) == in_one_way(name):
+            with coded('spelling', name=other):
+                raise LabError('%s is enrolled already. Write the name in the same way.' % other)
+
+
+# ------------------------------------------------------------------------------------- recordings of a person
+
+def folder_of(test_dir, name):
+    """The folder of a person. Raises LabError if it lies anywhere else than in test_dir."""
+    folder = Path(test_dir) / folder_name(name)
+    if folder.resolve().parent != Path(test_dir).resolve():
+        raise LabError('%s leads out of %s. Remove that link.' % (folder, test_dir))
+    return folder
+
+
+def files_of(folder):
+    """What remove_files removes of a person: the enrolment and test recordings and features in the folder,
+    sorted."""
+    return sorted(path for path in folder.glob('*') if path.is_file()
+                  and path.name.lower().startswith(('enroll', 'test'))
+                  and (is_recording(path.name) or path.suffix == '.p'))
+
+
+def enrolment_files(folder):
+    """The enrolment recordings in a person's folder, sorted: list of paths. Folders below it do not count."""
+    return [path for path in map(Path, find_wavs(folder)) if path.parent == folder and path.is_file() and (
+        path.name.lower().startswith('enroll'))]
+
+
+def keep_recording(folder, content, suffix):
+    """Write the bytes of one more recording into a person's folder, under the first name that is free."""
+    # A stem of its own, because enroll.wav would switch an enroll.m4a off
+    taken = {path.stem.lower() for path in folder.glob('*')}
+    stems = ('enroll%s' % ('' if n == 1 else n) for n in itertools.count(1))
+    with written_whole(folder / (next(stem for stem in stems if stem not in taken) + suffix)) as f:
+        f.write(content)
+
+
+def remove_files(folder):
+    """Delete files_of a person. The folder stays if something else is in it. Returns the deleted paths."""
+    deleted = files_of(folder)
+    for path in deleted:
+        path.unlink()
+    with contextlib.suppress(OSError):  # something else is in it, or somebody has removed it
+        folder.rmdir()
+    return deleted
+
+
+# ------------------------------------------------------------------------------------- the enrolment
+
+def add_person(model, name, files, test_dir, embedding_dir, test_frames, use_cuda):
+    """Enrol a person with recordings (list of names), and with those in <test_dir>/<name>. Copies them there.
+
+    Returns the paths of all of them there. If a recording cannot be used, raises LabError before anything is
+    written.
+    """
+    embeddings, recordings, folder = {}, {}, folder_of(test_dir, name)
+    if Path(embedding_dir, ENROLL_FILE).is_file():
+        embeddings = load_enroll_embeddings(embedding_dir, model=model)
+        recordings = read_enrolment(embedding_dir)[1]['recordings']
+    check_spelling(folder.name, [*embeddings, *(path.name for path in Path(test_dir).glob('*'))])
+    there = enrolment_files(folder)
+    if folder.name in embeddings and not there:
+        raise LabError('%s is enrolled with recordings that are not in %s.\nSet test_dir to where they are, or '
+                       'first use --remove=%s.' % (folder.name, folder, folder.name))
+    known = [path.resolve() for path in there]
+    new = [Path(filename) for filename in files if Path(filename).resolve() not in known]
+    vectors = [get_embeddings(use_cuda, str(path), model, test_frames) for path in there + new]
+    for path in new:
+        keep_recording(folder, path.read_bytes(), path.suffix)
+    there, origin = enrolment_files(folder), None
+    for path in there:
+        origin = same_origin(origin, str(path), model.settings['level'])
+    embeddings = {**embeddings, folder.name: sum(vectors)}  # (1, embedding_size) each
+    save_enroll_embeddings(embedding_dir, dict(sorted(embeddings.items())), model,
+                           {**recordings, folder.name: origin})
+    return there
+
+
+def remove_person(name, test_dir, embedding_dir):
+    """Remove a person from the enrolment, and delete the recordings in <test_dir>/<name>. Returns their paths.
+
+    Raises LabError for somebody who has neither.
+    """
+    filename, folder = Path(embedding_dir, ENROLL_FILE), Path(as_on_disk(os.path.join(test_dir, name)))
+    arrays, made_with = read_enrolment(embedding_dir) if filename.is_file() else ({}, {})
+    if folder.resolve().parent != Path(test_dir).resolve() or name not in arrays and not files_of(folder):
+        raise LabError('%r is not enrolled in %s. Enrolled there: %s.'
+                       % (name, embedding_dir, ', '.join(arrays) or 'nobody'))
+    arrays.pop(name, None)
+    made_with.get('recordings', {}).pop(name, None)
+    if arrays:
+        write_pickles(filename, arrays, made_with)
+    else:
+        filename.unlink(missing_ok=True)
+    return remove_files(folder)
+
+
+# ------------------------------------------------------------------------------------- the program
+
+def main(
+        # Settings
+        name='',  # who
+        files=[],  # recordings; those in <test_dir>/<name> count, too
+        remove='',  # instead, remove this person
+        cp_num='voices',  # which checkpoint, if nobody is enrolled yet; otherwise that of the enrolment
+        log_dir='model_saved',  # where the checkpoints are saved
+        test_dir='feat_own/test',  # where the recordings go: DIR/<name>/enroll.wav
+        embedding_dir=EMBEDDING_DIR,  # where the enrolment goes
+        test_frames=None,  # cut a recording into segments of so many frames (10 ms); None: not cut
+        use_cuda=True,  # use a GPU if there is one
+):
+    text = 'a name', lambda value: value == '' or is_name(value)
+    names = 'a list of names', lambda value: isinstance(value, list) and all(map(is_name, value))
+    check_settings(main, locals(), **TEST_RULES, name=text, remove=text, files=names)
+    if bool(name) == bool(remove) or is_recording(name):
+        raise LabError('Name a person and recordings, as in python -m own_voice.enrol kim a.wav\n'
+                       'Or remove a person: python -m own_voice.enrol --remove=kim')
+    if c.SPEAKER_LEVEL != 1:
+        raise LabError('This program needs SPEAKER_LEVEL = 1 in configure.py.')
+    if remove:
+        deleted = remove_person(one_form(remove), test_dir, embedding_dir)
+        print('%s is no longer enrolled in %s.' % (one_form(remove), embedding_dir))
+        print('Deleted : %s' % (', '.join(map(str, deleted)) or 'no recordings'))
+        return
+    for filename in files:
+        check_recording(filename)
+    if not files and not enrolment_files(folder_of(test_dir, name)):
+        raise LabError('Name recordings of %s, as in python -m own_voice.enrol %s a.wav' % (name, name))
+    if Path(embedding_dir, ENROLL_FILE).is_file():
+        log_dir, cp_num = checkpoint_of(embedding_dir)
+    model = load_model(use_cuda, log_dir, cp_num, None, None)
+    there = add_person(model, name, files, test_dir, embedding_dir, test_frames, use_cuda)
+    print('%s is enrolled in %s, with %d recording(s) : %s'
+          % (there[0].parent.name, embedding_dir, len(there), ', '.join(map(str, there))))
+
+
+if __name__ == '__main__':
+    run_script(main, words=True)

@@ -1,0 +1,144 @@
+"""One person enrolled or removed, while the others stay as they are. And nobody stays who was removed."""
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import wavfile
+
+import enroll
+from DB_wav_reader import split_enroll_and_test
+from conftest import FirstFrame
+from model import load_enroll_embeddings
+from own_voice import enrol, who
+from support import enrolments
+from support.messages import LabError
+
+
+class MeanSize(FirstFrame):
+    """Stands for a network: the embedding is the mean size of eight filters, because a frame can be empty."""
+
+    def forward(self, x):
+        return x[:, 0, ::5].abs().mean(dim=2), None
+
+
+def write_recording(filename, seed):
+    """Bursts of noise, which are loud and quiet in turn as speech is."""
+    generator = np.random.default_rng(seed)
+    audio = generator.normal(size=48000) * np.where(np.arange(48000) % 8000 < 5000, 0.05, 1e-4)
+    Path(filename).parent.mkdir(parents=True, exist_ok=True)
+    wavfile.write(filename, 16000, np.float32(audio))
+
+
+@pytest.fixture
+def recordings(lab, monkeypatch):
+    """Four recordings. The programs use MeanSize instead of a checkpoint."""
+    for i, name in enumerate('abcd'):
+        write_recording('%s.wav' % name, i)
+    for program in (enrol, enroll, who):
+        monkeypatch.setattr(program, 'load_model', lambda *arguments: MeanSize())
+    return ['%s.wav' % name for name in 'abcd']
+
+
+def test_one_person_is_added_as_enroll_adds_everybody(recordings, lab, monkeypatch, capsys):
+    enrol.main('kim', ['a.wav', 'b.wav'])
+    enrol.main('김민지', ['c.wav'])
+    read = []
+    monkeypatch.setattr(enrol, 'get_embeddings', lambda use_cuda, filename, *others: read.append(filename) or (
+        enroll.get_embeddings(use_cuda, filename, *others)))
+    enrol.main('kim', ['d.wav'])
+    folder = 'feat_own/test/kim/'
+    assert sorted(read) == ['d.wav', folder + 'enroll.wav', folder + 'enroll2.wav']  # nobody else's
+    assert Path(folder, 'enroll3.wav').read_bytes() == Path('d.wav').read_bytes()
+    assert 'kim is enrolled in enroll_own, with 3 recording(s) : %senroll.wav' % folder in capsys.readouterr().out
+    found, about = enrolments.read_enrolment('enroll_own')
+
+    enroll_DB, _ = split_enroll_and_test('feat_own/test')
+    enroll.enroll_per_spk(False, None, MeanSize(), enroll_DB, 'all')
+    expected, about_all = enrolments.read_enrolment('all')
+    assert list(found) == list(expected) == ['kim', '김민지'] and about == about_all
+    for name in found:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+
+
+def test_a_recording_that_is_there_already_counts_once(recordings, lab):
+    write_recording('feat_own/test/kim/enroll.wav', 9)
+    enrol.main('kim')
+    alone = load_enroll_embeddings('enroll_own')['kim']
+    enrol.main('kim', ['feat_own/test/kim/enroll.wav'])
+    torch.testing.assert_close(load_enroll_embeddings('enroll_own')['kim'], alone)
+    assert os.listdir('feat_own/test/kim') == ['enroll.wav']
+
+
+def test_removing_one_leaves_the_others_and_removing_the_last_leaves_nothing(recordings, lab, stopped_with, capsys):
+    for name, recording in zip(['ann', 'kim', 'lee'], recordings):
+        enrol.main(name, [recording])
+    before, about = enrolments.read_enrolment('enroll_own')
+    Path('feat_own/test/kim/notes.txt').write_text('mine')
+    shutil.copy('d.wav', 'feat_own/test/kim/test.wav')
+    enrol.main(remove='kim')
+    assert 'Deleted : feat_own/test/kim/enroll.wav, feat_own/test/kim/test.wav' in capsys.readouterr().out
+    assert os.listdir('feat_own/test/kim') == ['notes.txt']
+    after, about_others = enrolments.read_enrolment('enroll_own')
+    assert list(after) == list(about_others['recordings']) == ['ann', 'lee']
+    for name in after:
+        np.testing.assert_array_equal(after[name], before[name])
+        assert about_others['recordings'][name] == about['recordings'][name]
+    who.main('a.wav', thres=0.5)
+    assert 'kim' not in capsys.readouterr().out
+    enrol.main(remove='ann')
+    enrol.main(remove='lee')
+    assert os.listdir('enroll_own') == [] and os.listdir('feat_own/test') == ['kim']
+    assert 'Nobody is enrolled in enroll_own' in stopped_with(who.main, recording='a.wav')
+    enrol.main('lee', ['a.wav'])  # and one can begin again
+    assert list(load_enroll_embeddings('enroll_own')) == ['lee']
+
+
+def test_what_cannot_be_used_changes_nothing(recordings, lab, stopped_with):
+    enrol.main('kim', ['a.wav'])
+    Path('bad.wav').write_bytes(b'no wav')
+    Path('notes.txt').write_text('')
+    os.mkdir('folder')
+    before = Path('enroll_own/embeddings.p').read_bytes()
+    for settings, complaint in (
+            ({'name': 'lee', 'files': ['b.wav', 'bad.wav']}, 'bad.wav: not a wav file'),
+            ({'name': 'kim', 'files': ['bad.wav']}, 'bad.wav: not a wav file'),
+            ({'name': 'lee', 'files': ['gone.wav']}, 'gone.wav: there is no such file'),
+            ({'name': 'lee', 'files': ['folder']}, 'folder: a folder, not a recording'),
+            ({'name': 'lee', 'files': ['notes.txt']}, 'notes.txt: no recording'),
+            ({'name': 'Kim', 'files': ['b.wav']}, 'kim is enrolled already. Write the name in the same way'),
+            ({'name': 'a/b', 'files': ['b.wav']}, 'This name cannot be used'),
+            ({'name': 'all', 'files': ['b.wav']}, 'This name cannot be used'),
+            ({'name': 'b.wav', 'files': ['c.wav']}, 'Name a person and recordings'),
+            ({'name': 'lee'}, 'Name recordings of lee'), ({}, 'Name a person and recordings'),
+            ({'name': 'kim', 'remove': 'kim'}, 'Name a person and recordings'),
+            ({'remove': 'lee'}, "'lee' is not enrolled in enroll_own. Enrolled there: kim"),
+            ({'remove': '../../enroll_own'}, 'is not enrolled'), ({'remove': '..'}, 'is not enrolled')):
+        assert complaint in stopped_with(enrol.main, **settings), settings
+    assert Path('enroll_own/embeddings.p').read_bytes() == before
+    assert os.listdir('feat_own/test') == ['kim'] and os.listdir('feat_own/test/kim') == ['enroll.wav']
+
+
+def test_who_was_enrolled_elsewhere_is_not_replaced(recordings, lab, stopped_with):
+    enrol.main('kim', ['a.wav'], test_dir='elsewhere')
+    assert 'kim is enrolled with recordings that are not in' in stopped_with(enrol.main, name='kim', files=['b.wav'])
+    assert not os.path.exists('feat_own')
+    enrol.main(remove='kim')  # the recordings elsewhere are left alone
+    assert os.listdir('elsewhere/kim') == ['enroll.wav'] and os.listdir('enroll_own') == []
+
+
+def test_after_the_last_folder_is_gone_nobody_is_enrolled(recordings, lab, stopped_with, capsys):
+    settings = {'test_dir': 'own', 'embedding_dir': 'enrolled', 'test_frames': None, 'plot': False}
+    write_recording('own/kim/enroll.wav', 1)
+    enroll.main(**settings)
+    shutil.move('own', 'away')
+    stopped_with(enroll.main, **settings)
+    assert list(load_enroll_embeddings('enrolled')) == ['kim']  # perhaps the name of the folder was wrong
+    shutil.move('away', 'own')
+    shutil.move('own/kim/enroll.wav', 'own/kim/bad.wav')
+    assert 'own has no enrolment file' in stopped_with(enroll.main, **settings)
+    assert 'enrolled/embeddings.p is deleted: nobody has an enrolment file in own' in capsys.readouterr().out
+    with pytest.raises(LabError, match='nobody is enrolled yet'):
+        load_enroll_embeddings('enrolled')
