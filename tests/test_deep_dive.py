@@ -167,10 +167,11 @@ def test_poolings_by_hand():
 def test_any_length(backbone, pooling, monkeypatch):
     for n_filters, lengths in ((40, (41, 150)), (23, (41,))):
         monkeypatch.setattr(c, 'FILTER_BANK', n_filters)
-        model = background_network(128, 7, backbone, pooling=pooling).eval()
-        for n_frames in lengths:
-            embedding, logits = model(torch.randn(1, 1, n_filters, n_frames))
-            assert embedding.shape == (1, 128) and logits.shape == (1, 7)
+        with torch.device('meta'):  # shapes alone: nothing is computed
+            model = background_network(128, 7, backbone, pooling=pooling).eval()
+            for n_frames in lengths:
+                embedding, logits = model(torch.randn(1, 1, n_filters, n_frames))
+                assert embedding.shape == (1, 128) and logits.shape == (1, 7)
 
 
 @pytest.fixture
