@@ -84,6 +84,11 @@ class Browser:
         self.call('Page.navigate', url=address)
         self.wait('document.body && document.body.dataset.ready === "yes"')
 
+    def leave(self):
+        """Leave the page: nothing of it goes on."""
+        self.call('Page.navigate', url='about:blank')
+        self.wait('location.href === "about:blank"')
+
     def click(self, selector):
         """Click on an element, as a person who can see it."""
         self.ask('document.querySelector(%r).scrollIntoView({block: "center"})' % selector)

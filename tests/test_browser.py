@@ -18,24 +18,38 @@ pytestmark = pytest.mark.skipif(find_browser() is None,
 WHY_IS_SHOWN = 'document.body.dataset.busy === "no" && !document.querySelector(".why").hidden'
 
 
+@pytest.fixture(scope='module')
+def started(tmp_path_factory):
+    """(browser, microphone): Chromium, which takes seconds to start, and the file that its microphone hears."""
+    folder = tmp_path_factory.mktemp('browser')
+    browser = Browser(folder / 'profile', folder / 'microphone.wav')
+    yield browser, folder / 'microphone.wav'
+    browser.close()
+
+
+@pytest.fixture(scope='module')
+def model():
+    return load_model(False, str(PROJECT / 'model_saved'), 'voices', None, None)
+
+
 @pytest.fixture
-def served(lab, six_voices):
-    """(browser, server, dict name -> folder of wavs, microphone): an open page. Nobody is enrolled."""
+def served(lab, six_voices, started, model):
+    """(browser, server, dict name -> folder of wavs, microphone): an open page of a new server. Nobody is
+    enrolled."""
     voices = {folder.name: folder for folder in sorted((six_voices / 'test_wavs').iterdir())
               if folder.is_dir()}
-    model = load_model(False, str(PROJECT / 'model_saved'), 'voices', None, None)
-    microphone = Path('microphone.wav').resolve()
+    browser, microphone = started
     speak(microphone, next(iter(voices.values())) / 'enroll.wav')
     with page.PageServer(gallery.Gallery(model, 'own', 'enrolled', use_cuda=False)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
         thread.start()
-        browser = Browser(Path('profile').resolve(), microphone)
         try:
+            browser.complaints.clear()
             browser.open(server.address)
             yield browser, server, voices, microphone
             assert browser.complaints == []
         finally:
-            browser.close()
+            browser.leave()
             server.shutdown()
             thread.join()
 
@@ -306,3 +320,4 @@ def test_a_server_that_has_stopped_is_named(served):
     browser.give_file('#enrol-file', list(voices.values())[0] / 'test.wav')
     browser.wait('document.querySelector("#enrol-status").textContent.includes("The server has stopped")')
     browser.complaints.clear()
+    browser.call('Network.disable')

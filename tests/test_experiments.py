@@ -364,10 +364,10 @@ def test_networks_decide_together(lab, write_feat, stopped_with, capsys):
         assert message in stopped_with(fusion.main, **{'data_dir': 'held_out', 'log_dirs': networks, **settings})
 
 
-@pytest.mark.parametrize('name', ['prototypical', 'triplet'])
-def test_a_step_of_losses_that_compare_is_timed(name):
+def test_a_step_of_losses_that_compare_is_timed(monkeypatch):
     """Their batches must hold several utterances of a speaker, or the loss is no number and train() stops."""
-    assert compare.step_ratio(compare.VARIANTS[name], n_pairs=1) > 0
+    monkeypatch.setattr(c, 'NUM_WIN_SIZE', 16)
+    assert compare.step_ratio(compare.VARIANTS['triplet'], n_pairs=1) > 0
 
 
 def test_the_front_is_what_nothing_beats():

@@ -43,14 +43,14 @@ def test_the_fake_gpu_notices_two_devices(results):
 
 @pytest.fixture
 def noise(lab, write_feat):
-    """Twenty utterances of noise by two speakers, to train on."""
-    for i in range(20):
+    """Twelve utterances of noise by two speakers, to train on."""
+    for i in range(12):
         write_feat('feat/%d/%d.p' % (i % 2, i), seed=i)
 
 
-@pytest.mark.parametrize('place', ['cuda:0', 'cuda:3', 'mps', 'xpu:0'])
+@pytest.mark.parametrize('place', ['cuda:3', 'mps'])
 def test_a_run_of_a_gpu_goes_on_without_one(noise, monkeypatch, place):
-    settings = {'use_cuda': False, 'train_dir': 'feat', 'batch_size': 18, 'plot': False,
+    settings = {'use_cuda': False, 'train_dir': 'feat', 'batch_size': 11, 'plot': False,
                 'optimizer_type': 'adam'}
     of_gpu = {'cuda': torch.zeros(16, dtype=torch.uint8)}
     with monkeypatch.context() as patched:

@@ -102,7 +102,7 @@ def test_memory_does_not_grow_with_a_recording():
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most - 4 * log_energies.nbytes - levels.nbytes
-    assert most_memory(6) < 1.3 * most_memory(2)
+    assert most_memory(4) < 1.2 * most_memory(2)
 
 
 @pytest.mark.parametrize('rate, seconds, most', [(44100, 0.05, '0.011'), (44100, 0.02, '0.011'),

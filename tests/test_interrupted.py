@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -24,19 +25,20 @@ import interrupt
 import model as lab_model
 import train
 from conftest import FirstFrame
-from interrupt import DEMO_VOICES, N_EPOCHS, N_TEST_VOICES, N_UTTERANCES, N_VOICES
-from support import demo_voices, runs, safe_files
+from interrupt import DEMO_VOICES
+from support import demo_voices, messages, runs, safe_files
 from support.messages import LabError
 
 pytestmark = pytest.mark.skipif(os.name == 'nt', reason='Windows has neither kill -9 nor fork')
+N_EPOCHS = 2
 SHORT = {'use_cuda': False, 'n_epochs': N_EPOCHS, 'batch_size': 8, 'plot': False}
 
 
 @pytest.fixture
 def two_speakers(lab, write_feat, monkeypatch):
-    """Twenty utterances to train on, in one thread as the started scripts do: sums agree to the last
+    """Twelve utterances to train on, in one thread as the started scripts do: sums agree to the last
     digit."""
-    for i in range(20):
+    for i in range(12):
         write_feat('%s/s%d/%02d.p' % (c.TRAIN_FEAT_DIR, i % 2, i), seed=i)
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -51,54 +53,91 @@ def losses(log_dir):
 
 # -------------------------------------------------------------------------------------------- stopped scripts
 
-def stop_at_work(folder, script, number):
-    """Start a script, and stop it when it has begun to work. Returns what it has written: every file is
-    whole."""
-    there = interrupt.all_files(folder, script)
-    process = interrupt.start_script(folder, script)
-    interrupt.wait_for_work(process, folder, script, there)
-    interrupt.stop_script(process, number)
+def as_a_script(main, read_end, write_end):
+    """Call main() as the command line does. Errors go into the pipe. The packages are there since the fork."""
+    os.setsid()  # a group of processes, which Ctrl-C reaches as a whole
+    os.dup2(write_end, 2)
+    os.close(read_end), os.close(write_end)
+    sys.stderr, sys.argv = open(2, 'w', closefd=False), ['script']
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    messages.run_script(main)
+
+
+def stop_at_work(folder, script, number, main):
+    """Start main() in another process, and stop it when it has begun to write. Returns what it has written:
+    every file is whole."""
+    there, (read_end, write_end) = interrupt.all_files(folder, script), os.pipe()
+    process = multiprocessing.get_context('fork').Process(target=as_a_script, args=[main, read_end, write_end])
+    process.start()
+    os.close(write_end)
+    while process.is_alive() and interrupt.all_files(folder, script) <= there:
+        time.sleep(0.01)
+    if process.is_alive() and number == signal.SIGKILL:
+        process.kill()
+    elif process.is_alive():
+        os.killpg(process.pid, number)
+    with open(read_end) as f:
+        err = f.read()  # ends when the last process that could write there has ended
+    process.join()
+    assert process.exitcode in (0, 1, -number), err
+    if number == signal.SIGINT and err:  # nothing is said if the work was just done
+        assert 'Stopped by Ctrl-C' in err.splitlines()[0] and len(err.splitlines()) <= 2, err
     return interrupt.load_results(folder, script)
 
 
 def make_demo_voices():
-    demo_voices.make_train_features(c.TRAIN_FEAT_DIR, n_voices=N_VOICES, n_utterances=N_UTTERANCES)
-    demo_voices.make_test_features(c.TEST_WAV_DIR, c.TEST_FEAT_DIR, n_voices=N_TEST_VOICES)
+    demo_voices.make_train_features(c.TRAIN_FEAT_DIR, n_voices=3, n_utterances=3)
+    demo_voices.make_test_features(c.TEST_WAV_DIR, c.TEST_FEAT_DIR, n_voices=1)
 
 
-@pytest.mark.parametrize('script, number, finish', [
-    (DEMO_VOICES, signal.SIGINT, make_demo_voices), ('DB_wav_reader.py', signal.SIGKILL, DB_wav_reader.main),
-    ('enroll.py', signal.SIGINT, lambda: enroll.main(use_cuda=False, cp_num=N_EPOCHS))],
-    ids=[DEMO_VOICES, 'DB_wav_reader.py', 'enroll.py'])
-def test_what_is_stopped_can_be_finished(lab, write_feat, script, number, finish):
+@pytest.mark.parametrize('script, number, main', [
+    (DEMO_VOICES, signal.SIGINT, make_demo_voices), ('DB_wav_reader.py', signal.SIGKILL, DB_wav_reader.main)],
+    ids=[DEMO_VOICES, 'DB_wav_reader.py'])
+def test_what_is_stopped_can_be_finished(lab, script, number, main):
     if script == 'DB_wav_reader.py':
         for i in range(12):
             folder = lab / c.TEST_WAV_DIR / ('s%d' % i)
             folder.mkdir(parents=True)
             (folder / 'test.wav').write_bytes(attacks.wav(attacks.syllables().tobytes()))
-    elif script == 'enroll.py':
-        for name in 'ab':
-            write_feat('%s/%s/enroll.p' % (c.TEST_FEAT_DIR, name))
-        state_dict = lab_model.background_resnet(128, 2).state_dict()
-        runs.save_checkpoint('model_saved/checkpoint_%d.pth' % N_EPOCHS, {'state_dict': state_dict})
-    finish()
+    main()
     expected = interrupt.load_results(lab, script)
     assert expected
     interrupt.remove_results(lab, script)
 
-    assert stop_at_work(lab, script, number).items() <= expected.items()
+    assert stop_at_work(lab, script, number, main).items() <= expected.items()
     kept = interrupt.times_to_keep(lab, script)
-    finish()  # in this process, because that saves the time to load the packages
+    main()
     assert interrupt.load_results(lab, script) == expected and interrupt.left_over(lab) == []
     interrupt.check_kept(kept)
 
 
+def test_an_enrolment_that_is_stopped_leaves_nothing(write_vector, monkeypatch):
+    """Ctrl-C at the second speaker."""
+    for name, x in (('a', 3), ('b', 4)):
+        write_vector('%s/%s/enroll.p' % (c.TEST_FEAT_DIR, name), x, 1)
+    monkeypatch.setattr(enroll, 'load_model', lambda *arguments: FirstFrame())
+    monkeypatch.setattr(sys, 'argv', ['script', '--plot=False'])
+    embed, n_embedded = enroll.get_embeddings, []
+
+    def press_ctrl_c(*arguments, **more):
+        n_embedded.append(1)
+        if len(n_embedded) == 2:
+            raise KeyboardInterrupt
+        return embed(*arguments, **more)
+    monkeypatch.setattr(enroll, 'get_embeddings', press_ctrl_c)
+    with pytest.raises(SystemExit, match='^Stopped by Ctrl-C.$'):
+        messages.run_script(enroll.main)
+    assert not os.path.exists('enroll_embeddings')
+    messages.run_script(enroll.main)
+    assert list(lab_model.load_enroll_embeddings('enroll_embeddings')) == ['a', 'b']
+
+
 def test_a_training_that_is_stopped_twice_ends_as_if_it_had_never_been(two_speakers, monkeypatch,
                                                                        stopped_with):
+    monkeypatch.setattr(interrupt, 'N_EPOCHS', N_EPOCHS)
     train.main(**SHORT, log_dir='never stopped')
     expected = {name: interrupt.hash_of(two_speakers / 'never stopped' / name)
-                for name in ('checkpoint_1.pth', 'checkpoint_2.pth', 'checkpoint_3.pth',
-                             'checkpoint_best.pth')}
+                for name in ('checkpoint_1.pth', 'checkpoint_2.pth', 'checkpoint_best.pth')}
     log_dir = two_speakers / 'model_saved'
     process = interrupt.start_script(two_speakers, 'train.py')
     while process.poll() is None and not (log_dir / 'checkpoint_1.pth').exists():
@@ -165,7 +204,7 @@ def test_a_second_training_is_refused_until_the_first_is_dead(two_speakers, anot
     message = stopped_with(train.main, **one_epoch)
     assert 'Another train.py is at work in %s.' % (two_speakers / 'model_saved') in message
     assert os.listdir('model_saved') == ['.lock']
-    train.main(**one_epoch, log_dir='another')
+    runs.lock_log_dir(two_speakers / 'another')  # is free
     first.kill()
     first.join()
     train.main(**one_epoch)

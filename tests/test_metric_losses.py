@@ -3,21 +3,19 @@ import json
 import math
 import os
 import re
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 import configure as c
 import deep_dive.train
 import model as lab_model
 from SR_Dataset import DvectorDataset, read_MFB
-from conftest import PROJECT
 from deep_dive import heads
 from deep_dive.augmentation import SPEEDS, AugmentedDataset
 from deep_dive.batches import SpeakerSampler
@@ -323,23 +321,23 @@ SMALL = {'use_cuda': False, 'val_ratio': 10, 'plot': False, 'optimizer_type': 'a
 
 
 @pytest.mark.parametrize('settings', [
-    {'loss_type': 'ge2e', **PAIRS}, {'loss_type': 'prototypical', **PAIRS, 'augment': ['speed', 'level']},
-    {'loss_type': 'triplet', **PAIRS, 'cache_gb': 0}, {'loss_type': 'softmax', **PAIRS}],
+    {'loss_type': 'prototypical', **PAIRS, 'augment': ['speed', 'level']},
+    {'loss_type': 'triplet', **PAIRS, 'cache_gb': 0, 'num_workers': 1}],
     ids=lambda settings: settings['loss_type'])
-def test_two_epochs_and_one_more_equal_three(noise, settings):
+def test_one_epoch_and_one_more_equal_two(noise, settings):
     """The groups go on, and so do the scale and the offset that a loss has learned. The network can be loaded."""
-    for log_dir, start, n_epochs in (('three', 1, 3), ('parts', 1, 2), ('parts', 3, 1)):
+    for log_dir, start, n_epochs in (('two', 1, 2), ('parts', 1, 1), ('parts', 2, 1)):
         deep_dive.train.main(**SMALL, **settings, log_dir=log_dir, start=start, n_epochs=n_epochs)
-    whole, continued = (torch.load('%s/checkpoint_3.pth' % folder) for folder in ('three', 'parts'))
+    whole, continued = (torch.load('%s/checkpoint_2.pth' % folder) for folder in ('two', 'parts'))
     for part in ('state_dict', 'criterion'):
         assert all(torch.equal(whole[part][name], continued[part][name]) for name in whole[part])
     if 'scale' in whole['criterion']:
         assert whole['criterion']['scale'] != 10  # it has learned
     n_classes = 12 if 'augment' in settings else 4
-    model = lab_model.load_model(False, 'three', 'best', 128, n_classes)
+    model = lab_model.load_model(False, 'two', 'best', 128, n_classes)
     d_vector = lab_model.embed_feature(False, np.random.default_rng(0).normal(size=(150, 40)), model, None)
     assert d_vector.shape == (1, 128)
-    run = json.loads((noise / 'three/run.json').read_text())
+    run = json.loads((noise / 'two/run.json').read_text())
     assert run['settings'].items() >= settings.items()
     assert all(math.isfinite(epoch['valid_loss']) for epoch in run['epochs'])
 
@@ -351,10 +349,8 @@ def test_mixed_corpora_train(noise, write_feat):
     assert torch.load('model_saved/checkpoint_1.pth')['state_dict']['last.weight'].shape == (21, 128)
 
 
-def test_torchrun_is_refused_in_one_line(noise):
-    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '-m',
-                           'deep_dive.train', '--use_cuda=False', '--loss_type=ge2e', '--batch_speakers=8'],
-                          env={**os.environ, 'PYTHONPATH': str(PROJECT), 'OMP_NUM_THREADS': '1'},
-                          capture_output=True, text=True)
-    assert done.returncode == 1 and 'batch_speakers needs a whole batch in one process.' in done.stderr
-    assert not (noise / 'model_saved').exists()
+def test_torchrun_is_refused_in_one_line(lab, stopped_with, monkeypatch):
+    monkeypatch.setattr(dist, 'is_torchelastic_launched', lambda: True)
+    message = stopped_with(deep_dive.train.main, loss_type='ge2e', batch_speakers=8)
+    assert message == 'Error: batch_speakers needs a whole batch in one process. Start without torchrun.'
+    assert os.listdir() == []

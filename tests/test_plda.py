@@ -52,9 +52,8 @@ def test_em_recovers_what_the_data_were_drawn_from():
     np.testing.assert_allclose(within, WITHIN, atol=4 * 0.5 * np.sqrt(2 / 12000))
 
 
-@pytest.mark.parametrize('smoothing', [0.0, 0.01, 0.3])
-@pytest.mark.parametrize('seed', range(3))
-def test_the_likelihood_never_falls(smoothing, seed):
+@pytest.mark.parametrize('seed, smoothing', enumerate((0.0, 0.01, 0.3)))
+def test_the_likelihood_never_falls(seed, smoothing):
     vectors, speakers = draw(15, seed)
     objectives = plda.estimate_plda(vectors, speakers, n_steps=60, smoothing=smoothing)[3]
     assert len(objectives) == 60 and objectives[5] > objectives[0] + 1e-3
@@ -291,7 +290,7 @@ def test_other_data_than_those_of_the_run(six_voices, measured, lab, stopped_wit
     assert (measured / 'checkpoint_best.pth').read_bytes() == before
 
 
-@pytest.mark.parametrize('backend, normalise', [('plda', None), ('plda', 'as-norm'), ('cosine', 's-norm')])
+@pytest.mark.parametrize('backend, normalise', [('plda', None), ('cosine', 's-norm')])
 def test_trials_with_plda_and_normalisation(settings, capsys, stopped_with, backend, normalise):
     chosen = {**settings, 'backend': backend, 'normalise': normalise}
     loaded = lab_model.load_model(False, settings['log_dir'], 'best', None, None)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -219,24 +220,17 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 # ------------------------------------------------------------------------------------------ two processes against one
 
 # Started by torchrun. BatchNorm is as it is when testing, because its statistics are of the share of a process. The
-# numbers are float32 on every processor. With DIES, the second process fails after the first epoch
+# numbers are float32 on every processor
 LAUNCHER = '''
 import atexit, contextlib, os
 from torch import nn
 import deep_dive.train
 import train
-from deep_dive import processes
 from model import background_resnet
-from support.messages import LabError, run_script
-
-def fail_in_the_second(model):
-    if processes.rank() == 1:
-        raise LabError('the disk of process 1 is full')
+from support.messages import run_script
 
 background_resnet.train = lambda self, mode=True: nn.Module.train(self, False)
 train.mixed_precision = lambda device: contextlib.nullcontext()
-if 'DIES' in os.environ:
-    processes.follow_first_process = fail_in_the_second
 atexit.register(os.write, 2, b'the end of Python')
 run_script(deep_dive.train.main)
 '''
@@ -250,16 +244,15 @@ def four_speakers(lab, write_feat):
     """20 utterances of exactly 100 frames after trimming: a window of 100 is the whole utterance."""
     for i in range(20):
         write_feat('%s/s%d/%02d.p' % (c.TRAIN_FEAT_DIR, i % 4, i), n_frames=200, seed=i)
-    (lab / 'launcher.py').write_text(LAUNCHER)
     return lab
 
 
-def train_in_two_processes(log_dir, n_epochs, **environment):
-    """Train with torchrun: the CompletedProcess."""
-    settings = {**SETTINGS, 'log_dir': log_dir, 'n_epochs': n_epochs}
+def in_two_processes(launcher, **settings):
+    """Start a launcher with torchrun: the CompletedProcess."""
+    Path('launcher.py').write_text(launcher)
     return subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
                            'launcher.py', *('--%s=%s' % setting for setting in settings.items())],
-                          env={**os.environ, 'PYTHONPATH': str(PROJECT), 'OMP_NUM_THREADS': '1', **environment},
+                          env={**os.environ, 'PYTHONPATH': str(PROJECT), 'OMP_NUM_THREADS': '1'},
                           capture_output=True, text=True)
 
 
@@ -284,7 +277,7 @@ def without_numbers(log):
 
 def test_two_processes_train_what_one_does(four_speakers, train_in_one, capfd):
     """The first process prints and saves. One process alone can go on from there."""
-    two = train_in_two_processes('two', 2)
+    two = in_two_processes(LAUNCHER, **SETTINGS, log_dir='two', n_epochs=2)
     assert two.returncode == 0, two.stderr
     # A process that shares numbers until Python ends is sometimes aborted, so only the first one gets there
     assert two.stderr.count('the end of Python') == 1
@@ -312,7 +305,24 @@ def test_two_processes_train_what_one_does(four_speakers, train_in_one, capfd):
     assert sorted(os.listdir('one')) == sorted(os.listdir('two'))
 
 
-def test_a_process_that_dies_ends_the_other_with_its_message(four_speakers):
-    done = train_in_two_processes('dead', 2, DIES='yes')
+# The second process fails, while the first one waits for it. Nothing is trained, so that few packages are loaded
+ONE_FAILS = '''
+import torch.distributed as dist
+from deep_dive import processes
+from support.messages import LabError, run_script
+
+def main():
+    processes.join_processes(False)
+    if processes.rank() == 1:
+        raise LabError('the disk of process 1 is full')
+    dist.barrier()
+    print('nobody has failed')
+
+run_script(main)
+'''
+
+
+def test_a_process_that_dies_ends_the_other_with_its_message(lab):
+    done = in_two_processes(ONE_FAILS)
     assert done.returncode == 1 and 'Error: the disk of process 1 is full' in done.stderr
-    assert not os.path.exists('dead/checkpoint_1.pth')
+    assert 'nobody has failed' not in done.stdout

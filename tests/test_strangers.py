@@ -500,13 +500,23 @@ def test_absorbing_makes_the_cosines_those_of_wccn(lab, write_feat, capsys, stop
 
 # ------------------------------------------------------------------------------------- two recordings
 
-@pytest.fixture
-def people(six_voices, lab):
+@pytest.fixture(scope='module')
+def calibrated(six_voices, tmp_path_factory):
     """The recordings of the six voices. Checkpoint 'voices' is the best one of their lab, with thresholds."""
-    shutil.copytree(six_voices / c.TEST_WAV_DIR, 'people')
-    Path('model_saved').mkdir()
-    shutil.copy(six_voices / 'model_saved/checkpoint_best.pth', 'model_saved/checkpoint_voices.pth')
-    calibrate.main(folders=['people'], use_cuda=False, into_checkpoint='model_saved/checkpoint_voices.pth')
+    folder = tmp_path_factory.mktemp('calibrated')
+    shutil.copytree(six_voices / c.TEST_WAV_DIR, folder / 'people')
+    (folder / 'model_saved').mkdir()
+    checkpoint = folder / 'model_saved/checkpoint_voices.pth'
+    shutil.copy(six_voices / 'model_saved/checkpoint_best.pth', checkpoint)
+    calibrate.main(folders=[str(folder / 'people')], log_dir=str(folder / 'model_saved'), use_cuda=False,
+                   into_checkpoint=str(checkpoint))
+    return folder
+
+
+@pytest.fixture
+def people(calibrated, lab):
+    """A copy of them."""
+    shutil.copytree(calibrated, lab, dirs_exist_ok=True)
     return sorted(path.name for path in Path('people').iterdir())
 
 
