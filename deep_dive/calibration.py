@@ -23,7 +23,7 @@ from support.recordings import origin_of
 from support.runs import read_run, save_checkpoint
 from support.safe_files import read_checkpoint
 
-SHORT = [1, 2, 3, 5]  # seconds: with recordings as short as these, how many answers are wrong?
+LENGTHS = [1, 2, 4, 8, 15]  # seconds: short recordings need another threshold than long ones
 MOST_PIECES = 500  # recordings that are tried for each of these lengths, at most
 FALSE_ACCEPTS = [0.05, 0.01, 0.001]  # a threshold is found for each of these shares
 ERRORS_NEEDED = 30  # of so many errors, the true rate is within 30 % (rule of 30, Doddington 1998)
@@ -96,8 +96,10 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, 
     n_dims); speakers: their speakers; levels: 'LEVEL_DBFS' of origin_of, because features that are levelled
     and others have other scores. A level with one kind of trial only is left out. groups: the corpus of each
     utterance, if there are several. Each corpus counts equally. Recordings of two are not compared, because
-    they differ in more than the voice, and their scores would be too low. For 'cosine', there are also 'EER'
-    and 'EER_1s', 'EER_2s' ...: the equal error rate in percent, of whole utterances and of pieces.
+    they differ in more than the voice, and their scores would be too low. For 'cosine', there are also 'EER',
+    the equal error rate in percent, and for pieces of LENGTHS 'eer_2s', 'slope_2s', 'offset_2s', 'EER_2s' and
+    so on (description_for of support/enrolments.py reads them). With three groups or more, 'eer_low' and
+    'eer_high' say between which values 'eer' moves if one of them is left out.
     are_strangers: the network was not trained on these speakers. If it was, they are in the cohort
     themselves. Their normalised scores would be too low, so they are left out.
     """
@@ -107,7 +109,7 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, 
         chosen = [i for i in range(len(features)) if str(levels[i]) == level]
         those = [features[i] for i in chosen], [(groups[i], speakers[i]) for i in chosen]
         of_backends = {}
-        for seconds in [None, *SHORT]:
+        for seconds in [None, *LENGTHS]:
             vectors, names = piece_vectors(model, *those, seconds, use_cuda)
             first, second = all_pairs(len(names))
             group, number = numbers_of([group for group, _ in names]), numbers_of(names)
@@ -124,11 +126,38 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, 
                 if seconds is None:
                     of_backends[scorer.name] = describe_scores(target, impostor, **weights)
                 if scorer.name == 'cosine' and 'cosine' in of_backends:
-                    name = 'EER' if seconds is None else 'EER_%ds' % seconds
-                    of_backends['cosine'][name] = float(equal_error_rate(target, impostor, **weights))
+                    of_backends['cosine'].update(describe_length(target, impostor, seconds, weights))
+                if seconds is None and scorer.name == 'cosine':
+                    of_backends['cosine'].update(range_without_one(scores, is_target, group[first]))
         if of_backends:
             described[level] = of_backends
     return described
+
+
+def describe_length(target, impostor, seconds, weights):
+    """'eer_2s', 'slope_2s', 'offset_2s' and 'EER_2s' of pieces of 2 s; of whole utterances (None), 'EER' alone."""
+    rate = float(equal_error_rate(target, impostor, **weights))
+    if seconds is None:
+        return {'EER': rate}
+    slope, offset = calibrate(target, impostor, **weights)
+    numbers = {'eer': closest_rates(target, impostor, **weights)[0], 'slope': slope, 'offset': offset, 'EER': rate}
+    return {'%s_%ds' % (name, seconds): float(value) for name, value in numbers.items()}
+
+
+def range_without_one(scores, is_target, groups):
+    """{'eer_low': , 'eer_high': }: how far the threshold moves if one group of trials is left out; {} with two.
+
+    scores, is_target, groups: (n,) each. A group that has trials of one kind only is always left in.
+    """
+    both = set(groups[is_target]) & set(groups[~is_target])
+    if len(both) < 3:
+        return {}
+    found = []
+    for group in both:
+        target, impostor = ((groups != group) & kind for kind in (is_target, ~is_target))
+        found.append(closest_rates(scores[target], scores[impostor], target_weights=equal_weights(groups[target]),
+                                   impostor_weights=equal_weights(groups[impostor]))[0])
+    return {'eer_low': float(min(found)), 'eer_high': float(max(found))}
 
 
 def equal_weights(groups):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 import configure as c
 from SR_Dataset import read_MFB
-from deep_dive.calibration import SHORT, percent
+from deep_dive.calibration import percent
 from exercises.scoring import log_likelihood_ratio
 from model import get_embeddings, load_model
 from support.enrolments import choose_thres, own_description
@@ -51,13 +51,13 @@ def seconds_of(filename):
     return len(read_MFB(filename, 'any')[0]) * c.WIN_STEP
 
 
-def print_what_it_means(score, thres, model, filenames):
+def print_what_it_means(score, thres, model, test_file, seconds):
     """Print how likely it is that both recordings are of one speaker. Print it only if the model knows it.
 
-    If thres is not the model's own threshold, print the decision by that one, too. If a recording is short,
-    print how often such an answer is wrong.
+    If thres is not the model's own threshold, print the decision by that one, too. seconds: of speech in the
+    shorter recording; if that makes answers worse, print how often they are wrong.
     """
-    description = own_description(model, 'cosine', filenames[-1])
+    description = own_description(model, 'cosine', test_file, seconds)
     if not description:
         return
     own = description['eer']
@@ -66,14 +66,10 @@ def print_what_it_means(score, thres, model, filenames):
     ratio = log_likelihood_ratio(score, description)
     print('Same speaker: %s (log-likelihood ratio %.1f, if both are equally likely beforehand)'
           % (percent(ratio), ratio))
-    seconds = min(map(seconds_of, filenames))
-    measured = [length for length in SHORT if 'EER_%ds' % length in description]
-    if not measured or seconds >= max(measured):
-        return
-    length = max([length for length in measured if length <= seconds], default=measured[0])
-    if description['EER_%ds' % length] > description['EER'] + 0.5:
-        print('It is short: of answers on %d s of speech, %.0f %% are wrong, on whole recordings %.0f %%.'
-              % (length, description['EER_%ds' % length], description['EER']))
+    whole = own_description(model, 'cosine', test_file)
+    if description.get('EER', 0) > whole.get('EER', 0) + 0.5:
+        print('It is short: of answers on %.2g s of speech, %.0f %% are wrong, on whole recordings %.0f %%.'
+              % (seconds, description['EER'], whole['EER']))
 
 
 def main(
@@ -91,12 +87,13 @@ def main(
     check_settings(main, locals(), **TEST_RULES, thres=or_none(SCORE_OR_MODEL))
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     check_two_recordings(enroll_file, test_file, model.settings['level'])
-    thres = choose_thres('model' if thres is None else thres, model, 'cosine', test_file)
+    seconds = min(map(seconds_of, [enroll_file, test_file]))
+    thres = choose_thres('model' if thres is None else thres, model, 'cosine', test_file, seconds)
     enroll_embedding, test_embedding = (get_embeddings(use_cuda, filename, model, test_frames)
                                         for filename in (enroll_file, test_file))  # (1, embedding_size) each
     score = F.cosine_similarity(test_embedding, enroll_embedding).item()
     print_decision(enroll_file, test_file, score, thres)
-    print_what_it_means(score, thres, model, [enroll_file, test_file])
+    print_what_it_means(score, thres, model, test_file, seconds)
 
 
 if __name__ == '__main__':

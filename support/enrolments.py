@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+
 from support.checks import are_thresholds, check_enrolled, in_another_folder, is_enrolment, is_origin
 from support.messages import LabError, one_form
 from support.recordings import compare_origins, origin_of
@@ -115,19 +117,37 @@ def description_at(model, backend, level):
     return found.get(str(level), next(iter(found.values()), {}))
 
 
-def own_description(model, backend, filename):
-    """What description_at says of a test file."""
-    return description_at(model, backend, origin_of(filename, model.settings['level'])['LEVEL_DBFS'])
+def description_for(description, seconds):
+    """A description whose 'eer', 'slope', 'offset' and 'EER' are those of recordings of so many seconds of speech.
+
+    description: of describe_model of deep_dive/calibration.py. If it knows them for some lengths, such as 2 and
+    4 s ('eer_2s', 'eer_4s'), what lies between two of them is taken, on a line over log(seconds). From the
+    longest on, and with seconds = None, that of whole recordings counts.
+    """
+    for name in ('eer', 'slope', 'offset', 'EER'):
+        known = {length: description['%s_%ds' % (name, length)] for length in range(1, 61)
+                 if '%s_%ds' % (name, length) in description}
+        if seconds is not None and known and seconds < max(known):
+            value = np.interp(np.log(max(seconds, 0.1)), np.log(list(known)), list(known.values()))
+            description = {**description, name: float(value)}
+    return description
 
 
-def choose_thres(thres, model, backend, filename):
+def own_description(model, backend, filename, seconds=None):
+    """What description_at says of a test file, for recordings of so many seconds of speech (None: as if long)."""
+    description = description_at(model, backend, origin_of(filename, model.settings['level'])['LEVEL_DBFS'])
+    return description_for(description, seconds)
+
+
+def choose_thres(thres, model, backend, filename, seconds=None):
     """The threshold that a setting asks for: thres itself, or for 'model' that of the checkpoint.
 
-    Raises LabError if the checkpoint has none.
+    seconds: how much speech there is in the shorter of two recordings; None: enough. Raises LabError if the
+    checkpoint has none.
     """
     if thres != 'model':
         return thres
-    description = own_description(model, backend, filename)
+    description = own_description(model, backend, filename, seconds)
     if not description:
         path = Path(model.checkpoint['file'])
         advice = "cp_num = 'best' here and in enroll.py"

@@ -378,7 +378,7 @@ def test_the_threshold_of_the_level_is_chosen(model_with_thresholds, lab, write_
 
 def test_what_a_score_means_is_printed(model_with_thresholds, lab, write_vector, capsys):
     write_vector('t/a/test.p', 1, 0)  # 200 frames, 100 after trimming: one second
-    compare.print_what_it_means(0.75, 0.95, model_with_thresholds, ['t/a/test.p'])
+    compare.print_what_it_means(0.75, 0.95, model_with_thresholds, 't/a/test.p', 1)
     assert capsys.readouterr().out == (
         "The model's own threshold is 0.7000 : Accept\n"
         'Same speaker: %.0f %% (log-likelihood ratio 0.5, if both are equally likely beforehand)\n'
@@ -386,9 +386,9 @@ def test_what_a_score_means_is_printed(model_with_thresholds, lab, write_vector,
         % (100 * expit(0.5)))
     assert calibration.percent(-9) == 'less than 1 %' and calibration.percent(0) == '50 %'
     assert calibration.percent(5.4) == 'more than 99 %'
-    compare.print_what_it_means(0.65, 0.7, model_with_thresholds, ['t/a/test.p'])
+    compare.print_what_it_means(0.65, 0.7, model_with_thresholds, 't/a/test.p', 1)
     assert capsys.readouterr().out.startswith('Same speaker: 38 % (log-likelihood ratio -0.5,')
-    compare.print_what_it_means(0.65, 0.7, FirstFrame(), ['t/a/test.p'])
+    compare.print_what_it_means(0.65, 0.7, FirstFrame(), 't/a/test.p', 1)
     assert capsys.readouterr().out == ''
 
 
@@ -413,6 +413,31 @@ def test_describing_a_model_by_hand(model_with_thresholds):
     described = calibration.describe_model(model_with_thresholds, 2 * features, list('aabbaaaa'),
                                            [None] * 4 + [-44] * 4, False)
     assert list(described) == ['None']
+
+
+def test_short_recordings_have_their_own_threshold():
+    description = {'eer': 0.4, 'slope': 10, 'offset': -4, 'EER': 1.0, 'eer_low': 0.3, 'eer_high': 0.5}
+    for length, eer in ((2, 0.8), (8, 0.6)):
+        description |= {'eer_%ds' % length: eer, 'slope_%ds' % length: 5, 'offset_%ds' % length: -2, 'EER_%ds' % length: 9}
+    at = enrolments.description_for
+    assert at(description, 2)['eer'] == pytest.approx(0.8) and at(description, 0.5)['eer'] == pytest.approx(0.8)
+    assert at(description, 4)['eer'] == pytest.approx(0.7)  # 4 lies in the middle of 2 and 8, in logarithms
+    assert at(description, 4)['slope'] == 5 and at(description, 4)['eer_low'] == 0.3
+    assert at(description, 8) == at(description, None) == description
+    assert at({'eer': 0.4}, 2) == {'eer': 0.4}  # a model that knows no lengths
+
+
+def test_how_far_one_corpus_moves_the_threshold():
+    # in each corpus two targets lie above two impostors; the threshold is in the middle of the gap
+    groups = np.repeat([0, 1, 2], 4)
+    is_target = np.tile([True, True, False, False], 3)
+    scores = np.array([0.9, 0.8, 0.6, 0.5, 0.9, 0.8, 0.6, 0.3, 0.9, 0.8, 0.2, 0.1])
+    assert calibration.range_without_one(scores, is_target, groups) == pytest.approx({'eer_low': 0.7, 'eer_high': 0.7})
+    scores[:4] += 0.05
+    scores[4:8] -= 0.05
+    # without the first the gap is 0.55 to 0.75, without the second 0.65 to 0.8, with both 0.65 to 0.75
+    assert calibration.range_without_one(scores, is_target, groups) == pytest.approx({'eer_low': 0.65, 'eer_high': 0.725})
+    assert calibration.range_without_one(scores[:8], is_target[:8], groups[:8]) == {}
 
 
 def test_held_out_speakers_are_not_trained_on(lab, write_feat, capsys, stopped_with):
