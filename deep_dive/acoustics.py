@@ -2,16 +2,19 @@
 
 vary() draws several of these changes at random: experiments/vary_recordings.py makes training data with it. Robust
 x-vectors are trained on such copies (Snyder et al. 2018). experiments/conditions.py measures what each change costs.
+vary_piece() is quicker: experiments/train_voices.py changes a piece of a recording anew each time it is drawn.
 Audio is (n_samples,), float in [-1, 1], at SAMPLE_RATE. rng is a numpy random generator.
 """
 import shutil
 import subprocess
+from fractions import Fraction
 
 import numpy as np
 from scipy.signal import butter, fftconvolve, firwin2, resample_poly, sosfiltfilt
 
 import configure as c
 from support.messages import LabError, in_one_line
+from support.recordings import ACTIVE_RANGE, NOISE_MARGIN, active_level, blocks_of, loud_level
 
 CODECS = {  # what ffmpeg needs to know: rate in Hz, and options
     'g722': (16000, ['-c:a', 'g722', '-f', 'g722']),
@@ -48,8 +51,25 @@ def add_noise(audio, rng, snr=10, slope=1.0):
     """Add steady noise, snr dB below the mean power of audio. Its power is frequency ** -slope: 0 white, 2 brown."""
     spectrum = np.fft.rfft(rng.normal(size=len(audio)))
     frequency = np.maximum(np.fft.rfftfreq(len(audio), 1 / c.SAMPLE_RATE), 50)  # flat below 50 Hz
-    noise = np.fft.irfft(spectrum * frequency ** (-slope / 2), len(audio))
-    return audio + noise * rms(audio) / rms(noise) * 10 ** (-snr / 20)
+    return mix(audio, np.fft.irfft(spectrum * frequency ** (-slope / 2), len(audio)), snr)
+
+
+def mix(audio, noise, snr):
+    """Add noise (n_samples,) to audio (n_samples,), so that the mean power of the noise is snr dB lower."""
+    return audio + noise * rms(audio) / max(rms(noise), 1e-12) * 10 ** (-snr / 20)
+
+
+def babble(n_samples, rng, voice):
+    """One to seven voices at once, each up to 6 dB below the first: (n_samples,). voice: as in vary_piece."""
+    return sum(voice(n_samples, rng) * 10 ** (rng.uniform(-6, 0) / 20) for _ in range(rng.integers(1, 8)))
+
+
+def hum(n_samples, rng):
+    """The hum of the mains or of a motor, with its harmonics: (n_samples,)."""
+    times = np.arange(n_samples) / c.SAMPLE_RATE
+    frequency = rng.choice([50, 60, 100, 120]) * rng.uniform(0.99, 1.01)  # Hz
+    return sum(10 ** (rng.uniform(-20, 0) / 20) * np.sin(2 * np.pi * (k * frequency * times + rng.random()))
+               for k in range(1, rng.integers(3, 20)))
 
 
 def change_microphone(audio, rng, most_db=8):
@@ -71,6 +91,30 @@ def clip(audio, share=0.01):
     """Record too loud: this share of the samples is cut off."""
     limit = np.quantile(np.abs(audio), 1 - share)
     return np.clip(audio, -limit, limit)
+
+
+def keep_band(audio, low, high):
+    """Make all frequencies below low and above high, in Hz, quieter by 60 dB."""
+    spectrum, frequency = np.fft.rfft(audio), np.fft.rfftfreq(len(audio), 1 / c.SAMPLE_RATE)
+    spectrum[(frequency < low) | (frequency > high)] *= 1e-3
+    return np.fft.irfft(spectrum, len(audio))
+
+
+def change_speed(audio, speed):
+    """Play audio `speed` times as fast: its pitch is higher, and it is shorter, (n / speed, rounded up)."""
+    ratio = Fraction(speed).limit_denominator(200)
+    return resample_poly(audio, ratio.denominator, ratio.numerator)
+
+
+def to_level(audio, level):
+    """Bring the speech in a piece of a recording to a level in dBFS.
+
+    Speech is found as in support/recordings.py. But a piece may be short, or full of noise, so none is refused.
+    """
+    levels = 10 * np.log10(np.maximum(np.mean(blocks_of(audio) ** 2, axis=1), 1e-15))  # of blocks, in dBFS
+    loud, quiet = loud_level(levels), np.percentile(levels, 10)
+    least = max(loud - ACTIVE_RANGE, min(quiet + NOISE_MARGIN, loud - ACTIVE_RANGE / 2))
+    return audio * 10 ** ((level - active_level(levels, levels > least)) / 20)
 
 
 def halve_rate(audio):
@@ -135,3 +179,32 @@ def vary(audio, rng):
         changed = code_and_decode(changed, rng.choice(list(CODECS)))
     peak = np.abs(changed).max()
     return changed / peak if peak > 1 else changed
+
+
+def vary_piece(audio, rng, voice):
+    """Change a piece of a recording at random, in some ms. Most pieces have two changes.
+
+    voice: a function; voice(n_samples, rng) returns a piece of some recording, for voices in the background.
+    """
+    if rng.random() < 0.5:
+        audio = add_room(audio, rng, rng.uniform(0.1, 0.8), rng.uniform(-3, 12))
+    if rng.random() < 0.15:
+        audio = compress(audio, rng.uniform(1.5, 4))
+    noise, snr = rng.random(), rng.uniform(3, 30)
+    if noise < 0.3:
+        audio = add_noise(audio, rng, snr, rng.uniform(0, 2))
+    elif noise < 0.54:
+        audio = mix(audio, babble(len(audio), rng, voice), snr)
+    elif noise < 0.6:
+        audio = mix(audio, hum(len(audio), rng), snr)
+    if rng.random() < 0.6:
+        audio, line = change_microphone(audio, rng), rng.random()
+        if line < 0.12:
+            audio = telephone(audio)
+        elif line < 0.3:
+            audio = keep_band(audio, 0, rng.uniform(3500, 7000))  # as codecs and old recordings do
+        elif line < 0.4:
+            audio = keep_band(audio, rng.uniform(60, 250), c.SAMPLE_RATE / 2)
+    if rng.random() < 0.1:
+        audio = clip(audio, rng.uniform(0.001, 0.03))
+    return audio

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import configure as c
-from deep_dive.conformer import Conformer
+from deep_dive.conformer import Conformer, LargeConformer
 from deep_dive.resnet_se import SEResNet34
 from deep_dive.tdnn import ECAPA, TDNN
 from support.checks import feature_size
@@ -123,5 +123,5 @@ def rows_of(backbone):
 
 
 BACKBONES = {'vgg': VGG, 'lstm': LSTM, 'cnn_lstm': CNNLSTM, 'tdnn': TDNN, 'ecapa': ECAPA, 'resnet_se': SEResNet34,
-             'conformer': Conformer}
+             'conformer': Conformer, 'conformer_large': LargeConformer}
 POOLINGS = {'average': AveragePooling, 'statistics': StatisticsPooling, 'attentive': AttentivePooling}

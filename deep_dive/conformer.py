@@ -1,4 +1,5 @@
 """The Conformer: attention, which compares all frames, and convolutions, which compare neighbours, in one layer."""
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -78,11 +79,44 @@ class Conformer(nn.Module):
         super().__init__()
         self.convolutions = nn.Sequential(nn.Conv2d(1, 32, kernel_size=3, stride=2, padding=1), nn.ReLU(),
                                           nn.Conv2d(32, 32, kernel_size=3, stride=2, padding=1), nn.ReLU())
+        self.add_layers(self.out_channels, n_layers)
+
+    def add_layers(self, size, n_layers):
+        """What stands behind the convolutions: a layer that brings each frame to `size`, and n_layers."""
         rows = -(-feature_size() // 4)  # halved twice, rounded up
-        self.to_size = nn.Linear(32 * rows, self.out_channels)
-        self.layers = nn.Sequential(*(ConformerLayer(self.out_channels) for _ in range(n_layers)))
+        self.to_size = nn.Linear(32 * rows, size)
+        self.layers = nn.Sequential(*(ConformerLayer(size) for _ in range(n_layers)))
+
+    def frames(self, x):
+        """What the layers get: (batch, 1, n_dims, T) -> (batch, T / 4, size)."""
+        out = self.convolutions(x)  # (batch, 32, n_dims / 4, T / 4)
+        return self.to_size(out.flatten(1, 2).transpose(1, 2))  # (batch, T / 4, 32 * n_dims / 4) to (.., size)
 
     def forward(self, x):  # (batch, 1, n_dims, T)
-        out = self.convolutions(x)  # (batch, 32, n_dims / 4, T / 4)
-        out = self.to_size(out.flatten(1, 2).transpose(1, 2))  # (batch, T / 4, 32 * n_dims / 4) -> (batch, T / 4, 96)
-        return self.layers(out).transpose(1, 2).unsqueeze(2)  # (batch, 96, 1, T / 4)
+        return self.layers(self.frames(x)).transpose(1, 2).unsqueeze(2)  # (batch, 96, 1, T / 4)
+
+
+class LargeConformer(Conformer):
+    """Four layers of size 144, and the pooling sees the outputs of all of them (MFA-Conformer, Zhang et al. 2022).
+
+    The last layer has lost details that the first ones still hold. The convolutions have BatchNorm, for a higher
+    learning rate. Zhang et al. have six layers of size 256, and one more LayerNorm behind the outputs.
+    """
+    size, n_layers = 144, 4
+    out_channels = n_layers * size
+
+    def __init__(self):
+        nn.Module.__init__(self)  # not that of Conformer, because its convolutions are others
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(1, 32, kernel_size=3, stride=2, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
+            nn.Conv2d(32, 32, kernel_size=3, stride=2, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU())
+        self.add_layers(self.size, self.n_layers)
+
+    def forward(self, x):  # (batch, 1, n_dims, T)
+        # A feature's mean is 0 over the whole recording, with its silence. Here it is over what the network sees
+        out = self.frames((x - x.mean(dim=3, keepdim=True)) / 20)
+        outputs = []
+        for layer in self.layers:
+            out = layer(out)  # (batch, T / 4, size)
+            outputs.append(out)
+        return torch.cat(outputs, dim=2).transpose(1, 2).unsqueeze(2)  # (batch, n_layers * size, 1, T / 4)

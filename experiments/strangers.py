@@ -1,53 +1,123 @@
 """How well does a model recognise people it has never heard? Every two recordings of a folder are compared.
 
-    python experiments/strangers.py <folder> [folder ...] --cp_num=voices
-    python experiments/strangers.py <folder> --piece_seconds=3        # the first 3 s of each recording
+    python experiments/strangers.py <folder> [folder ...] --cp_num=voices --thres=model
+    python experiments/strangers.py <folder> "--lengths=[None, 4, 2]" --n_pieces=6    # whole, and pieces of 4 s and 2 s
 
-A folder holds <speaker>/<name>.wav, or feature files. Each recording goes through the network in one pass. Prints a
-row for each folder: the equal error rate of all pairs, how many recordings are identified if only the first one of each
-speaker is enrolled, and the errors at a threshold (--thres=model: that of the checkpoint). Writes nothing. 250
-recordings take a minute.
+A folder holds <speaker>/<name>.wav, or feature files. Each piece goes through the network in one pass. Pieces of one
+recording are not compared with each other. Prints a row for each folder and length: the equal error rate of all pairs,
+with an interval of 90 % (speakers drawn anew), and that of pairs of one sex; how many pieces are identified if only the
+first recording of each speaker is enrolled; and the errors at a threshold. --thres=model: that of the checkpoint, and
+Cllr of its calibration. Writes nothing. 250 recordings take a minute.
 """
 import contextlib
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
 
 import project  # noqa: F401 (finds the lab)
 
+import configure as c
 from DB_wav_reader import read_feats_and_wavs
 from SR_Dataset import read_MFB
-from compare import identified_from
 from deep_dive.backends import BACKENDS, Scorer
-from deep_dive.calibration import piece_vectors
-from exercises.scoring import all_pairs, equal_error_rate, rates_at
+from exercises.scoring import all_pairs, bootstrap_interval, cllr, equal_error_rate, log_likelihood_ratio, min_cllr
+from exercises.scoring import rates_at
 from exercises.thresholds import SECONDS
-from model import load_model
-from support.enrolments import choose_thres
-from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
+from model import embed_feature, load_model
+from support.checks import sex_of
+from support.enrolments import choose_thres, own_description
+from support.messages import NAME, SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script, whole
+
+LENGTHS = 'a list of lengths in seconds, such as [None, 4, 2]', lambda value: (
+    isinstance(value, list) and len(value) > 0 and all(SECONDS[1](length) for length in value))
 
 
-def measure(model, folder, piece_seconds, backend, thres):
-    """The figures of one folder, as a dict. thres: the threshold whose errors are counted, 'model', or None."""
+def cut(whole_thing, length, most):
+    """The first pieces, at most so many, that an array is cut into. length None: one piece, the whole."""
+    if length is None:
+        return [whole_thing]
+    return [whole_thing[i:i + length] for i in range(0, len(whole_thing) - length + 1, length)][:most]
+
+
+def read_sexes(filename):
+    """Dict speaker -> 'F' or 'M' of a text file with lines such as `anna F`."""
+    lines = Path(filename).read_text(encoding='utf-8').splitlines()
+    return {line.rpartition(' ')[0]: line.rpartition(' ')[2] for line in lines if line.strip()}
+
+
+def figures_of(vectors, speakers, recordings, scorer, sexes, threshold=None, description=None):
+    """The figures of all pairs of d-vectors of two recordings, as a dict. Raises LabError if a kind of pair is missing.
+
+    vectors: (n, embedding_size) tensor of unit length; speakers, recordings: n names, whose and of what each is;
+    sexes: as of read_sexes; threshold: whose errors are counted; description: 'slope' and 'offset' of a calibration.
+    """
+    speakers, recordings = np.array(speakers), np.array(recordings)
+    first, second = all_pairs(len(speakers))
+    two_recordings = recordings[first] != recordings[second]
+    first, second = first[two_recordings], second[two_recordings]
+    is_target, scores = speakers[first] == speakers[second], scorer.trials(vectors, first, second)
+    if is_target.all() or not is_target.any():
+        raise LabError('two speakers are needed, and two recordings of one of them.')
+    target, impostor = scores[is_target], scores[~is_target]
+    sex = np.array([sexes.get(speaker, sex_of(speaker)) for speaker in speakers])
+    same_sex = scores[~is_target & (sex[first] == sex[second]) & (sex[first] != '')]  # of two speakers of one sex
+    names, number = np.unique(speakers, return_inverse=True)
+    low, high = bootstrap_interval(scores, is_target, number[first], number[second], n_rounds=200, level=90)
+
+    # Enrol the first recording of each speaker, and identify the pieces of all others
+    enrolled = {name: recordings[speakers == name][0] for name in names}
+    is_enrolled = np.array([enrolled[name] == recording for name, recording in zip(speakers, recordings)])
+    gallery = F.normalize(torch.stack([vectors[is_enrolled & (speakers == name)].sum(dim=0) for name in names]))
+    answers = names[scorer(vectors[~is_enrolled], gallery).argmax(axis=1)]
+
+    figures = {'speakers': len(names), 'targets': len(target), 'impostors': len(impostor),
+               'EER': equal_error_rate(target, impostor), 'from': low, 'to': high,
+               'identified': 100 * np.mean(answers == speakers[~is_enrolled]),
+               'own, median': np.median(target), 'others, median': np.median(impostor)}
+    if len(same_sex):
+        figures['EER, same sex'] = equal_error_rate(target, same_sex)
+    if threshold is not None:
+        miss, false_alarm = rates_at(threshold, target, impostor)
+        figures.update({'threshold': '%.4f' % threshold, 'rejected': 100 * miss, 'accepted': 100 * false_alarm})
+        if len(same_sex):
+            figures['accepted, same sex'] = 100 * rates_at(threshold, target, same_sex)[1]
+    if description:
+        ratios = [log_likelihood_ratio(kind, description) for kind in (target, impostor)]
+        figures.update({'Cllr': cllr(*ratios), 'min Cllr': min_cllr(target, impostor)})
+    return figures
+
+
+def measure(model, folder, lengths, n_pieces, backend, thres, sexes):
+    """The figures of one folder, a dict for each length. The other arguments are settings of main()."""
     with contextlib.redirect_stdout(io.StringIO()):  # notes on recordings
         DB = read_feats_and_wavs(folder)
         features = [read_MFB(filename, model.settings['level'])[0] for filename in DB['filename']]  # (n_frames, n_dims)
-        vectors, speakers = piece_vectors(model, features, list(DB['speaker_id']), piece_seconds, True)
-    scorer, speakers = Scorer(backend, model), np.array(speakers)
-    first, second = all_pairs(len(speakers))
-    is_target, scores = speakers[first] == speakers[second], scorer.trials(vectors, first, second)
-    if is_target.all() or not is_target.any():
-        raise LabError('%s: two speakers are needed, and two recordings of one of them.' % folder)
-    target, impostor = scores[is_target], scores[~is_target]
-    figures = {'folder': folder, 'speakers': len(set(speakers)), 'targets': len(target), 'impostors': len(impostor),
-               'EER': equal_error_rate(target, impostor), 'identified': identified_from(1, vectors, speakers, scorer),
-               'own, median': np.median(target), 'others, median': np.median(impostor)}
-    if thres is not None:
-        threshold = choose_thres(thres, model, backend, DB['filename'][0])
-        miss, false_alarm = rates_at(threshold, target, impostor)
-        figures.update({'threshold': '%.4f' % threshold, 'rejected': 100 * miss, 'accepted': 100 * false_alarm})
-    return figures
+    filename, scorer, rows = DB['filename'][0], Scorer(backend, model), []
+    threshold = None if thres is None else choose_thres(thres, model, backend, filename)
+    description = own_description(model, backend, filename) if thres == 'model' else None
+    for seconds in lengths:
+        length = None if seconds is None else round(seconds / c.WIN_STEP)
+        pieces = [(piece, speaker, number) for number, (feature, speaker) in enumerate(zip(features, DB['speaker_id']))
+                  for piece in cut(feature, length, n_pieces)]
+        if not pieces:
+            raise LabError('%s: no recording has %g s.' % (folder, seconds))
+        vectors = torch.cat([embed_feature(True, piece, model, None) for piece, _, _ in pieces])
+        _, speakers, recordings = zip(*pieces)
+        try:
+            figures = figures_of(vectors, speakers, recordings, scorer, sexes, threshold, description)
+        except LabError as error:
+            raise LabError('%s: %s' % (folder, error)) from error
+        rows.append({'folder': folder, 'seconds': seconds or 'whole', **figures})
+    return rows
+
+
+def print_table(rows):
+    """Print a list of dicts of figures as a table."""
+    print(pd.DataFrame(rows).to_string(index=False, float_format='{:.2f}'.format, na_rep=''))
 
 
 def main(
@@ -56,16 +126,18 @@ def main(
         cp_num='voices',  # which checkpoint
         log_dir='model_saved',  # where the checkpoints are saved
         backend='cosine',  # or 'centre', 'lda', 'wccn', 'plda'
-        piece_seconds=None,  # take the first seconds of each recording, of 500 at most; None: all recordings, whole
+        lengths=[None],  # seconds of a piece; None: whole recordings; try [None, 4, 2]
+        n_pieces=1,  # pieces of each recording, at most; more of them give a more exact figure
         thres=None,  # count the errors at this threshold; try 'model'
+        sexes=None,  # a file that names the sex of speakers, with lines such as `anna F`
 ):
     if not folders:
         raise LabError('Name a folder or more: each holds <speaker>/<name>.wav.')
-    check_settings(main, locals(), cp_num=TEST_RULES['cp_num'], piece_seconds=SECONDS, backend=BACKENDS,
-                   thres=or_none(SCORE_OR_MODEL))
+    check_settings(main, locals(), cp_num=TEST_RULES['cp_num'], lengths=LENGTHS, n_pieces=whole(1), backend=BACKENDS,
+                   thres=or_none(SCORE_OR_MODEL), sexes=or_none(NAME))
     model = load_model(True, log_dir, cp_num, None, None)
-    rows = [measure(model, folder, piece_seconds, backend, thres) for folder in folders]
-    print(pd.DataFrame(rows).to_string(index=False, float_format='{:.2f}'.format))
+    sexes = read_sexes(sexes) if sexes else {}
+    print_table([row for folder in folders for row in measure(model, folder, lengths, n_pieces, backend, thres, sexes)])
 
 
 if __name__ == '__main__':

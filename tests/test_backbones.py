@@ -3,16 +3,19 @@ import pytest
 import torch
 
 import resnet
-from deep_dive.conformer import Conformer, ConformerLayer, ConvolutionModule, SelfAttention
+from deep_dive.conformer import Conformer, ConformerLayer, ConvolutionModule, LargeConformer, SelfAttention
 from deep_dive.networks import BACKBONES, POOLINGS, background_network
 from deep_dive.resnet_se import SEBasicBlock, SqueezeExcitation
 from deep_dive.tdnn import ECAPA, TDNN, Res2Layer, SERes2Block
+from model import load_model
+from support.runs import save_checkpoint
 
 # The map of each backbone, and its columns for so many frames
 MAPS = {'tdnn': (512, 1, {1: 1, 2: 2, 40: 40, 41: 41, 100: 100, 1003: 1003}),
         'ecapa': (512, 1, {1: 1, 2: 2, 40: 40, 41: 41, 100: 100, 1003: 1003}),
         'resnet_se': (128, 5, {1: 1, 2: 1, 40: 5, 41: 6, 100: 13, 1003: 126}),
-        'conformer': (96, 1, {1: 1, 2: 1, 40: 10, 41: 11, 100: 25, 1003: 251})}
+        'conformer': (96, 1, {1: 1, 2: 1, 40: 10, 41: 11, 100: 25, 1003: 251}),
+        'conformer_large': (4 * 144, 1, {1: 1, 2: 1, 40: 10, 41: 11, 100: 25, 1003: 251})}
 
 
 def n_parameters(module):
@@ -74,17 +77,28 @@ def resnet_se_parameters():
     return total
 
 
+def conformer_layer_parameters(size):
+    feed_forward = 2 * size + linear_parameters(size, 4 * size) + linear_parameters(4 * size, size)
+    attention = 2 * size + 3 * linear_parameters(size, size) + linear_parameters(size, size)
+    convolution = (2 * size + linear_parameters(size, 2 * size) + 15 * size + 2 * size
+                   + linear_parameters(size, size))
+    return 2 * feed_forward + attention + convolution + 2 * size
+
+
 def conformer_parameters():
-    feed_forward = 2 * 96 + linear_parameters(96, 384) + linear_parameters(384, 96)
-    attention = 2 * 96 + 3 * linear_parameters(96, 96) + linear_parameters(96, 96)
-    convolution = 2 * 96 + linear_parameters(96, 192) + 15 * 96 + 2 * 96 + linear_parameters(96, 96)
-    layer = 2 * feed_forward + attention + convolution + 2 * 96
-    return 9 * 32 + 32 + 9 * 32 * 32 + 32 + linear_parameters(32 * 10, 96) + 3 * layer
+    convolutions = 9 * 32 + 32 + 9 * 32 * 32 + 32
+    return convolutions + linear_parameters(32 * 10, 96) + 3 * conformer_layer_parameters(96)
+
+
+def conformer_large_parameters():
+    convolutions = 9 * 32 + 2 * 32 + 9 * 32 * 32 + 2 * 32  # BatchNorm instead of a bias
+    return convolutions + linear_parameters(32 * 10, 144) + 4 * conformer_layer_parameters(144)
 
 
 SIZES = {'tdnn': frame_layer_parameters(40, 256, 5) + 2 * frame_layer_parameters(256, 256, 3)
          + frame_layer_parameters(256, 256, 1) + frame_layer_parameters(256, 512, 1),
-         'ecapa': ecapa_parameters(), 'resnet_se': resnet_se_parameters(), 'conformer': conformer_parameters()}
+         'ecapa': ecapa_parameters(), 'resnet_se': resnet_se_parameters(), 'conformer': conformer_parameters(),
+         'conformer_large': conformer_large_parameters()}
 
 
 def test_parameters_by_hand(backbone):
@@ -290,3 +304,29 @@ def test_every_frame_of_a_conformer_hears_all():
     torch.manual_seed(0)
     net = Conformer().double().eval()
     assert frames_behind(net, torch.randn(1, 1, 40, 100, dtype=torch.float64), 0, 12) == list(range(100))
+
+
+def test_a_large_conformer_shows_all_its_layers():
+    torch.manual_seed(0)
+    net, x = LargeConformer().eval(), 60 * torch.randn(2, 1, 40, 50)
+    centred = (x - x.mean(dim=3, keepdim=True)) / 20
+    out = net.convolutions(centred)  # (2, 32, 10, 13)
+    out = torch.stack([net.to_size(out[:, :, :, t].flatten(1)) for t in range(13)], dim=1)
+    for number, layer in enumerate(net.layers):
+        out = layer(out)
+        part = net(x)[:, 144 * number:144 * (number + 1), 0]
+        torch.testing.assert_close(part, out.transpose(1, 2), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(net(x + 100), net(x), atol=1e-3, rtol=1e-3)  # a microphone changes nothing
+
+
+def test_a_checkpoint_of_the_large_conformer_loads(lab):
+    torch.manual_seed(0)
+    model = background_network(192, 2, 'conformer_large', pooling='attentive', head='cosine').eval()
+    layers = [name for name in model.state_dict() if not name.startswith('last.')]
+    assert {name.split('.')[0] for name in layers} == {'pretrained', 'pooling', 'fc0', 'bn0'}
+    save_checkpoint('checkpoint_1.pth', {'epoch': 2, 'state_dict': model.state_dict(), 'optimizer': {},
+                                         **model.settings, 'level': -24})
+    loaded, x = load_model(False, '.', 1, 192, 2), torch.randn(2, 1, 40, 70)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(x)[0], model(x)[0])
+    assert loaded.settings['level'] == -24

