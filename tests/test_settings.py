@@ -87,7 +87,8 @@ SETTINGS = {
     page: {'cp_num': CP_NUM, 'log_dir': NAME, 'test_dir': NAME, 'embedding_dir': NAME, 'port': [0, *COUNT],
            'open_browser': BOOL, 'use_cuda': BOOL}}
 NEEDED = {compare: {'enroll_file': 'a.wav', 'test_file': 'b.wav'}, who: {'recording': 'a.wav'},
-          who_when: {'recording': 'a.wav'}, embed: {'files': ['a.wav']}, enrol: {'name': 'kim', 'files': ['a.wav']}}  # settings without which a program only says how it is called
+          who_when: {'recording': 'a.wav'}, embed: {'files': ['a.wav']},
+          enrol: {'name': 'kim', 'files': ['a.wav']}}  # without these, a program only says how it is called
 FURTHER = [  # right values that are not among VALUES
     *[(train, 'optimizer_type', value) for value in ('sgd', 'adam', 'adamw', 'adagrad')],
     *[(train, 'scheduler_type', value) for value in ('plateau', 'onecycle', 'cosine')],
@@ -113,8 +114,8 @@ MISSING = re.compile('does not exist|There are no recordings to convert|There is
 
 def is_refused(setting, value, message):
     """Whether this is the message about a wrong value. The other messages are about data that is missing."""
-    if re.match('Error: (%s = |unknown %s: |Name (two recordings|a recording|a person|recordings))' % (setting, setting),
-                message):
+    if re.match('Error: (%s = |unknown %s: |Name (two recordings|a recording|a person|recordings))'
+                % (setting, setting), message):
         return True
     assert MISSING.search(message), (setting, value, message)
     return False
