@@ -31,10 +31,11 @@ VALUES = ['yes', '100', '', 'a\nb\nc', '[a', '[a\nb\nc', 'x' * 400, 0, 1, 100, -
           [], ['yes'], [1], [None], [[]], [math.nan], (), (1,), ('far', 0.5), ('far', 2), {}, {'yes': 1}, {1}]
 
 # Those of VALUES that are right for a setting. All others must be refused
-BOOL, COUNT, POSITIVE, NAME = [True, False], [1, 100], [0.5, 1, 2.5, 95.0, 100], ['yes', '100']
+BOOL, COUNT, POSITIVE, NAME = [True, False], [1, 100], [0.5, 1, 2.5, 95.0, 100], ['yes', '100', '[a']
 SCORES = [-1, -0.5, 0, 0.5, 1]
 CP_NUM, FRAMES = [0, *COUNT, *NAME], [*COUNT, None]
-OF_LOADING = {'use_cuda': BOOL, 'log_dir': NAME, 'embedding_size': [*COUNT, None], 'cp_num': CP_NUM,
+OF_LOADING = {'use_cuda': BOOL, 'log_dir': NAME, 'embedding_size': [*COUNT, None],
+              'cp_num': [0, *COUNT, 'yes', '100'],  # its default is a number, so '[a' is no name
               'n_classes': [*COUNT, None], 'test_frames': FRAMES, 'embedding_dir': NAME, 'test_dir': NAME}
 OF_EXERCISES = {name: OF_LOADING[name] for name in ('use_cuda', 'log_dir', 'cp_num', 'test_frames',
                                                     'embedding_dir', 'test_dir')} | {'plot': BOOL}
@@ -61,7 +62,7 @@ SETTINGS = {
     similar_voices: {**OF_EXERCISES, 'spk_list': [None, ['yes']], 'thres': [None, *SCORES],
                      'piece_seconds': [None, [1], *POSITIVE]},
     thresholds: {**OF_EXERCISES, 'thres': [*SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE]},
-    trials: {**OF_EXERCISES, 'backend': [], 'normalise': [None], 'trials': NAME, 'identify': BOOL,
+    trials: {**OF_EXERCISES, 'cp_num': CP_NUM, 'backend': [], 'normalise': [None], 'trials': NAME, 'identify': BOOL,
              'thres': [None, *SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE], 'scores_file': [None]},
     export: {'cp_num': CP_NUM, 'out': [], 'log_dir': NAME},
     calibration: {'log_dir': NAME, 'n_backend': COUNT, 'use_cuda': BOOL},
@@ -78,7 +79,7 @@ SETTINGS = {
     who_when: {'recording': NAME, 'picture': NAME, 'embedding_dir': NAME, 'thres': [None, *SCORES],
                'use_cuda': BOOL},
     calibrate: {'folders': [['yes']], 'cp_num': CP_NUM, 'log_dir': NAME, 'embedding_dir': NAME,
-                'into_checkpoint': [None, *NAME], 'use_cuda': BOOL},
+                'into_checkpoint': [None, 'yes', '100'], 'use_cuda': BOOL},
     embed: {'files': [['yes']], 'out': [], 'cp_num': CP_NUM, 'log_dir': NAME, 'test_frames': FRAMES,
             'use_cuda': BOOL},
     enrol: {'name': NAME, 'files': [['yes']], 'remove': [''], 'cp_num': CP_NUM, 'log_dir': NAME,
@@ -86,7 +87,8 @@ SETTINGS = {
     page: {'cp_num': CP_NUM, 'log_dir': NAME, 'test_dir': NAME, 'embedding_dir': NAME, 'port': [0, *COUNT],
            'open_browser': BOOL, 'use_cuda': BOOL}}
 NEEDED = {compare: {'enroll_file': 'a.wav', 'test_file': 'b.wav'}, who: {'recording': 'a.wav'},
-          who_when: {'recording': 'a.wav'}, embed: {'files': ['a.wav']}, enrol: {'name': 'kim', 'files': ['a.wav']}}  # settings without which a program only says how it is called
+          who_when: {'recording': 'a.wav'}, embed: {'files': ['a.wav']},
+          enrol: {'name': 'kim', 'files': ['a.wav']}}  # without these, a program only says how it is called
 FURTHER = [  # right values that are not among VALUES
     *[(train, 'optimizer_type', value) for value in ('sgd', 'adam', 'adamw', 'adagrad')],
     *[(train, 'scheduler_type', value) for value in ('plateau', 'onecycle', 'cosine')],
@@ -112,8 +114,8 @@ MISSING = re.compile('does not exist|There are no recordings to convert|There is
 
 def is_refused(setting, value, message):
     """Whether this is the message about a wrong value. The other messages are about data that is missing."""
-    if re.match('Error: (%s = |unknown %s: |Name (two recordings|a recording|a person|recordings))' % (setting, setting),
-                message):
+    if re.match('Error: (%s = |unknown %s: |Name (two recordings|a recording|a person|recordings))'
+                % (setting, setting), message):
         return True
     assert MISSING.search(message), (setting, value, message)
     return False
