@@ -164,7 +164,7 @@ def remove_person(name, test_dir, embedding_dir):
 
 def main(
         # Settings
-        name='',  # who
+        name='',  # the name of the person
         files=[],  # recordings; those in <test_dir>/<name> count, too
         remove='',  # instead, remove this person
         cp_num='voices',  # which checkpoint, if nobody is enrolled yet; otherwise that of the enrolment

@@ -76,7 +76,7 @@ def block_levels(audio, n_pieces=1):
     for begin in range(0, len(audio), length):
         part, state = sosfilt(high_pass, audio[begin:begin + length] - mean, zi=state)
         pieces = blocks_of(part)
-        pieces = pieces.reshape(len(pieces), n_pieces, -1)
+        pieces = pieces.reshape(len(pieces), n_pieces, pieces.shape[1] // n_pieces)
         powers.append(np.median(np.mean(pieces ** 2, axis=2), axis=1))
     return decibels(np.concatenate(powers))
 

