@@ -14,8 +14,8 @@ A folder holds <person>/<name>.wav. People of one name in two folders are one pe
 4. LOG_DIR/checkpoint_<epoch>.pth gets the averages of the parameters, LOG_DIR/going_on.pth all that the next epoch
    needs. The same command goes on where it stopped. At the end it prints what a card of the model has to say.
 
-A step of 32 pieces takes 1.5 s on one core. It needs 30,000 steps or more. Then find thresholds on people who were
-held out: python -m own_voice.calibrate <folder> --log_dir=... --cp_num=... --into_checkpoint=...
+A step of 32 pieces takes 1.5 s on one core, and the settings ask for 30,000 steps. Afterwards find thresholds on people
+who were held out: python -m own_voice.calibrate <folder> --log_dir=... --cp_num=... --into_checkpoint=...
 """
 import copy
 import math
@@ -190,6 +190,7 @@ def features_of(audio):
 
 LEARNS = ['model', 'average', 'criterion', 'optimizer']  # what going_on.pth holds the state of
 
+
 def rate_at(step, n_steps, warm_up, decay):
     """The share of the learning rate in a step of all n_steps: it rises during warm_up, stays, and ends at nothing."""
     rising = min(1, (step + 1) / warm_up) if warm_up else 1
@@ -231,7 +232,8 @@ def train_epoch(run, batches, s, device):
         run['step'] += 1
         sums += [float(loss.detach()), float(nearness.detach()), float(aam.detach())]
     if not math.isfinite(sums[0]):
-        raise LabError('The loss is no number any more. Set a lower lr, and run this again: it goes on before it.')
+        raise LabError('The loss is no number any more. Set a lower lr, and run this again: it goes on from the epoch\n'
+                       'that was saved last.')
     return 'Epoch %d: loss %.4f, cosine to the teacher %.4f, AAM %.3f, learning rate %.2g, %.0f s' % (
         batches.epoch + 1, *sums / len(batches), s['lr'] * rate, time.perf_counter() - begin)
 
@@ -280,7 +282,7 @@ def main(
         # Settings
         folders=[],  # the recordings: DIR/<person>/<name>.wav; try those of several corpora
         log_dir='model_anybody',  # where all that is written goes
-        hold_out=None,  # a file with the names of people who are kept for tests, one a line; try it
+        hold_out=None,  # a file with the names of people who are kept for tests, one a line
         teacher=None,  # an npz with the vectors of a teacher; None: without one
         speeds=[0.88, 1.13],  # other speeds; each makes another person of everybody
         speed_share=0.5,  # which share of the pieces is played at one of these speeds
