@@ -93,7 +93,6 @@ def six_voices(tmp_path_factory):
     folder = tmp_path_factory.mktemp('six voices')
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
-        monkeypatch.setattr(demo_voices, 'TEST_SECONDS', 8.0)  # half as long as the lab's
         demo_voices.make_train_features(c.TRAIN_FEAT_DIR, first=242, n_voices=6, n_utterances=16)
         demo_voices.make_test_features(c.TEST_WAV_DIR, c.TEST_FEAT_DIR, first=242, n_voices=6)
         with open('train.log', 'w') as log, contextlib.redirect_stdout(log):

@@ -219,10 +219,12 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 
 # ------------------------------------------------------------------------------------------ two processes against one
 
-# Started by torchrun. BatchNorm is as it is when testing, because its statistics are of the share of a process. The
-# numbers are float32 on every processor
+# Becomes two processes when the packages are loaded, which takes longest, and does what torchrun does for them.
+# BatchNorm is as it is when testing, because its statistics are of the share of a process. The numbers are float32 on
+# every processor
 LAUNCHER = '''
 import atexit, contextlib, os
+import torch.distributed as dist
 from torch import nn
 import deep_dive.train
 import train
@@ -231,8 +233,13 @@ from support.messages import run_script
 
 background_resnet.train = lambda self, mode=True: nn.Module.train(self, False)
 train.mixed_precision = lambda device: contextlib.nullcontext()
+init, other = dist.init_process_group, os.fork()
+dist.is_torchelastic_launched = lambda: True
+dist.init_process_group = lambda backend: init(backend, 'file://%s/store' % os.getcwd(), rank=int(other == 0),
+                                               world_size=2)
 atexit.register(os.write, 2, b'the end of Python')
 run_script(deep_dive.train.main)
+assert os.waitpid(other, 0)[1] == 0
 '''
 # One batch of the whole training set, so that the only difference is who computes which half
 SETTINGS = {'use_cuda': False, 'val_ratio': 20, 'batch_size': 16, 'valid_batch_size': 2, 'use_shuffle': False,
@@ -247,13 +254,10 @@ def four_speakers(lab, write_feat):
     return lab
 
 
-def in_two_processes(launcher, **settings):
-    """Start a launcher with torchrun: the CompletedProcess."""
-    Path('launcher.py').write_text(launcher)
-    return subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
-                           'launcher.py', *('--%s=%s' % setting for setting in settings.items())],
-                          env={**os.environ, 'PYTHONPATH': str(PROJECT), 'OMP_NUM_THREADS': '1'},
-                          capture_output=True, text=True)
+def start(*command):
+    """Run a command of Python: the CompletedProcess."""
+    return subprocess.run([sys.executable, *command], env={**os.environ, 'PYTHONPATH': str(PROJECT),
+                                                           'OMP_NUM_THREADS': '1'}, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -275,9 +279,11 @@ def without_numbers(log):
     return re.sub(r'\[.*\]|\d+\.\d+', '', log)
 
 
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='Windows has no fork')
 def test_two_processes_train_what_one_does(four_speakers, train_in_one, capfd):
     """The first process prints and saves. One process alone can go on from there."""
-    two = in_two_processes(LAUNCHER, **SETTINGS, log_dir='two', n_epochs=2)
+    settings = {**SETTINGS, 'log_dir': 'two', 'n_epochs': 2}
+    two = start('-c', LAUNCHER, *('--%s=%s' % setting for setting in settings.items()))
     assert two.returncode == 0, two.stderr
     # A process that shares numbers until Python ends is sometimes aborted, so only the first one gets there
     assert two.stderr.count('the end of Python') == 1
@@ -305,7 +311,7 @@ def test_two_processes_train_what_one_does(four_speakers, train_in_one, capfd):
     assert sorted(os.listdir('one')) == sorted(os.listdir('two'))
 
 
-# The second process fails, while the first one waits for it. Nothing is trained, so that few packages are loaded
+# For torchrun. The second process fails, while the first one waits for it. Nothing is trained: few packages are loaded
 ONE_FAILS = '''
 import torch.distributed as dist
 from deep_dive import processes
@@ -323,6 +329,7 @@ run_script(main)
 
 
 def test_a_process_that_dies_ends_the_other_with_its_message(lab):
-    done = in_two_processes(ONE_FAILS)
+    Path('launcher.py').write_text(ONE_FAILS)
+    done = start('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', 'launcher.py')
     assert done.returncode == 1 and 'Error: the disk of process 1 is full' in done.stderr
     assert 'nobody has failed' not in done.stdout
