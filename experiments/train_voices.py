@@ -11,8 +11,8 @@ A folder holds <person>/<name>.wav. People of one name in two folders are one pe
 3. The network learns to find the person (AAM-softmax). With a teacher, it learns above all to give the vector that
    the teacher gave to the unchanged recording (knowledge distillation, Hinton et al. 2015). The teacher is a larger
    network that heard many thousands of people. Only its vectors are needed.
-4. LOG_DIR/checkpoint_<epoch>.pth gets the averages of the parameters, LOG_DIR/going_on.pth all that the next epoch
-   needs. The same command goes on where it stopped. At the end it prints what a card of the model has to say.
+4. LOG_DIR/going_on.pth gets all that the next epoch needs: the same command goes on where it stopped. At the end,
+   LOG_DIR/checkpoint_<epoch>.pth gets the averages of the parameters, and what a card of the model says is printed.
 
 A step of 32 pieces takes 1.5 s on one core, and the settings ask for 30,000 steps. Afterwards find thresholds on people
 who were held out: python -m own_voice.calibrate <folder> --log_dir=... --cp_num=... --into_checkpoint=...
@@ -47,6 +47,7 @@ from support.safe_files import written_whole
 
 KEPT_LEVEL = -30  # dBFS: speech is kept at this level, because int16 would clip louder speech
 MARGIN = 0.05  # seconds that are kept before and after the speech
+MEAN_SECONDS = 4  # of a piece from which the mean of all people is computed
 SIZE = 192  # numbers of an embedding, as many as the teacher's
 SPEEDS = 'a list of numbers, such as [0.88, 1.13]', lambda value: (
     isinstance(value, list) and all(is_number(speed, 0.5, 2) and speed != 1 for speed in value))
@@ -269,13 +270,32 @@ def go_on(run, filename):
 
 
 def save(run, epoch, s):
-    """Write going_on.pth, and a checkpoint that all programs of the lab read."""
+    """Write going_on.pth, all that the next epoch needs."""
     state = {name: run[name].state_dict() for name in LEARNS}
     save_checkpoint(Path(s['log_dir'], 'going_on.pth'), {**state, 'step': run['step'], 'epoch': epoch})
-    state_dict = {**state['average'], 'last.weight': torch.eye(2, SIZE)}  # nobody needs the classes any more
+
+
+def save_average(run, epoch, batches, s, device):
+    """Write the averages of the parameters as a checkpoint that all programs of the lab read.
+
+    The mean embedding of all people is subtracted in bn0: what all have in common says nothing about anybody.
+    """
+    state_dict = {**run['average'].state_dict(), 'last.weight': torch.eye(2, SIZE)}  # the classes are not needed
+    state_dict['bn0.bias'] = state_dict['bn0.bias'] - mean_embedding(run['average'], batches, s, device)
     save_checkpoint(Path(s['log_dir'], 'checkpoint_%d.pth' % epoch), {
         'epoch': epoch + 1, 'state_dict': state_dict, 'optimizer': {}, 'features': feature_settings(),
         **run['model'].settings, 'level': s['level'], 'embedding_size': SIZE, 'settings': s})
+
+
+@torch.inference_mode()
+def mean_embedding(model, batches, s, device):
+    """The mean embedding of a piece of each person, neither changed nor at another speed: (SIZE,)."""
+    model.eval()
+    rng, n_samples, total = np.random.default_rng(s['seed']), round(MEAN_SECONDS * c.SAMPLE_RATE), 0
+    for recordings in batches.of_person:
+        audio = to_level(batches.cut(recordings[0], n_samples, rng), s['level'])
+        total += model(features_of(torch.from_numpy(audio.astype(np.float32))[None].to(device)))[0][0]
+    return total / len(batches.of_person)
 
 
 def main(
@@ -347,6 +367,7 @@ def main(
         batches.epoch = epoch
         print(train_epoch(run, batches, s, device), flush=True)
         save(run, epoch + 1, s)
+    save_average(run, n_epochs, batches, s, device)
     print('\n'.join(card))
     print('Written: %s' % os.path.join(log_dir, 'checkpoint_%d.pth' % n_epochs))
 
