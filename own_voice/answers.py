@@ -4,7 +4,7 @@ A threshold alone is not enough. Its errors were counted on pairs of two people.
 with everybody who is enrolled, and the highest of these scores counts. And people who record in one room
 score high with each other. So the score that is needed for a name grows with the number of the enrolled, and
 with how much they sound alike. The numbers below were chosen on people whom the model `voices` never heard
-(docs/people.md). A checkpoint may carry others beside its threshold, under the names of DEFAULTS.
+(docs/own-voice.md). A checkpoint may carry others beside its threshold, under the names of DEFAULTS.
 """
 import numpy as np
 
