@@ -16,6 +16,7 @@ from scipy.io import wavfile
 
 import enroll
 import verification
+from answers import count_answers
 from DB_wav_reader import log_filterbank
 from conftest import PROJECT, FirstFrame
 from model import load_enroll_embeddings, load_model
@@ -25,7 +26,7 @@ from own_voice.who_when import draw_bands
 from support import recordings
 from support.messages import LabError, run_script
 from support.recordings import Recording
-from turns import conversation, samples_of_speech
+from turns import conversation, samples_of_speech, shares_of
 
 
 @pytest.fixture(scope='module')
@@ -784,3 +785,22 @@ def test_only_speech_counts_in_a_conversation():
     audio = 0.1 * np.sin(np.arange(33000)) * (np.arange(33000) < 16000)
     spoken = samples_of_speech(Recording(audio, 'x.wav'))
     assert spoken.shape == audio.shape and spoken[:15600].all() and not spoken[17000:].any()
+
+
+def test_shares_and_the_diarization_error_by_hand():
+    """Ten samples, of which the last two are a pause. s is a stranger."""
+    truth = np.array(list('aaabbsssss'), object)
+    said = np.array(['a', 'b', 'not sure', 'b', 'nobody', 'unknown', 'a', 'unknown', 'a', 'nobody'], object)
+    shares = shares_of(said, truth, np.arange(10) < 8, ['a', 'b'])
+    assert shares == {'the right speaker': 50, 'another speaker': 25, 'not sure': 12.5, 'unknown': 0,
+                      'nobody': 12.5, 'DER': 62.5}  # 4 of 8 are wrong, and one sample of the pause
+
+
+def test_answers_are_counted_by_hand():
+    """a and b lie at right angles, each with two recordings. c is near a, and always left out or enrolled."""
+    vectors, speakers = np.eye(3)[[0, 0, 1, 1, 2]], np.array(list('aabbc'))
+    numbers = {'eer': 0.5, 'answer_gap': 0}
+    for seed in range(9):
+        enrolled, strangers = count_answers(vectors, speakers, numbers, 2, np.random.default_rng(seed))
+        assert enrolled['wrong'] == enrolled['unknown'] == strangers['wrong'] == 0
+        assert enrolled['right'] + strangers['unknown'] == 3  # two of the five are enrolled
