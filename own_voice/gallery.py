@@ -393,6 +393,8 @@ class Gallery:
 
     def doubt(self, name, vector):
         """Why a new d-vector (embedding_size,) does not fit a person: a code with its values, or None."""
+        if not self.people:
+            return None
         scores = dict(zip(self.people, (self.unit_vectors() @ vector).tolist()))
         own = scores.pop(name, None)
         nearest = max(scores, key=scores.get, default=None)
