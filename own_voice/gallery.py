@@ -547,8 +547,8 @@ class Gallery:
             bands = who_spoke_when(recording, self.model, gallery, limits, self.use_cuda, progress)
         peaks = np.array([np.abs(part).max(initial=0) for part in np.array_split(audio, N_PEAKS)])
         return {'seconds': len(audio) / c.SAMPLE_RATE, 'peaks': rounded(peaks / max(peaks.max(), 1e-9), 3),
-                'bands': [{'begin': begin, 'end': end, 'kind': kind, 'names': names}
-                          for begin, end, (kind, names) in bands]}
+                'bands': [{'begin': begin, 'end': end, 'kind': said[0] if said else None,
+                           'names': list(said[1]) if said else []} for begin, end, said in bands]}
 
 
 def draw_map(names, gallery, vector):

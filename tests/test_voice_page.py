@@ -4,9 +4,13 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import unicodedata
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -539,6 +543,29 @@ def test_the_token_is_no_argument_of_a_program(monkeypatch):
     assert not path.exists()
 
 
+@pytest.mark.skipif(not hasattr(signal, 'SIGHUP'), reason='Windows has no such signals')
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP'])
+def test_a_signal_leaves_no_temporary_file(tmp_path, name):
+    """The file that opens the browser is there while the server runs, and goes with it."""
+    folder = tmp_path / 'temporary'
+    folder.mkdir()
+    environment = {**os.environ, 'PYTHONPATH': str(PROJECT), 'TMPDIR': str(folder), 'BROWSER': 'true'}
+    log_dir = '--log_dir=%s' % (PROJECT / 'model_saved')
+    with subprocess.Popen([sys.executable, '-m', 'own_voice.page', log_dir, '--use_cuda=False'], cwd=tmp_path,
+                          env=environment, stdout=subprocess.PIPE, text=True) as server:
+        line = next(line for line in server.stdout if line.startswith('http://'))
+        while not list(folder.glob('*/open.html')):
+            assert server.poll() is None
+        with urllib.request.urlopen(line.strip()) as said:  # it serves
+            assert said.status == 200
+        arguments = Path('/proc/%d/cmdline' % server.pid)
+        token = line.strip().split('/')[3]
+        assert not arguments.exists() or token not in arguments.read_text()
+        server.send_signal(getattr(signal, name))
+        assert server.wait(60) != 0
+    assert list(folder.iterdir()) == []
+
+
 # ------------------------------------------------------------------------------------- who when
 
 def test_who_spoke_when(people, wavs, names):
@@ -722,7 +749,7 @@ def test_only_cut_connections_are_passed_over(server, capsys, error, printed):
     (b'RIFF' + bytes(100), 400, 'This recording: not a wav file', 'unreadable'),
     (wav_of(np.zeros(32000)), 422, 'This recording: is silent', 'noSpeech'),
     (wav_of(0.1 * np.random.default_rng(0).standard_normal(32000)), 422, 'no speech stands out', 'noSpeech'),
-    (wav_of(0.1 * np.sin(np.arange(8000))), 422, 'no speech stands out', 'tooShort'),
+    (wav_of(0.1 * np.sin(np.arange(8000))), 422, 'This recording: is too short', 'tooShort'),
     (wav_of(0.1 * np.sin(np.arange(32000)) * (np.arange(32000) < 3000)), 422, 'are needed', 'tooShort')])
 def test_bad_recordings_are_refused_and_not_saved(server, body, status, message, code):
     found, said = ask(server, '/%s/enrol?name=me' % server.token, body)
