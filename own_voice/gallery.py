@@ -35,7 +35,7 @@ from support.enrolments import use_own_thresholds
 from support.messages import LabError, NoSpeech, one_form
 from support.recordings import NARROW, RESERVED, Recording, bandwidth_of, is_recording, is_speaker, mono_of
 from support.recordings import open_recording, what_is_wrong
-from support.safe_files import written_whole
+from support.safe_files import write_pickles, written_whole
 
 MAX_SECONDS = 600  # of a recording
 ENOUGH = 10  # seconds of speech that an enrolment should have
@@ -411,10 +411,12 @@ class Gallery:
         with self.lock:
             folder, before = self.test_dir / name, set(self.people)
             self.refresh()
-            left = [one['name'] for one in self.left_in_the_enrolment()]
-            if name not in {*before, *self.found, *left}:
+            if name in [one['name'] for one in self.left_in_the_enrolment()]:
+                self.delete_vector(name)
+                return {'deleted': [], 'state': self.state()}
+            if name not in {*before, *self.found}:
                 self.check_enrolled(name)
-            if name in self.found and folder.resolve().parent != self.test_dir.resolve():
+            if folder.resolve().parent != self.test_dir.resolve():
                 self.folder_of(name)  # says why it is not touched
             deleted = files_of(folder)
             for path in deleted:
@@ -422,13 +424,23 @@ class Gallery:
             with contextlib.suppress(OSError):  # something else is in it, or somebody has removed it
                 folder.rmdir()
             deleted += self.delete_pictures()
-            state = self.state()
+            self.refresh()
             if not self.people:  # the last one: nothing of anybody is left
                 for filename in (ENROLL_FILE, CALIBRATION_FILE):
                     Path(self.embedding_dir, filename).unlink(missing_ok=True)
                 self.read_thresholds()
-                state = self.state()
-            return {'deleted': [str(path) for path in deleted], 'state': state}
+            return {'deleted': [str(path) for path in deleted], 'state': self.state()}
+
+    def delete_vector(self, name):
+        """Remove the d-vector of somebody who has no recordings here. Those of the others stay."""
+        embeddings, made_with = read_enrolment(self.embedding_dir)
+        filename = Path(self.embedding_dir, ENROLL_FILE)
+        rest = {other: vector for other, vector in embeddings.items() if other != name}
+        recordings = {other: about for other, about in made_with.get('recordings', {}).items() if other in rest}
+        if rest:
+            write_pickles(filename, rest, {**made_with, 'recordings': recordings})
+        else:
+            filename.unlink()
 
     def delete_pictures(self):
         """Remove the pictures of the enrolment, which show names and scores, and what a killed program left."""

@@ -389,12 +389,6 @@ def test_a_name_needs_more_if_the_enrolled_sound_alike():
 
 # ------------------------------------------------------------------------------------- the enrolment listens
 
-def toward(people, name, other, vector):
-    """Let a person's d-vector be this one, and another's be orthogonal to it."""
-    for one, direction in ((name, vector), (other, np.roll(vector, 1))):
-        people.people[one]['embedding'] = torch.from_numpy(direction)[None]
-
-
 def test_what_does_not_fit_is_asked_about(people, wavs, names, monkeypatch):
     me, other = names[:2]
     for name in (me, other):
@@ -445,11 +439,15 @@ def test_deleting_removes_what_else_shows_a_person(people, wavs, names):
 
 
 def test_a_d_vector_without_recordings_is_listed_and_deleted(people, wavs, names):
-    people.enrol('me', wavs[names[0], 'enroll'])
-    shutil.rmtree('own/me')
-    left, = people.state()['skipped']
-    assert (left['name'], left['code']) == ('me', 'onlyVector')
+    for name in ('me', 'you'):
+        people.enrol(name, wavs[names[0], 'enroll'])
+    for name in ('me', 'you'):
+        shutil.rmtree('own/' + name)
+    assert [(one['name'], one['code']) for one in people.state()['skipped']] == [
+        ('me', 'onlyVector'), ('you', 'onlyVector')]
     people.delete('me')
+    assert list(load_enroll_embeddings('enrolled')) == ['you']
+    people.delete('you')
     assert not Path('enrolled/embeddings.p').exists() and people.state()['skipped'] == []
 
 
