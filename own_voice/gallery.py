@@ -27,7 +27,7 @@ from SR_Dataset import trim
 from model import embed_feature, save_enroll_embeddings
 from own_voice.answers import answer, limits_of, passing_pairs
 from own_voice.calibrate import MIN_SPEAKERS, find_thresholds, save_thresholds
-from own_voice.who_when import who_spoke_when
+from own_voice.who_when import for_segments, who_spoke_when
 from support.audio_files import decode_wav, seconds_of_wav
 from support.checks import level_or_configured
 from support.enrolments import CALIBRATION_FILE, ENROLL_FILE, description_at, read_enrolment
@@ -552,7 +552,7 @@ class Gallery:
         with self.lock:
             self.check_anybody()
             gallery = {name: F.normalize(person['embedding']) for name, person in self.people.items()}
-            limits = self.limits()
+            limits = for_segments(self.limits())
         recording = recording_of(wav)
         audio = recording.audio  # (n_samples,)
         with coded('tooShort' if len(audio) < c.SAMPLE_RATE else 'noSpeech', NoSpeech):
