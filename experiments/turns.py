@@ -5,11 +5,14 @@
 
 The folder holds <speaker>/enroll.wav and <speaker>/test.wav. Everybody is enrolled. In each conversation two speakers
 talk in turn, with the words of their test.wav. Prints which share of the speech has the right name, another's name,
-'unknown', or was taken for silence. The pauses of test.wav do not count. Ten conversations take a minute.
+'not sure', 'unknown', or was taken for silence. The pauses of test.wav do not count. The diarization error rate (DER)
+counts the pauses, too: the time with a wrong answer, over the time of speech. With --n_enrolled=2, only so many are
+enrolled, and the others are strangers: then 'unknown' is right for them. Ten conversations take a minute.
 """
 from pathlib import Path
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 
 import project  # noqa: F401 (finds the lab)
@@ -18,9 +21,10 @@ import configure as c
 from exercises.similar_voices import is_seconds
 from identification import UNKNOWN
 from model import get_embeddings, load_model
-from own_voice.who_when import who_spoke_when
-from support.enrolments import choose_thres
-from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, run_script
+from own_voice.answers import NOT_SURE
+from own_voice.who import limits_for
+from own_voice.who_when import for_segments, who_spoke_when
+from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script, whole
 from support.recordings import Recording, open_recording
 
 NOBODY = 'nobody'
@@ -42,38 +46,55 @@ def samples_of_speech(recording):
     return np.pad(spoken, (0, len(recording.audio) - len(spoken)))  # the rest is shorter than a block
 
 
+def shares_of(said, truth, spoken, enrolled):
+    """Shares of the speech in percent: dict 'the right speaker', 'another speaker', 'not sure' ... and 'DER'.
+
+    said, truth: names for each sample, (n_samples,) of objects; spoken: (n_samples,) of bool, without the pauses;
+    enrolled: names. For somebody else, 'unknown' is right. DER: the time that is given to the wrong one, missed, or
+    taken for speech, over the time of speech.
+    """
+    right = np.where(np.isin(truth, enrolled), said == truth, said == UNKNOWN)
+    is_name = np.isin(said, enrolled)
+    wrong_or_missed, false_alarm = spoken & ~right, ~spoken & (said != NOBODY)
+    counts = {'the right speaker': right, 'another speaker': is_name & ~right, NOT_SURE: said == NOT_SURE,
+              UNKNOWN: (said == UNKNOWN) & ~right, NOBODY: said == NOBODY}
+    shares = {what: 100 * those[spoken].mean() for what, those in counts.items()}
+    return {**shares, 'DER': 100 * (wrong_or_missed | false_alarm).sum() / spoken.sum()}
+
+
 def main(
         # Settings
         folder='',  # the recordings
         cp_num='voices',  # which checkpoint
         log_dir='model_saved',  # where the checkpoints are saved
         turn_seconds=4,  # how long one speaks
-        thres='model',  # below it, the answer is 'unknown'
+        thres=None,  # the score that a name needs; None: by the checkpoint and who is enrolled
+        n_enrolled=None,  # enrol the first of the people only; None: all
 ):
     check_settings(main, locals(), cp_num=TEST_RULES['cp_num'], turn_seconds=('a number of seconds', is_seconds),
-                   thres=SCORE_OR_MODEL)
+                   thres=or_none(SCORE_OR_MODEL), n_enrolled=or_none(whole(1)))
     speakers = sorted(path.parent for path in Path(folder).glob('*/enroll.wav') if (path.parent / 'test.wav').exists())
     if len(speakers) < 2:
         raise LabError('%s: two speakers with enroll.wav and test.wav are needed.' % folder)
     model = load_model(True, log_dir, cp_num, None, None)
     gallery = {speaker.name: F.normalize(get_embeddings(True, str(speaker / 'enroll.wav'), model, None))
-               for speaker in speakers}
+               for speaker in speakers[:n_enrolled]}
+    limits = limits_for(model, torch.cat(list(gallery.values())).numpy(), thres, str(speakers[0] / 'test.wav'))
+    limits = for_segments(limits) if thres in (None, 'model') else limits
     shares = []
     for first, second in zip(speakers, speakers[1:] + speakers[:1]):
         files = [str(speaker / 'test.wav') for speaker in (first, second)]
         recordings, turn = [open_recording(filename) for filename in files], int(turn_seconds * c.SAMPLE_RATE)
         audio, turns = conversation(*(recording.audio for recording in recordings), turn)
         spoken, _ = conversation(*map(samples_of_speech, recordings), turn)
-        bands = who_spoke_when(Recording(audio, 'the conversation'), model, gallery,
-                               choose_thres(thres, model, 'cosine', files[0]))
         said = np.full(len(audio), NOBODY, object)
-        for begin, end, name in bands:
-            said[int(begin * c.SAMPLE_RATE):int(end * c.SAMPLE_RATE)] = name or NOBODY
-        said, names = said[spoken], np.array([first.name, second.name], object)[turns[spoken]]
-        right, other = said == names, ~np.isin(said, [UNKNOWN, NOBODY])
-        shares.append([right.mean(), (other & ~right).mean(), (said == UNKNOWN).mean(), (said == NOBODY).mean()])
-    for share, what in zip(np.mean(shares, axis=0), ('the right speaker', 'another speaker', UNKNOWN, NOBODY)):
-        print('%5.1f %% %s' % (100 * share, what))
+        for begin, end, heard in who_spoke_when(Recording(audio, 'the conversation'), model, gallery, limits):
+            kind, names = heard or (NOBODY, ())
+            said[int(begin * c.SAMPLE_RATE):int(end * c.SAMPLE_RATE)] = names[0] if kind == 'known' else kind
+        truth = np.array([first.name, second.name], object)[turns]
+        shares.append(shares_of(said, truth, spoken, list(gallery)))
+    for what in shares[0]:
+        print('%5.1f %% %s' % (np.mean([share[what] for share in shares]), what))
 
 
 if __name__ == '__main__':

@@ -28,6 +28,40 @@ from support.safe_files import read_checkpoint, written_whole
 MIN_SPEAKERS = 3
 
 
+def find_thresholds(model, folders, use_cuda=True):
+    """What the recordings of several folders say about the scores of a model: (thresholds, n_speakers).
+
+    thresholds: as describe_model returns them. Raises LabError if fewer than MIN_SPEAKERS people have two
+    recordings.
+    """
+    DBs = [read_feats_and_wavs(folder) for folder in folders]
+    groups = [folder for folder, DB in zip(folders, DBs) for _ in range(len(DB))]
+    DB, named = pd.concat(DBs, ignore_index=True), ' and '.join(folders)
+    n_files = pd.Series(list(zip(groups, DB['speaker_id']))).value_counts()
+    if (n_files > 1).sum() < MIN_SPEAKERS:
+        raise LabError('Speakers with two recordings or more in %s: %d. %d are needed, each with enroll.wav '
+                       'and test.wav.' % (named, (n_files > 1).sum(), MIN_SPEAKERS))
+    features, levels = [], []
+    for filename in DB['filename']:
+        features.append(read_MFB(filename, model.settings['level'])[0])  # (n_frames, n_dims)
+        levels.append(origin_of(filename, model.settings['level'])['LEVEL_DBFS'])
+    thresholds = describe_model(model, features, list(DB['speaker_id']), levels, use_cuda, groups)
+    if not thresholds:
+        raise LabError('%s: there are no two recordings of one speaker that are of one kind (levelled, or '
+                       'published features).' % named)
+    return thresholds, len(n_files)
+
+
+def save_thresholds(embedding_dir, model, thresholds, named, n_speakers):
+    """Keep thresholds with the enrolment in embedding_dir, and return the file. named: the recordings' folders."""
+    written = Path(embedding_dir) / CALIBRATION_FILE
+    content = {'recordings': named, 'speakers': n_speakers, 'sha256': model.checkpoint['sha256'],
+               'thresholds': thresholds}
+    with written_whole(written) as f:
+        f.write(json.dumps(content, indent=1).encode())
+    return written
+
+
 def main(
         # Settings
         folders=['feat_own/test'],  # the recordings; those of two folders are not compared with each other
@@ -38,22 +72,8 @@ def main(
         use_cuda=True,  # use a GPU if there is one
 ):
     check_settings(main, locals(), cp_num=EPOCH_OR_NAME, into_checkpoint=or_none(NAME))
-    DBs = [read_feats_and_wavs(folder) for folder in folders]
-    groups = [folder for folder, DB in zip(folders, DBs) for _ in range(len(DB))]
-    DB, named = pd.concat(DBs, ignore_index=True), ' and '.join(folders)
-    n_files = pd.Series(list(zip(groups, DB['speaker_id']))).value_counts()
-    if (n_files > 1).sum() < MIN_SPEAKERS:
-        raise LabError('Speakers with two recordings or more in %s: %d. %d are needed, each with enroll.wav '
-                       'and test.wav.' % (named, (n_files > 1).sum(), MIN_SPEAKERS))
     model = load_model(use_cuda, log_dir, cp_num, None, None)
-    features, levels = [], []
-    for filename in DB['filename']:
-        features.append(read_MFB(filename, model.settings['level'])[0])  # (n_frames, n_dims)
-        levels.append(origin_of(filename, model.settings['level'])['LEVEL_DBFS'])
-    thresholds = describe_model(model, features, list(DB['speaker_id']), levels, use_cuda, groups)
-    if not thresholds:
-        raise LabError('%s: there are no two recordings of one speaker that are of one kind (levelled, or '
-                       'published features).' % named)
+    thresholds, n_speakers = find_thresholds(model, folders, use_cuda)
     print('Measured with %s' % model.checkpoint['file'])
     if into_checkpoint is not None:
         written = into_checkpoint
@@ -61,16 +81,12 @@ def main(
         checkpoint['thresholds'] = {**checkpoint.get('thresholds', {}), **thresholds}
         save_checkpoint(written, checkpoint)
     else:
-        written = Path(embedding_dir) / CALIBRATION_FILE
-        content = {'recordings': named, 'speakers': len(n_files), 'sha256': model.checkpoint['sha256'],
-                   'thresholds': thresholds}
-        with written_whole(written) as f:
-            f.write(json.dumps(content, indent=1).encode())
+        written = save_thresholds(embedding_dir, model, thresholds, ' and '.join(folders), n_speakers)
     for level, of_backends in thresholds.items():
         numbers = of_backends['cosine']
         known = model.thresholds.get(level, {}).get('cosine')
         print('%d speakers, %d pairs of one speaker and %d of two: EER %.2f %% at the threshold %.4f%s'
-              % (len(n_files), numbers['targets'], numbers['impostors'], numbers['EER'], numbers['eer'],
+              % (n_speakers, numbers['targets'], numbers['impostors'], numbers['EER'], numbers['eer'],
                  ', the model says %.4f' % known['eer'] if known else ''))
     print('Written: %s' % written)
 

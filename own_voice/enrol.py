@@ -78,11 +78,11 @@ def folder_of(test_dir, name):
 
 
 def files_of(folder):
-    """What remove_files removes of a person: the enrolment and test recordings and features in the folder,
-    sorted."""
-    return sorted(path for path in folder.glob('*') if path.is_file()
-                  and path.name.lower().startswith(('enroll', 'test'))
-                  and (is_recording(path.name) or path.suffix == '.p'))
+    """What remove_files removes of a person: the enrolment and test recordings and features in the folder, and
+    what a killed program left of them, sorted."""
+    return sorted(path for path in folder.glob('*') if path.is_file() and (
+        path.name.lower().startswith(('enroll', 'test')) and (is_recording(path.name) or path.suffix == '.p')
+        or path.name.lower().startswith(('.enroll', '.test')) and path.suffix == '.part'))
 
 
 def enrolment_files(folder):

@@ -7,25 +7,36 @@ Prints an address, and opens it. Recordings go to <test_dir>/<name>/enroll.wav, 
 enrolment goes to embedding_dir, where own_voice.who and own_voice.who_when find it. Ctrl-C ends the program.
 The answers are those of gallery.py.
 """
+import contextlib
 import hmac
+import html
 import json
 import secrets
+import signal
 import sys
-import threading
+import tempfile
 import webbrowser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from model import load_model
-from own_voice.gallery import MAX_BYTES, Gallery, told
+from own_voice.gallery import MAX_SECONDS, Gallery, told
 from own_voice.who import EMBEDDING_DIR
 from support.messages import EPOCH_OR_NAME, LabError, NoSpeech, check_settings, is_whole, run_script
 
 PAGE = Path(__file__).with_suffix('.html')
+MAX_BYTES = 120_000_000  # of a recording: MAX_SECONDS in stereo at 48 kHz
 TIMEOUT = 30  # seconds without a byte after which a connection is closed
 POLICY = ("default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; "
-          "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+          "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+OLD_ADDRESS = """<!DOCTYPE html><meta charset="utf-8"><title>Another address</title>
+<h1>This is not the address of the page</h1>
+<p>The address changes whenever the server starts. Open the one that it printed in its window. If the window is
+closed, start the server again: python -m own_voice.page</p>
+<p lang="ko">서버를 시작할 때마다 주소가 바뀝니다. 서버를 실행한 터미널에 나온 주소를 여십시오. 터미널을 닫았으면 서버를 다시
+시작하십시오: python -m own_voice.page</p>
+"""
 PORT = 'a whole number up to 65535', lambda value: is_whole(value) and value < 65536
 
 
@@ -36,7 +47,7 @@ class PageServer(ThreadingHTTPServer):
     def __init__(self, gallery, port=0):
         super().__init__(('127.0.0.1', port), PageHandler)
         self.gallery, self.token = gallery, secrets.token_urlsafe(16)
-        self.lock = threading.Lock()  # one request at a time changes or asks the gallery
+        self.jobs = {}  # name of a long work -> which share of it is done; None: it is to stop
         self.hosts = ['%s:%d' % (name, self.server_port) for name in ('127.0.0.1', 'localhost')]
         self.address = 'http://%s/%s/' % (self.hosts[0], self.token)
 
@@ -44,6 +55,10 @@ class PageServer(ThreadingHTTPServer):
         """Print the traceback. A cut connection is no error of ours."""
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
+
+
+class Cancelled(Exception):
+    """Somebody does not want the answer any more."""
 
 
 class PageHandler(BaseHTTPRequestHandler):
@@ -58,6 +73,10 @@ class PageHandler(BaseHTTPRequestHandler):
             self.reply(200, page.encode(), 'text/html; charset=utf-8', POLICY.format(nonce))
         elif action == 'state':
             self.answer(lambda: self.server.gallery.state())
+        elif action == 'progress':
+            self.answer(lambda: {'share': self.server.jobs.get(self.value('job'), 0)})
+        elif action == 'recording':
+            self.send_recording()
         elif action is not None:
             self.refuse(404, 'There is no such page.')
 
@@ -68,16 +87,19 @@ class PageHandler(BaseHTTPRequestHandler):
         origin = self.headers.get('Origin', '')  # a browser always says from which site a request comes
         if origin not in ['http://%s' % host for host in self.server.hosts]:
             return self.refuse(403, 'This request comes from another site.')
-        name, body = self.name(), self.read_body()
+        body = self.read_body()
         if body is None:
             return
-        gallery = self.server.gallery
+        gallery, name, job = self.server.gallery, self.value('name'), self.value('job')
         answers = {'check': lambda: {'name': gallery.folder_to_enrol(name or '').name},
-                   'enrol': lambda: gallery.enrol(name or '', body),
+                   'enrol': lambda: gallery.enrol(name or '', body, self.value('sure') is not None),
                    'delete': lambda: gallery.delete(name or ''),
-                   'score': lambda: gallery.score(body, name),
-                   'why': lambda: gallery.why(body, name),
-                   'who_when': lambda: gallery.who_when(body)}
+                   'take_back': lambda: gallery.take_back(name or '', self.value('file')),
+                   'rename': lambda: gallery.rename(name or '', self.value('new') or ''),
+                   'calibrate': gallery.calibrate, 'forget_room': gallery.forget_room,
+                   'score': lambda: gallery.score(body, name, self.value('why') is not None),
+                   'who_when': lambda: self.long_work(job, lambda go_on: gallery.who_when(body, go_on)),
+                   'cancel': lambda: self.server.jobs.update({job: None}) or {}}
         if action in answers:
             self.answer(answers[action])
         else:
@@ -89,12 +111,45 @@ class PageHandler(BaseHTTPRequestHandler):
         if self.headers.get('Host') not in self.server.hosts:
             self.refuse(403, 'Unknown host.')  # another name that somebody let point to 127.0.0.1
         elif len(parts) != 3 or not hmac.compare_digest(parts[1].encode(), self.server.token.encode()):
-            self.refuse(404, 'Open the address that the server printed.')
+            self.refuse_address()
         else:
             return parts[2]
 
-    def name(self):
-        return parse_qs(self.path.partition('?')[2]).get('name', [None])[0]
+    def refuse_address(self):
+        """Say what to do: in a page for whoever opens an address of yesterday, in JSON for everybody else."""
+        if self.command == 'GET' and 'text/html' in self.headers.get('Accept', ''):
+            self.close_connection = True
+            return self.reply(404, OLD_ADDRESS.encode(), 'text/html; charset=utf-8')
+        return self.refuse(404, 'Open the address that the server printed.')
+
+    def value(self, name):
+        """A value of the query of the address, or None."""
+        query = parse_qs(self.path.partition('?')[2], keep_blank_values=True)
+        return query.get(name, [None])[0]
+
+    def long_work(self, job, work):
+        """work(progress), of which the page can ask the share that is done, and which it can cancel."""
+        jobs = self.server.jobs
+
+        def progress(share):
+            if job in jobs and jobs[job] is None:
+                raise Cancelled
+            jobs[job] = share
+        try:
+            progress(0)
+            return work(progress)
+        except Cancelled:
+            return {'cancelled': True}
+        finally:
+            jobs.pop(job, None)
+
+    def send_recording(self):
+        """Reply with an enrolment recording, to be played."""
+        try:
+            path = self.server.gallery.file_of(self.value('name') or '', self.value('file'))
+            self.reply(200, path.read_bytes(), 'audio/wav')
+        except (LabError, OSError) as error:
+            self.refuse(404, **told(error))
 
     def read_body(self):
         """The body of a request. If it has no length, or is too large, says so and returns None."""
@@ -102,8 +157,8 @@ class PageHandler(BaseHTTPRequestHandler):
         if not length.isdecimal() or self.headers.get('Transfer-Encoding'):
             return self.refuse(411, 'The length of the recording is missing.')
         if len(length) > 12 or int(length) > MAX_BYTES:  # int() refuses thousands of digits
-            return self.refuse(413, 'This recording is too long. Ten minutes are possible.', code='tooLong',
-                               values={'seconds': MAX_BYTES // 32000})
+            return self.refuse(413, 'This recording is too long. Use at most %d seconds.' % MAX_SECONDS,
+                               code='tooLong', values={'seconds': MAX_SECONDS})
         body = self.rfile.read(int(length))
         if len(body) == int(length):
             return body
@@ -112,12 +167,11 @@ class PageHandler(BaseHTTPRequestHandler):
     def answer(self, ask):
         """Reply with what a question to the gallery gives, or with what was wrong."""
         try:
-            with self.server.lock:
-                content = json.dumps(ask()).encode()
+            content = json.dumps(ask()).encode()
         except (LabError, OSError) as error:
             self.refuse(422 if isinstance(error, NoSpeech) else 400, **told(error))
         except Exception:
-            self.refuse(500, 'Something went wrong in the server: look at its window.')
+            self.refuse(500, 'Something went wrong in the server: look at its window.', code='mistake', values={})
             raise  # handle_error prints the traceback there
         else:
             self.reply(200, content)
@@ -141,6 +195,26 @@ class PageHandler(BaseHTTPRequestHandler):
         """Say nothing: a line for every half second would hide what matters."""
 
 
+@contextlib.contextmanager
+def opened_privately(address):
+    """Open the address in the browser, by a file that only this user can read. It is gone afterwards.
+
+    The address holds the token. As an argument of a program, every user of the computer could read it.
+    """
+    with tempfile.TemporaryDirectory() as folder:  # nobody else may look into it
+        page = Path(folder) / 'open.html'
+        page.write_text('<!DOCTYPE html><meta http-equiv="refresh" content="0; url=%s">' % html.escape(address),
+                        encoding='utf-8')
+        page.chmod(0o600)
+        webbrowser.open(page.as_uri())
+        yield
+
+
+def end_cleanly(number, frame):
+    """Let a signal end the program as Ctrl-C does, so that no temporary file is left."""
+    raise KeyboardInterrupt
+
+
 def main(
         # Settings
         cp_num='voices',  # which checkpoint
@@ -157,9 +231,10 @@ def main(
     server = PageServer(gallery, port)
     print('Open this address in a browser on this computer (Ctrl-C ends the server):\n%s' % server.address,
           flush=True)
-    if open_browser:
-        webbrowser.open(server.address)
-    with server:
+    for name in ('SIGTERM', 'SIGHUP'):  # Windows has no SIGHUP
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), end_cleanly)
+    with server, opened_privately(server.address) if open_browser else contextlib.nullcontext():
         server.serve_forever()
 
 

@@ -3,17 +3,19 @@
     python -m own_voice.who x.wav                                      # those enrolled in the browser
     python -m own_voice.who x.wav --embedding_dir=enroll_embeddings    # those enrolled by enroll.py
 
-Uses the checkpoint that the enrolment was made with. If no score is above the threshold of the model, the
-answer is 'unknown'. Takes five seconds.
+Uses the checkpoint that the enrolment was made with. The answer is a name, 'unknown', or 'not sure'
+(answers.py). Takes five seconds.
 """
 import os
 
+import torch
 import torch.nn.functional as F
 
-from identification import best_speaker, print_scores
+from identification import print_scores
 from model import get_embeddings, load_enroll_embeddings, load_model
+from own_voice.answers import answer, in_words, limits_of, print_passing_pairs
 from support.checks import check_enrolled
-from support.enrolments import ENROLL_FILE, check_recordings, checkpoint_of, choose_thres
+from support.enrolments import ENROLL_FILE, check_recordings, checkpoint_of, choose_thres, own_description
 from support.messages import NAMES, SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
 
 EMBEDDING_DIR = 'enroll_own'  # where the page enrols
@@ -33,12 +35,22 @@ def load_enrolled(embedding_dir, use_cuda):
     return model, {name: F.normalize(embedding) for name, embedding in embeddings.items()}
 
 
+def limits_for(model, enrolled, thres, recording):
+    """limits_of a model for a recording. enrolled: (n, embedding_size). thres: a number, None or 'model'.
+
+    Raises LabError if the checkpoint has no threshold of its own.
+    """
+    given = None if thres == 'model' else thres
+    eer = choose_thres('model' if given is None else given, model, 'cosine', recording)
+    return limits_of({'eer': eer, **own_description(model, 'cosine', recording)}, enrolled, given)
+
+
 def main(
         # Settings
         recording='',  # the recording
         embedding_dir=EMBEDDING_DIR,  # where the enrolment is saved
         spk_list=None,  # who can it be? None: everybody enrolled; or a list of names
-        thres=None,  # if no score is above it, the answer is 'unknown'; None: that of the checkpoint; try 0.5
+        thres=None,  # the score that a name needs; None: by the checkpoint and who is enrolled; try 0.5
         test_frames=None,  # cut the recording into segments of so many frames (10 ms); None: not cut
         use_cuda=True,  # use a GPU if there is one
 ):
@@ -50,12 +62,16 @@ def main(
     spk_list = spk_list or sorted(embeddings)
     check_enrolled(spk_list, embeddings)
     check_recordings(embedding_dir, spk_list, [recording], model.settings['level'])
-    thres = choose_thres('model' if thres is None else thres, model, 'cosine', recording)
+    enrolled = torch.cat([embeddings[spk] for spk in spk_list]).numpy()  # (n_speakers, embedding_size)
+    limits = limits_for(model, enrolled, thres, recording)
+    if thres in (None, 'model'):
+        print_passing_pairs(spk_list, enrolled, own_description(model, 'cosine', recording)['eer'])
 
     test_embedding = get_embeddings(use_cuda, recording, model, test_frames)  # (1, embedding_size)
     scores = {spk: F.cosine_similarity(test_embedding, embeddings[spk]).item() for spk in spk_list}
-    print('\n=== Speaker identification ===\nPredicted speaker : %s\n' % best_speaker(scores, thres))
-    print_scores(scores, thres)
+    print('\n=== Speaker identification ===\nPredicted speaker : %s\n' % in_words(*answer(scores, limits)))
+    print_scores(scores, limits['named'])
+    print("Below %0.4g the answer is 'unknown'" % limits['unknown'])
 
 
 if __name__ == '__main__':

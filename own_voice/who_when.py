@@ -17,10 +17,11 @@ from scipy.ndimage import uniform_filter1d
 import configure as c
 from DB_wav_reader import extract_features
 from exercises.scoring import cosine_scores
-from identification import UNKNOWN, best_speaker
+from identification import UNKNOWN
 from model import embed_feature
-from own_voice.who import EMBEDDING_DIR, load_enrolled
-from support.enrolments import check_recordings, choose_thres
+from own_voice.answers import NOT_SURE, answer, in_words
+from own_voice.who import EMBEDDING_DIR, limits_for, load_enrolled
+from support.enrolments import check_recordings
 from support.messages import SCORE_OR_MODEL, LabError, check_settings, or_none, run_script
 from support.pictures import drawable, save_picture
 from support.recordings import open_recording
@@ -29,6 +30,7 @@ SEGMENT = 1.6  # seconds that are judged together; shorter: quicker to notice a 
 STEP = 0.2  # seconds from one segment to the next
 SMOOTH = 5  # segments whose scores are averaged, so that a single one does not decide
 MIN_SHARE = 0.4  # of the middle half of a segment must be speech
+SHORTER_COSTS = 0.1  # so much lower does a segment score with its own speaker than a whole recording
 SHORTEST = 0.6  # seconds: a shorter band after another voice is only a few segments in doubt
 
 # Of the picture
@@ -36,12 +38,12 @@ NO_SPEECH, NO_NAME = '#dddddd', '#888888'  # colours
 HATCHES = ['', '//', 'xx', '..']  # the next one when all colours are used
 
 
-def segment_scores(recording, model, embeddings, use_cuda=True):
+def segment_scores(recording, model, embeddings, use_cuda=True, progress=None):
     """The cosine similarity of every segment of a Recording with every enrolled speaker.
 
     embeddings: dict speaker -> (1, embedding_size). Returns (scores (n_segments, n_speakers), is_speech
-    (n_segments,) of bool). The middle of segment i is at (i + 0.5) * STEP seconds. Raises LabError if there
-    is no speech.
+    (n_segments,) of bool). The middle of segment i is at (i + 0.5) * STEP seconds. progress: if given, it is
+    called with the share of the segments that are done. Raises LabError if there is no speech.
     """
     speech, half = recording.is_speech, round(SEGMENT * c.SAMPLE_RATE / 2)  # (n_blocks of 25 ms,)
     audio = (recording.audio - recording.audio.mean()) * recording.gain(model.settings['level'])
@@ -54,6 +56,8 @@ def segment_scores(recording, model, embeddings, use_cuda=True):
         # Minus its own mean, because that of the recording is a mixture of the speakers
         segment = segment - segment.mean(axis=0)
         vectors.append(embed_feature(use_cuda, segment, model, None, recording.filename))
+        if progress is not None:
+            progress(len(vectors) / len(starts))
     enrolled = torch.cat(list(embeddings.values()))  # (n_speakers, embedding_size)
     scores = cosine_scores(torch.cat(vectors).numpy(), enrolled.numpy())
     scores = uniform_filter1d(scores, SMOOTH, axis=0, mode='nearest')
@@ -62,20 +66,28 @@ def segment_scores(recording, model, embeddings, use_cuda=True):
     return scores, share >= MIN_SHARE
 
 
-def who_spoke_when(recording, model, embeddings, thres, use_cuda=True):
-    """Who speaks from when to when in a Recording: list of (begin, end, name) in seconds.
+def for_segments(limits):
+    """The limits of answers.py for scores of segments."""
+    return {**limits, 'named': limits['named'] - SHORTER_COSTS, 'unknown': limits['unknown'] - SHORTER_COSTS}
 
-    name: what best_speaker of identification.py says; None where nobody speaks.
+
+def who_spoke_when(recording, model, embeddings, limits, use_cuda=True, progress=None):
+    """Who speaks from when to when in a Recording: list of (begin, end, said) in seconds.
+
+    said: (kind, names) as answer of answers.py says it, or None where nobody speaks. limits: see there, and
+    for_segments.
     """
-    scores, is_speech = segment_scores(recording, model, embeddings, use_cuda)
-    answers = [best_speaker(dict(zip(embeddings, row)), thres) if there else None
-               for row, there in zip(scores, is_speech)]
+    scores, is_speech = segment_scores(recording, model, embeddings, use_cuda, progress)
+    answers = []
+    for row, there in zip(scores, is_speech):
+        kind, names = answer(dict(zip(embeddings, row)), limits)
+        answers.append((kind, tuple(sorted(names))) if there else None)
     return bands_of(answers, len(recording.audio) / c.SAMPLE_RATE)
 
 
 def bands_of(answers, seconds):
-    """Put segments with one answer together: list of (begin, end, name). answers: a name or None for each
-    segment.
+    """Put segments with one answer together: list of (begin, end, said). answers: what is said of each
+    segment, or None.
 
     A band shorter than SHORTEST takes the name of the band before it. Silence (None) is never renamed, and a
     band after silence keeps its name.
@@ -94,16 +106,24 @@ def bands_of(answers, seconds):
     return [tuple(band) for band in bands]
 
 
+def is_not_sure(words):
+    """Whether this is how in_words of answers.py writes an answer that is not sure."""
+    return words is not None and words.startswith(NOT_SURE + ':') or str(words).startswith(
+        NOT_SURE + ' whether ')
+
+
 def draw_bands(audio, bands, filename):
     """Draw the waveform (n_samples,) over bands, a list of (begin, end, name) in seconds: a colour for each
     name."""
     fig, ax = plt.subplots(figsize=(12, 4), layout='constrained')
     cycle = list(dict.fromkeys(plt.rcParams['axes.prop_cycle'].by_key()['color']))
-    looks = {None: {'facecolor': NO_SPEECH}, UNKNOWN: {'facecolor': NO_NAME}}
+    looks = {None: {'facecolor': NO_SPEECH}, UNKNOWN: {'facecolor': NO_NAME},
+             NOT_SURE: {'facecolor': NO_SPEECH, 'hatch': '..'}}
+    bands = [(begin, end, NOT_SURE if is_not_sure(name) else name) for begin, end, name in bands]
     names = list(dict.fromkeys(name for _, _, name in bands if name not in looks))  # in the order of speaking
     for i, name in enumerate(names):
         looks[name] = {'facecolor': cycle[i % len(cycle)], 'hatch': HATCHES[i // len(cycle) % len(HATCHES)]}
-    shown = {None: 'nobody', UNKNOWN: UNKNOWN, **dict(zip(names, drawable(names)))}
+    shown = {None: 'nobody', UNKNOWN: UNKNOWN, NOT_SURE: NOT_SURE, **dict(zip(names, drawable(names)))}
     for begin, end, name in bands:
         ax.axvspan(begin, end, alpha=0.5, linewidth=0, edgecolor='white', **looks[name])
     for name in dict.fromkeys(name for _, _, name in bands):
@@ -120,7 +140,7 @@ def main(
         recording='',  # the recording
         picture='who_when.png',  # where to save the picture
         embedding_dir=EMBEDDING_DIR,  # where the enrolment is saved
-        thres=None,  # if no score is above it, the answer is 'unknown'; None: that of the checkpoint; try 0.3
+        thres=None,  # the score that a name needs; None: by the checkpoint and who is enrolled; try 0.3
         use_cuda=True,  # use a GPU if there is one
 ):
     if not recording:
@@ -128,11 +148,13 @@ def main(
     check_settings(main, locals(), thres=or_none(SCORE_OR_MODEL))
     model, embeddings = load_enrolled(embedding_dir, use_cuda)
     check_recordings(embedding_dir, list(embeddings), [recording], model.settings['level'])
-    thres = choose_thres('model' if thres is None else thres, model, 'cosine', recording)
+    limits = limits_for(model, torch.cat(list(embeddings.values())).numpy(), thres, recording)
+    limits = for_segments(limits) if thres in (None, 'model') else limits
     talk = open_recording(recording)
-    bands = who_spoke_when(talk, model, embeddings, thres, use_cuda)
-    for begin, end, name in bands:
-        print('%6.1f to %6.1f s: %s' % (begin, end, name or 'nobody'))
+    bands = [(begin, end, said and in_words(*said)) for begin, end, said in who_spoke_when(
+        talk, model, embeddings, limits, use_cuda)]
+    for begin, end, said in bands:
+        print('%6.1f to %6.1f s: %s' % (begin, end, said or 'nobody'))
     draw_bands(talk.audio, bands, picture)
 
 

@@ -98,6 +98,16 @@ def decode_wav(content):
     return to_floats(data, coding, width, order).reshape(-1, n_channels), rate, remark
 
 
+def seconds_of_wav(content):
+    """How long the bytes of a wav file play, by their header: nothing is decoded. 0 if the header is odd."""
+    try:
+        form, first, size = find_chunks(content, 12, '<')
+        per_second = struct.unpack('<I', form[8:12])[0]
+        return min(size, len(content) - first) / max(per_second, 1)
+    except (ValueError, struct.error):
+        return 0
+
+
 def find_chunks(content, at, order):
     """The chunks that a wav needs: (the bytes of 'fmt ', where the samples begin, how many bytes it says).
 

@@ -181,7 +181,11 @@ def read_mono(filename, sample_rate):
     Returns (audio (n_samples,) float64 at `sample_rate`, {'clipped': which share of its samples is above
     FULL_SCALE, 'remarks': list of what is odd about the file}). Raises LabError if it cannot be read.
     """
-    samples, rate, remark = read_recording(filename)  # (n_samples, n_channels)
+    return mono_of(*read_recording(filename), filename, sample_rate)
+
+
+def mono_of(samples, rate, remark, filename, sample_rate):
+    """What read_mono returns, of samples (n_samples, n_channels) that are read already."""
     check_samples(samples, rate, filename)
     names, remarks = choose_channels(samples, rate, filename), [remark] if remark else []
     if len(names) < samples.shape[1]:
