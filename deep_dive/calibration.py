@@ -24,7 +24,8 @@ from support.runs import read_run, save_checkpoint
 from support.safe_files import read_checkpoint
 
 LENGTHS = [1, 2, 4, 8, 15]  # seconds: short recordings need another threshold than long ones
-MOST_PIECES = 500  # recordings that are tried for each of these lengths, at most
+MOST_PIECES = 1500  # recordings that are tried for each of these lengths, at most
+ENOUGH_GROUPS = 5  # corpora that a length needs, if whole recordings have so many
 FALSE_ACCEPTS = [0.05, 0.01, 0.001]  # a threshold is found for each of these shares
 ERRORS_NEEDED = 30  # of so many errors, the true rate is within 30 % (rule of 30, Doddington 1998)
 
@@ -98,7 +99,8 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, 
     utterance, if there are several. Each corpus counts equally. Recordings of two are not compared, because
     they differ in more than the voice, and their scores would be too low. For 'cosine', there are also 'EER',
     the equal error rate in percent, and for pieces of LENGTHS 'eer_2s', 'slope_2s', 'offset_2s', 'EER_2s' and
-    so on (description_for of support/enrolments.py reads them). With three groups or more, 'eer_low' and
+    so on (description_for of support/enrolments.py reads them). A length that fewer than ENOUGH_GROUPS groups
+    have is left out: the few would decide. With three groups or more, 'eer_low' and
     'eer_high' say between which values 'eer' moves if one of them is left out.
     are_strangers: the network was not trained on these speakers. If it was, they are in the cohort
     themselves. Their normalised scores would be too low, so they are left out.
@@ -116,7 +118,9 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, 
             is_trial = group[first] == group[second]
             first, second = first[is_trial], second[is_trial]
             is_target = number[first] == number[second]
-            if is_target.all() or not is_target.any():
+            both = set(group[first][is_target]) & set(group[first][~is_target])  # groups with both kinds of trials
+            n_groups = len(both) if seconds is None else n_groups
+            if is_target.all() or not is_target.any() or len(both) < min(ENOUGH_GROUPS, n_groups):
                 continue
             weights = {'target_weights': equal_weights(group[first][is_target]),
                        'impostor_weights': equal_weights(group[first][~is_target])}

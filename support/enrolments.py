@@ -121,13 +121,13 @@ def description_for(description, seconds):
     """A description whose 'eer', 'slope', 'offset' and 'EER' are those of recordings of so many seconds of speech.
 
     description: of describe_model of deep_dive/calibration.py. If it knows them for some lengths, such as 2 and
-    4 s ('eer_2s', 'eer_4s'), what lies between two of them is taken, on a line over log(seconds). From the
-    longest on, and with seconds = None, that of whole recordings counts.
+    4 s ('eer_2s', 'eer_4s'), what lies between two of them is taken, on a line over log(seconds), and beyond the
+    longest that of the longest. seconds = None, or a model that knows no lengths: that of whole recordings.
     """
     for name in ('eer', 'slope', 'offset', 'EER'):
         known = {length: description['%s_%ds' % (name, length)] for length in range(1, 61)
                  if '%s_%ds' % (name, length) in description}
-        if seconds is not None and known and seconds < max(known):
+        if seconds is not None and known and (name != 'EER' or seconds < max(known)):
             value = np.interp(np.log(max(seconds, 0.1)), np.log(list(known)), list(known.values()))
             description = {**description, name: float(value)}
     return description

@@ -420,12 +420,14 @@ def test_describing_a_model_by_hand(model_with_thresholds):
 def test_short_recordings_have_their_own_threshold():
     description = {'eer': 0.4, 'slope': 10, 'offset': -4, 'EER': 1.0, 'eer_low': 0.3, 'eer_high': 0.5}
     for length, eer in ((2, 0.8), (8, 0.6)):
-        description |= {'eer_%ds' % length: eer, 'slope_%ds' % length: 5, 'offset_%ds' % length: -2, 'EER_%ds' % length: 9}
+        description |= {'eer_%ds' % length: eer, 'slope_%ds' % length: 5, 'offset_%ds' % length: -2,
+                        'EER_%ds' % length: 9}
     at = enrolments.description_for
     assert at(description, 2)['eer'] == pytest.approx(0.8) and at(description, 0.5)['eer'] == pytest.approx(0.8)
     assert at(description, 4)['eer'] == pytest.approx(0.7)  # 4 lies in the middle of 2 and 8, in logarithms
     assert at(description, 4)['slope'] == 5 and at(description, 4)['eer_low'] == 0.3
-    assert at(description, 8) == at(description, None) == description
+    assert at(description, 8)['eer'] == at(description, 99)['eer'] == pytest.approx(0.6)
+    assert at(description, 8)['EER'] == 1.0 and at(description, None) == description
     assert at({'eer': 0.4}, 2) == {'eer': 0.4}  # a model that knows no lengths
 
 
@@ -438,7 +440,8 @@ def test_how_far_one_corpus_moves_the_threshold():
     scores[:4] += 0.05
     scores[4:8] -= 0.05
     # without the first the gap is 0.55 to 0.75, without the second 0.65 to 0.8, with both 0.65 to 0.75
-    assert calibration.range_without_one(scores, is_target, groups) == pytest.approx({'eer_low': 0.65, 'eer_high': 0.725})
+    found = calibration.range_without_one(scores, is_target, groups)
+    assert found == pytest.approx({'eer_low': 0.65, 'eer_high': 0.725})
     assert calibration.range_without_one(scores[:8], is_target[:8], groups[:8]) == {}
 
 
