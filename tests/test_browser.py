@@ -49,9 +49,12 @@ def served(lab, six_voices, started, model):
             yield browser, server, voices, microphone
             assert browser.complaints == []
         finally:
-            browser.leave()
-            server.shutdown()
-            thread.join()
+            try:
+                browser.call('Network.disable')  # a test may have cut the network
+                browser.leave()
+            finally:
+                server.shutdown()
+                thread.join()
 
 
 def speak(microphone, wav_file):
@@ -320,4 +323,3 @@ def test_a_server_that_has_stopped_is_named(served):
     browser.give_file('#enrol-file', list(voices.values())[0] / 'test.wav')
     browser.wait('document.querySelector("#enrol-status").textContent.includes("The server has stopped")')
     browser.complaints.clear()
-    browser.call('Network.disable')
