@@ -110,7 +110,7 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, 
     for level in sorted(set(map(str, levels))):
         chosen = [i for i in range(len(features)) if str(levels[i]) == level]
         those = [features[i] for i in chosen], [(groups[i], speakers[i]) for i in chosen]
-        of_backends = {}
+        of_backends, needed = {}, 0
         for seconds in [None, *LENGTHS]:
             vectors, names = piece_vectors(model, *those, seconds, use_cuda)
             first, second = all_pairs(len(names))
@@ -119,8 +119,8 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, 
             first, second = first[is_trial], second[is_trial]
             is_target = number[first] == number[second]
             both = set(group[first][is_target]) & set(group[first][~is_target])  # groups with both kinds of trials
-            n_groups = len(both) if seconds is None else n_groups
-            if is_target.all() or not is_target.any() or len(both) < min(ENOUGH_GROUPS, n_groups):
+            needed = min(ENOUGH_GROUPS, len(both)) if seconds is None else needed
+            if is_target.all() or not is_target.any() or len(both) < needed:
                 continue
             weights = {'target_weights': equal_weights(group[first][is_target]),
                        'impostor_weights': equal_weights(group[first][~is_target])}

@@ -188,14 +188,7 @@ def nth(n, values):
     return list(values)[n % len(values)]
 
 
-<<<<<<< HEAD
-KINDS = ['resnet18', 'resnet50', *backbones.BACKBONES]  # the other ResNets have more of the same blocks
-
-
 @pytest.mark.parametrize('n', range(len(KINDS)), ids=KINDS)
-=======
-@pytest.mark.parametrize('n', range(1 + len(LOSSES)), ids=['softmax', *LOSSES])
->>>>>>> 7b29a17e1fc8ff5d60c33e038dd500a639e6734f
 def test_every_value_trains(noise, capsys, n):
     """No setting has more values than there are networks, so each value has its turn."""
     assert 1 + len(LOSSES) <= len(KINDS)
