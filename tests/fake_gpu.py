@@ -161,14 +161,14 @@ def forget_to_come_back():
 
 
 MUST_RAISE = [forget_the_batch, forget_the_loss, forget_to_come_back]
-SAME = ['resnet18', 'resnet34', 'resnet101', 'resnet152']  # made of the blocks of the others
+SAME = ['resnet18', 'resnet34', 'resnet101', 'resnet152', 'lstm', 'conformer', 'tdnn']  # made of the same blocks
 PARTS = {
     'the slides': learn_as_the_slides, 'calibration': calibrate,
     'a run of the CPU goes on': lambda: learn(go_on=True),
     **{'optimizer %s' % name: (lambda name=name: learn('tdnn', optimizer=name)) for name in train.OPTIMIZERS},
     **{'backbone %s' % name: (lambda name=name: learn(name))
        for name in networks.BACKBONES if name not in SAME},
-    **{'pooling %s' % name: (lambda name=name: learn(pooling=name)) for name in ('statistics', 'attentive')},
+    **{'pooling %s' % name: (lambda name=name: learn('tdnn', pooling=name)) for name in ('statistics', 'attentive')},
     **{'loss %s' % name: (lambda name=name: learn('tdnn', loss=name)) for name in LOSSES},  # and heads
     **{function.__name__: function for function in MUST_RAISE}}
 
