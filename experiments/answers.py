@@ -15,6 +15,7 @@ import numpy as np
 
 import project  # noqa: F401 (finds the lab)
 
+import configure as c
 from DB_wav_reader import read_feats_and_wavs
 from SR_Dataset import read_MFB
 from deep_dive.calibration import piece_vectors
@@ -26,17 +27,18 @@ from support.messages import TEST_RULES, LabError, check_settings, run_script, w
 KINDS = ['right', 'wrong', 'not sure', 'unknown']
 
 
-def count_answers(vectors, speakers, description, n_enrolled, rng):
+def count_answers(vectors, speakers, seconds, description, n_enrolled, rng):
     """The answers of one draw: two dicts of KINDS -> how many, of the enrolled and of the strangers.
 
-    vectors: (n, embedding_size) of unit length; speakers: (n,) names. One person at least is left out.
+    vectors: (n, embedding_size) of unit length; speakers: (n,) names; seconds: (n,) of speech. One person at least is
+    left out.
     """
     people = rng.permutation(np.unique(speakers))
     enrolled = people[:min(n_enrolled, len(people) - 1)]
     chosen = [rng.choice(np.flatnonzero(speakers == person)) for person in enrolled]
-    limits = limits_of(description, vectors[chosen])
     counts = [dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)]
     for i in np.setdiff1d(np.arange(len(speakers)), chosen):
+        limits = limits_of(description, vectors[chosen], seconds=seconds[i])
         kind, names = answer(dict(zip(enrolled, vectors[chosen] @ vectors[i])), limits)
         if kind == 'known':
             kind = 'right' if names == [speakers[i]] else 'wrong'
@@ -66,7 +68,8 @@ def main(
         if not description or len(set(speakers)) < 2:
             raise LabError('%s: two speakers are needed, and a checkpoint with a threshold of its own.' % folder)
         rng = np.random.default_rng(seed)
-        draws = [count_answers(vectors.numpy(), np.array(speakers), description, n_enrolled, rng)
+        seconds = [len(feature) * c.WIN_STEP for feature in features]
+        draws = [count_answers(vectors.numpy(), np.array(speakers), seconds, description, n_enrolled, rng)
                  for _ in range(n_draws)]
         print('%s: %d people, %d of them enrolled' % (folder, len(set(speakers)),
                                                       min(n_enrolled, len(set(speakers)) - 1)))

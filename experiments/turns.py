@@ -23,7 +23,7 @@ from identification import UNKNOWN
 from model import get_embeddings, load_model
 from own_voice.answers import NOT_SURE
 from own_voice.who import limits_for
-from own_voice.who_when import for_segments, who_spoke_when
+from own_voice.who_when import SEGMENT, who_spoke_when
 from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script, whole
 from support.recordings import Recording, open_recording
 
@@ -79,8 +79,8 @@ def main(
     model = load_model(True, log_dir, cp_num, None, None)
     gallery = {speaker.name: F.normalize(get_embeddings(True, str(speaker / 'enroll.wav'), model, None))
                for speaker in speakers[:n_enrolled]}
-    limits = limits_for(model, torch.cat(list(gallery.values())).numpy(), thres, str(speakers[0] / 'test.wav'))
-    limits = for_segments(limits) if thres in (None, 'model') else limits
+    enrolled = torch.cat(list(gallery.values())).numpy()  # (n_speakers, embedding_size)
+    limits = limits_for(model, enrolled, thres, str(speakers[0] / 'test.wav'), SEGMENT)
     shares = []
     for first, second in zip(speakers, speakers[1:] + speakers[:1]):
         files = [str(speaker / 'test.wav') for speaker in (first, second)]

@@ -9,29 +9,34 @@ with how much they sound alike. The numbers below were chosen on people whom the
 import numpy as np
 
 from identification import UNKNOWN
+from support.enrolments import description_for
 
 DEFAULTS = {  # all are cosines; what they do is said in limits_of and answer
     'answer_gap': 0.27, 'answer_growth': 0.04, 'answer_margin': 0.05, 'answer_slack': 0.15}
 NOT_SURE = 'not sure'
+LONG = 60  # seconds: longer speech than any that a model knows its threshold for
 
 
-def limits_of(description, enrolled, thres=None):
+def limits_of(description, enrolled, thres=None, seconds=None):
     """The limits of the three answers, as a dict of numbers.
 
     description: of the scores of a model, with its threshold 'eer'. enrolled: (n, size), of unit length.
     'named': the score that a name needs. It is the threshold, or the mean score of two enrolled people plus
     answer_gap plus answer_growth times ln(n), if that is higher. If one person is enrolled, it is the
     threshold plus the margin. 'unknown': below it (by answer_slack), the answer is 'unknown'. 'margin': by
-    which the best score must be above the second. thres: takes the place of 'named'.
+    which the best score must be above the second. thres: takes the place of 'named'. seconds: of speech that
+    is tested. A model that knows its threshold for short recordings lowers 'named' by as much as that.
     """
     numbers = {name: description.get(name, default) for name, default in DEFAULTS.items()}
-    named = description['eer'] if thres is None else thres
+    threshold = description_for(description, seconds)['eer']
+    lower = 0 if seconds is None else description_for(description, LONG)['eer'] - threshold
+    named = threshold if thres is None else thres
     n = len(enrolled)
     if thres is None and n == 1:
         named = named + numbers['answer_margin']
     elif thres is None and n > 1:
         alike = np.mean((enrolled @ enrolled.T)[np.triu_indices(n, 1)])
-        named = max(named, alike + numbers['answer_gap'] + numbers['answer_growth'] * np.log(n))
+        named = max(named, alike + numbers['answer_gap'] + numbers['answer_growth'] * np.log(n) - lower)
     return {'named': float(named), 'unknown': float(named - numbers['answer_slack']),
             'margin': numbers['answer_margin']}
 

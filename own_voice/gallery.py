@@ -27,11 +27,11 @@ from own_voice.answers import answer, limits_of, passing_pairs
 from own_voice.calibrate import MIN_SPEAKERS, find_thresholds, save_thresholds
 from own_voice.enrol import check_spelling, coded, enrolment_files, files_of, folder_name, folder_of
 from own_voice.enrol import in_one_way, keep_recording, remove_files
-from own_voice.who_when import for_segments, who_spoke_when
+from own_voice.who_when import SEGMENT, who_spoke_when
 from support.audio_files import decode_wav, seconds_of_wav
 from support.checks import level_or_configured
 from support.enrolments import CALIBRATION_FILE, ENROLL_FILE, description_at, forget_removed, read_enrolment
-from support.enrolments import use_own_thresholds
+from support.enrolments import description_for, use_own_thresholds
 from support.messages import LabError, NoSpeech
 from support.recordings import NARROW, Recording, bandwidth_of, mono_of, open_recording, what_is_wrong
 from support.safe_files import write_pickles
@@ -297,9 +297,9 @@ class Gallery:
         vectors = [F.normalize(person['embedding']) for person in self.people.values()]
         return (torch.cat(vectors) if vectors else torch.zeros(0, 1)).numpy()
 
-    def limits(self):
-        """The limits of the three answers, for those who are enrolled now."""
-        return limits_of(self.description, self.unit_vectors())
+    def limits(self, seconds=None):
+        """The limits of the three answers, for those who are enrolled now, and so many seconds of speech."""
+        return limits_of(self.description, self.unit_vectors(), seconds=seconds)
 
     def check_enrolled(self, name):
         if name not in self.people:
@@ -432,18 +432,19 @@ class Gallery:
         with self.lock:
             scores = dict(zip(self.people, (self.unit_vectors() @ heard['vector']).tolist())) if (
                 self.people) else {}
-            limits = self.limits()
+            limits = self.limits(heard['about']['seconds'])
+            threshold = description_for(self.description, heard['about']['seconds'])['eer']
             kind, names = answer(scores, limits)
             ranking = [{'name': name, 'score': scores[name]}
                        for name in sorted(scores, key=scores.get, reverse=True)]
-            said = {'recording': heard['about'], 'threshold': self.threshold, 'limits': limits,
+            said = {'recording': heard['about'], 'threshold': threshold, 'limits': limits,
                     'ranking': ranking,
                     'answer': {'kind': kind, 'names': names},
                     'margin': ranking[0]['score'] - ranking[1]['score'] if len(ranking) > 1 else None}
             if claimed is not None:
                 self.check_enrolled(claimed)
                 mine = next(one for one in ranking if one['name'] == claimed)
-                said['claimed'] = {**mine, 'accepted': mine['score'] > self.threshold,
+                said['claimed'] = {**mine, 'accepted': mine['score'] > threshold,
                                    **self.meaning(mine['score'])}
             compared = claimed or (ranking[0]['name'] if ranking else None)
             said['notes'] = self.notes(heard, compared)
@@ -484,7 +485,7 @@ class Gallery:
         with self.lock:
             self.check_anybody()
             gallery = {name: F.normalize(person['embedding']) for name, person in self.people.items()}
-            limits = for_segments(self.limits())
+            limits = self.limits(SEGMENT)
         recording = recording_of(wav)
         audio = recording.audio  # (n_samples,)
         with coded('tooShort' if len(audio) < c.SAMPLE_RATE else 'noSpeech', NoSpeech):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from identification import print_scores
 from model import get_embeddings, load_enroll_embeddings, load_model
 from own_voice.answers import answer, in_words, limits_of, print_passing_pairs
+from own_voice.compare import seconds_of
 from support.checks import check_enrolled
 from support.enrolments import ENROLL_FILE, check_recordings, checkpoint_of, choose_thres, own_description
 from support.messages import NAMES, SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
@@ -35,14 +36,16 @@ def load_enrolled(embedding_dir, use_cuda):
     return model, {name: F.normalize(embedding) for name, embedding in embeddings.items()}
 
 
-def limits_for(model, enrolled, thres, recording):
+def limits_for(model, enrolled, thres, recording, seconds):
     """limits_of a model for a recording. enrolled: (n, embedding_size). thres: a number, None or 'model'.
+
+    seconds: of speech that is tested at once.
 
     Raises LabError if the checkpoint has no threshold of its own.
     """
     given = None if thres == 'model' else thres
     eer = choose_thres('model' if given is None else given, model, 'cosine', recording)
-    return limits_of({'eer': eer, **own_description(model, 'cosine', recording)}, enrolled, given)
+    return limits_of({'eer': eer, **own_description(model, 'cosine', recording)}, enrolled, given, seconds)
 
 
 def main(
@@ -63,7 +66,7 @@ def main(
     check_enrolled(spk_list, embeddings)
     check_recordings(embedding_dir, spk_list, [recording], model.settings['level'])
     enrolled = torch.cat([embeddings[spk] for spk in spk_list]).numpy()  # (n_speakers, embedding_size)
-    limits = limits_for(model, enrolled, thres, recording)
+    limits = limits_for(model, enrolled, thres, recording, seconds_of(recording))
     if thres in (None, 'model'):
         print_passing_pairs(spk_list, enrolled, own_description(model, 'cosine', recording)['eer'])
 

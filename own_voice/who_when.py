@@ -30,7 +30,6 @@ SEGMENT = 1.6  # seconds that are judged together; shorter: quicker to notice a 
 STEP = 0.2  # seconds from one segment to the next
 SMOOTH = 5  # segments whose scores are averaged, so that a single one does not decide
 MIN_SHARE = 0.4  # of the middle half of a segment must be speech
-SHORTER_COSTS = 0.1  # so much lower does a segment score with its own speaker than a whole recording
 SHORTEST = 0.6  # seconds: a shorter band after another voice is only a few segments in doubt
 
 # Of the picture
@@ -66,16 +65,11 @@ def segment_scores(recording, model, embeddings, use_cuda=True, progress=None):
     return scores, share >= MIN_SHARE
 
 
-def for_segments(limits):
-    """The limits of answers.py for scores of segments."""
-    return {**limits, 'named': limits['named'] - SHORTER_COSTS, 'unknown': limits['unknown'] - SHORTER_COSTS}
-
-
 def who_spoke_when(recording, model, embeddings, limits, use_cuda=True, progress=None):
     """Who speaks from when to when in a Recording: list of (begin, end, said) in seconds.
 
-    said: (kind, names) as answer of answers.py says it, or None where nobody speaks. limits: see there, and
-    for_segments.
+    said: (kind, names) as answer of answers.py says it, or None where nobody speaks. limits: see there, for
+    SEGMENT seconds.
     """
     scores, is_speech = segment_scores(recording, model, embeddings, use_cuda, progress)
     answers = []
@@ -148,8 +142,7 @@ def main(
     check_settings(main, locals(), thres=or_none(SCORE_OR_MODEL))
     model, embeddings = load_enrolled(embedding_dir, use_cuda)
     check_recordings(embedding_dir, list(embeddings), [recording], model.settings['level'])
-    limits = limits_for(model, torch.cat(list(embeddings.values())).numpy(), thres, recording)
-    limits = for_segments(limits) if thres in (None, 'model') else limits
+    limits = limits_for(model, torch.cat(list(embeddings.values())).numpy(), thres, recording, SEGMENT)
     talk = open_recording(recording)
     bands = [(begin, end, said and in_words(*said)) for begin, end, said in who_spoke_when(
         talk, model, embeddings, limits, use_cuda)]

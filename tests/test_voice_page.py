@@ -835,6 +835,6 @@ def test_answers_are_counted_by_hand():
     vectors, speakers = np.eye(3)[[0, 0, 1, 1, 2]], np.array(list('aabbc'))
     numbers = {'eer': 0.5, 'answer_gap': 0}
     for seed in range(9):
-        enrolled, strangers = count_answers(vectors, speakers, numbers, 2, np.random.default_rng(seed))
+        enrolled, strangers = count_answers(vectors, speakers, [9] * len(speakers), numbers, 2, np.random.default_rng(seed))
         assert enrolled['wrong'] == enrolled['unknown'] == strangers['wrong'] == 0
         assert enrolled['right'] + strangers['unknown'] == 3  # two of the five are enrolled
