@@ -12,7 +12,7 @@ from identification import UNKNOWN
 from support.enrolments import description_for
 
 DEFAULTS = {  # all are cosines; what they do is said in limits_of and answer
-    'answer_gap': 0.27, 'answer_growth': 0.04, 'answer_margin': 0.05, 'answer_slack': 0.15}
+    'answer_gap': 0.27, 'answer_growth': 0.04, 'answer_margin': 0.1, 'answer_slack': 0.15}
 NOT_SURE = 'not sure'
 LONG = 60  # seconds: longer speech than any that a model knows its threshold for
 
