@@ -32,7 +32,7 @@ def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
         try:
             activation = get_embeddings(use_cuda, filename, model, test_frames)  # (1, embedding_size)
             recordings[spk] = same_origin(recordings.get(spk), filename, model.settings['level'])
-        except (LabError, OSError, MemoryError, RuntimeError) as error:
+        except (LabError, OSError, MemoryError) as error:
             print('Skipped %s: %s' % (spk, error), file=sys.stderr)
             skipped.add(spk)
             continue
@@ -48,7 +48,7 @@ def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
 
 def main(
         # Settings of the slides
-        use_cuda=True,  # use a GPU if there is one; False: the CPU
+        use_cuda=True,  # use a GPU if there is one
         log_dir='model_saved',  # where the checkpoints are saved
         embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
         cp_num=24,  # which checkpoint? 'best': lowest validation loss; 'etri240': the project's trained model

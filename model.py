@@ -10,7 +10,7 @@ import configure as c
 import resnet
 from SR_Dataset import ToTensorTestInput, read_MFB
 from support.checks import BACKEND_TENSORS, check_checkpoint, check_enrolment, check_model
-from support.devices import get_device, in_batches
+from support.devices import enough_memory, get_device, in_batches
 from support.enrolments import ENROLL_FILE, read_enrolment, use_own_thresholds
 from support.messages import LabError, in_one_line
 from support.runs import find_checkpoint
@@ -116,7 +116,7 @@ def embed_feature(use_cuda, feature, model, test_frames, filename='a recording')
     x = ToTensorTestInput()(feature)  # (1, 1, n_dims, n_frames)
     x = x.to(get_device(use_cuda), memory_format=torch.channels_last)
     activation = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), enough_memory(filename):
         for segments in in_batches(x.split(test_frames or len(feature), dim=3)):  # (n, 1, n_dims, frames)
             spk_embedding, _ = model(segments)  # (n, embedding_size)
             activation = activation + spk_embedding.sum(dim=0, keepdim=True)  # (1, embedding_size)

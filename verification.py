@@ -46,7 +46,7 @@ def main(
         log_dir='model_saved',  # where the checkpoints are saved
         embedding_dir='enroll_embeddings',  # where the embeddings are saved
         test_dir=c.TEST_FEAT_DIR,  # where the test files are
-        use_cuda=True,  # use a GPU if there is one; False: the CPU
+        use_cuda=True,  # use a GPU if there is one
         embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
         cp_num=24,  # which checkpoint? The one that enroll.py used
         n_classes=None,  # how many training speakers? None: what the checkpoint says

@@ -14,7 +14,7 @@ from scipy.signal import butter, fftconvolve, firwin2, resample_poly, sosfiltfil
 
 import configure as c
 from support.messages import LabError, in_one_line
-from support.recordings import ACTIVE_RANGE, NOISE_MARGIN, active_level, blocks_of, loud_level
+from support.recordings import active_level, blocks_of, decibels, least_level, loud_level
 
 CODECS = {  # what ffmpeg needs to know: rate in Hz, and options
     'g722': (16000, ['-c:a', 'g722', '-f', 'g722']),
@@ -111,9 +111,8 @@ def to_level(audio, level):
 
     Speech is found as in support/recordings.py. But a piece may be short, or full of noise, so none is refused.
     """
-    levels = 10 * np.log10(np.maximum(np.mean(blocks_of(audio) ** 2, axis=1), 1e-15))  # of blocks, in dBFS
-    loud, quiet = loud_level(levels), np.percentile(levels, 10)
-    least = max(loud - ACTIVE_RANGE, min(quiet + NOISE_MARGIN, loud - ACTIVE_RANGE / 2))
+    levels = decibels(np.mean(blocks_of(audio) ** 2, axis=1))  # of blocks, in dBFS
+    least = least_level(loud_level(levels), np.percentile(levels, 10))
     return audio * 10 ** ((level - active_level(levels, levels > least)) / 20)
 
 

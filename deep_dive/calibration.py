@@ -129,22 +129,21 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, 
                 target, impostor = scores[is_target], scores[~is_target]
                 if seconds is None:
                     of_backends[scorer.name] = describe_scores(target, impostor, **weights)
-                if scorer.name == 'cosine' and 'cosine' in of_backends:
+                    if scorer.name == 'cosine':
+                        of_backends['cosine'].update(range_without_one(scores, is_target, group[first]),
+                                                     EER=float(equal_error_rate(target, impostor, **weights)))
+                elif 'cosine' in of_backends:
                     of_backends['cosine'].update(describe_length(target, impostor, seconds, weights))
-                if seconds is None and scorer.name == 'cosine':
-                    of_backends['cosine'].update(range_without_one(scores, is_target, group[first]))
         if of_backends:
             described[level] = of_backends
     return described
 
 
 def describe_length(target, impostor, seconds, weights):
-    """'eer_2s', 'slope_2s', 'offset_2s' and 'EER_2s' of pieces of 2 s; of whole utterances (None), 'EER' alone."""
-    rate = float(equal_error_rate(target, impostor, **weights))
-    if seconds is None:
-        return {'EER': rate}
+    """'eer_2s', 'slope_2s', 'offset_2s' and 'EER_2s' of pieces of 2 s, as a dict."""
     slope, offset = calibrate(target, impostor, **weights)
-    numbers = {'eer': closest_rates(target, impostor, **weights)[0], 'slope': slope, 'offset': offset, 'EER': rate}
+    numbers = {'eer': closest_rates(target, impostor, **weights)[0], 'slope': slope, 'offset': offset,
+               'EER': equal_error_rate(target, impostor, **weights)}
     return {'%s_%ds' % (name, seconds): float(value) for name, value in numbers.items()}
 
 

@@ -15,7 +15,7 @@ from torch.export import Dim
 
 from model import load_model
 from support.checks import feature_size, level_or_configured
-from support.messages import TEST_RULES, LabError, check_settings, in_one_line, is_name, run_script
+from support.messages import TEST_RULES, LabError, check_settings, ending, in_one_line, run_script
 from support.safe_files import written_whole
 
 LARGEST_DIFFERENCE = 1e-5  # between a number of a d-vector of the file and that of the network
@@ -65,8 +65,7 @@ def main(
         out='network.pt2',  # where the network goes
         log_dir='model_saved',  # where the checkpoints are saved
 ):
-    pt2 = 'a name that ends with .pt2', lambda value: is_name(value) and value.endswith('.pt2')
-    check_settings(main, locals(), cp_num=TEST_RULES['cp_num'], out=pt2)
+    check_settings(main, locals(), cp_num=TEST_RULES['cp_num'], out=ending('.pt2'))
     model = load_model(False, log_dir, cp_num, None, None)
     content, worst = export(model)
     with written_whole(out) as f:

@@ -29,7 +29,7 @@ from model import get_embeddings, load_model
 from support.checks import COSINES
 from support.demo_voices import provide_test_features
 from support.enrolments import choose_thres, own_description
-from support.messages import SCORE, TEST_RULES, LabError, as_on_disk, check_settings, is_name, is_number
+from support.messages import SCORE, TEST_RULES, LabError, as_on_disk, check_settings, ending, is_number
 from support.messages import or_none, run_script
 from support.safe_files import written_whole
 
@@ -174,8 +174,7 @@ def main(
 ):
     check_settings(main, locals(), **TEST_RULES, backend=BACKENDS, normalise=NORMALISATIONS,
                    thres=or_none(threshold_rule(score_rule(backend, normalise), ['eer', 'model'])),
-                   scores_file=or_none(('a name that ends with .csv',
-                                        lambda value: is_name(value) and value.endswith('.csv'))),
+                   scores_file=or_none(ending('.csv')),
                    piece_seconds=PIECES if identify else SECONDS)
     if trials != 'enrolled' and (identify or piece_seconds is not None):
         raise LabError("trials = %r: piece_seconds and identify need trials = 'enrolled'." % trials)

@@ -50,16 +50,17 @@ def embeddings_of(model, folders, n_each):
 def absorb(state_dict, mean, matrix):
     """The parameters of a network whose embedding is (e - mean) @ matrix, if e was that of state_dict after BatchNorm.
 
-    mean: (1, embedding_size); matrix: (embedding_size, embedding_size). BatchNorm is y = scale * x + shift in a test.
+    mean: (1, embedding_size); matrix: (embedding_size, size of the new embedding). In a test, BatchNorm is
+    y = scale * x + shift.
     """
     absorbed = dict(state_dict)
     scale = state_dict['bn0.weight'] / torch.sqrt(state_dict['bn0.running_var'] + 1e-5)
     shift = state_dict['bn0.bias'] - scale * state_dict['bn0.running_mean']
     absorbed['fc0.weight'] = matrix.T @ (scale[:, None] * state_dict['fc0.weight'])
     absorbed['fc0.bias'] = matrix.T @ (scale * state_dict['fc0.bias'] + shift - mean[0])
-    absorbed['bn0.weight'], absorbed['bn0.bias'] = torch.ones_like(scale), torch.zeros_like(scale)
-    absorbed['bn0.running_mean'] = torch.zeros_like(scale)
-    absorbed['bn0.running_var'] = torch.full_like(scale, 1 - 1e-5)
+    size = matrix.shape[1]
+    absorbed['bn0.weight'], absorbed['bn0.bias'] = torch.ones(size), torch.zeros(size)
+    absorbed['bn0.running_mean'], absorbed['bn0.running_var'] = torch.zeros(size), torch.full((size,), 1 - 1e-5)
     return absorbed
 
 

@@ -6,8 +6,8 @@
 A folder holds <speaker>/<name>.wav, or feature files. Each piece goes through the network in one pass. Pieces of one
 recording are not compared with each other. Prints a row for each folder and length: the equal error rate of all pairs,
 with an interval of 90 % (speakers drawn anew), and that of pairs of one sex; how many pieces are identified if only the
-first recording of each speaker is enrolled; and the errors at a threshold. --thres=model: that of the checkpoint, and
-Cllr of its calibration. Writes nothing. 250 recordings take a minute.
+first recording of each speaker is enrolled; and the errors at a threshold. --thres=model: that of the checkpoint for
+the length of the shorter piece, and Cllr of its calibration. Writes nothing. 250 recordings take a minute.
 """
 import contextlib
 import io
@@ -24,8 +24,7 @@ import configure as c
 from DB_wav_reader import read_feats_and_wavs
 from SR_Dataset import read_MFB
 from deep_dive.backends import BACKENDS, Scorer
-from exercises.scoring import all_pairs, bootstrap_interval, cllr, equal_error_rate, log_likelihood_ratio, min_cllr
-from exercises.scoring import rates_at
+from exercises.scoring import all_pairs, bootstrap_interval, cllr, equal_error_rate, min_cllr
 from exercises.thresholds import SECONDS
 from model import embed_feature, load_model
 from support.checks import sex_of
@@ -49,11 +48,12 @@ def read_sexes(filename):
     return {line.rpartition(' ')[0]: line.rpartition(' ')[2] for line in lines if line.strip()}
 
 
-def figures_of(vectors, speakers, recordings, scorer, sexes, threshold=None, description=None):
+def figures_of(vectors, speakers, recordings, scorer, sexes, seconds=None, thresholds=None, lines=None):
     """The figures of all pairs of d-vectors of two recordings, as a dict. Raises LabError if a kind of pair is missing.
 
     vectors: (n, embedding_size) tensor of unit length; speakers, recordings: n names, whose and of what each is;
-    sexes: as of read_sexes; threshold: whose errors are counted; description: 'slope' and 'offset' of a calibration.
+    sexes: as of read_sexes. Of each pair, the shorter piece decides which threshold and which calibration counts:
+    seconds, thresholds: (n,); lines: (n, 2), slope and offset. Without them, there are no errors and no Cllr.
     """
     speakers, recordings = np.array(speakers), np.array(recordings)
     first, second = all_pairs(len(speakers))
@@ -63,8 +63,9 @@ def figures_of(vectors, speakers, recordings, scorer, sexes, threshold=None, des
     if is_target.all() or not is_target.any():
         raise LabError('two speakers are needed, and two recordings of one of them.')
     target, impostor = scores[is_target], scores[~is_target]
+    shorter = first if seconds is None else np.where(seconds[first] < seconds[second], first, second)
     sex = np.array([sexes.get(speaker, sex_of(speaker)) for speaker in speakers])
-    same_sex = scores[~is_target & (sex[first] == sex[second]) & (sex[first] != '')]  # of two speakers of one sex
+    of_one_sex = ~is_target & (sex[first] == sex[second]) & (sex[first] != '')  # pairs of two speakers
     names, number = np.unique(speakers, return_inverse=True)
     low, high = bootstrap_interval(scores, is_target, number[first], number[second], n_rounds=200, level=90)
 
@@ -78,16 +79,19 @@ def figures_of(vectors, speakers, recordings, scorer, sexes, threshold=None, des
                'EER': equal_error_rate(target, impostor), 'from': low, 'to': high,
                'identified': 100 * np.mean(answers == speakers[~is_enrolled]),
                'own, median': np.median(target), 'others, median': np.median(impostor)}
-    if len(same_sex):
-        figures['EER, same sex'] = equal_error_rate(target, same_sex)
-    if threshold is not None:
-        miss, false_alarm = rates_at(threshold, target, impostor)
-        figures.update({'threshold': '%.4f' % threshold, 'rejected': 100 * miss, 'accepted': 100 * false_alarm})
-        if len(same_sex):
-            figures['accepted, same sex'] = 100 * rates_at(threshold, target, same_sex)[1]
-    if description:
-        ratios = [log_likelihood_ratio(kind, description) for kind in (target, impostor)]
-        figures.update({'Cllr': cllr(*ratios), 'min Cllr': min_cllr(target, impostor)})
+    if of_one_sex.any():
+        figures['EER, same sex'] = equal_error_rate(target, scores[of_one_sex])
+    if thresholds is not None:
+        accepted = scores > thresholds[shorter]
+        figures.update({'threshold, median': np.median(thresholds[shorter]),
+                        'rejected': 100 * np.mean(~accepted[is_target]),
+                        'accepted': 100 * np.mean(accepted[~is_target])})
+        if of_one_sex.any():
+            figures['accepted, same sex'] = 100 * np.mean(accepted[of_one_sex])
+    if lines is not None:
+        slope, offset = lines[shorter].T
+        ratios = slope * scores + offset
+        figures.update({'Cllr': cllr(ratios[is_target], ratios[~is_target]), 'min Cllr': min_cllr(target, impostor)})
     return figures
 
 
@@ -97,8 +101,6 @@ def measure(model, folder, lengths, n_pieces, backend, thres, sexes):
         DB = read_feats_and_wavs(folder)
         features = [read_MFB(filename, model.settings['level'])[0] for filename in DB['filename']]  # (n_frames, n_dims)
     filename, scorer, rows = DB['filename'][0], Scorer(backend, model), []
-    threshold = None if thres is None else choose_thres(thres, model, backend, filename)
-    description = own_description(model, backend, filename) if thres == 'model' else None
     for seconds in lengths:
         length = None if seconds is None else round(seconds / c.WIN_STEP)
         pieces = [(piece, speaker, number) for number, (feature, speaker) in enumerate(zip(features, DB['speaker_id']))
@@ -107,8 +109,15 @@ def measure(model, folder, lengths, n_pieces, backend, thres, sexes):
             raise LabError('%s: no recording has %g s.' % (folder, seconds))
         vectors = torch.cat([embed_feature(True, piece, model, None) for piece, _, _ in pieces])
         _, speakers, recordings = zip(*pieces)
+        length_of = np.array([len(piece) * c.WIN_STEP for piece, _, _ in pieces])  # seconds
+        thresholds = lines = None
+        if thres is not None:
+            thresholds = np.array([choose_thres(thres, model, backend, filename, length) for length in length_of])
+        if thres == 'model':
+            described = [own_description(model, backend, filename, length) for length in length_of]
+            lines = np.array([(one['slope'], one['offset']) for one in described])
         try:
-            figures = figures_of(vectors, speakers, recordings, scorer, sexes, threshold, description)
+            figures = figures_of(vectors, speakers, recordings, scorer, sexes, length_of, thresholds, lines)
         except LabError as error:
             raise LabError('%s: %s' % (folder, error)) from error
         rows.append({'folder': folder, 'seconds': seconds or 'whole', **figures})

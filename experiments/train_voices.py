@@ -35,6 +35,7 @@ import project  # noqa: F401 (finds the lab)
 
 import configure as c
 from DB_wav_reader import read_DB_structure
+from absorb_wccn import absorb
 from deep_dive.acoustics import change_speed, to_level, vary_piece
 from deep_dive.losses import AAMSoftmaxLoss
 from deep_dive.networks import background_network
@@ -48,7 +49,8 @@ from support.safe_files import written_whole
 KEPT_LEVEL = -30  # dBFS: speech is kept at this level, because int16 would clip louder speech
 MARGIN = 0.05  # seconds that are kept before and after the speech
 MEAN_SECONDS = 4  # of a piece from which the mean of all people is computed
-SIZE = 192  # numbers of an embedding, as many as the teacher's
+SIZE = 192  # numbers of an embedding in the training, as many as the teacher's
+KEPT = 128  # numbers of a d-vector afterwards, as many as in the slides
 SPEEDS = 'a list of numbers, such as [0.88, 1.13]', lambda value: (
     isinstance(value, list) and all(is_number(speed, 0.5, 2) and speed != 1 for speed in value))
 LEVEL = 'a level in dBFS, from -60 to -10', lambda value: is_number(value, -60, -10)
@@ -278,24 +280,28 @@ def save(run, epoch, s):
 def save_average(run, epoch, batches, s, device):
     """Write the averages of the parameters as a checkpoint that all programs of the lab read.
 
-    The mean embedding of all people is subtracted in bn0: what all have in common says nothing about anybody.
+    The mean embedding of all people is subtracted: what all have in common says nothing about anybody. Of the
+    rest, the KEPT directions remain in which people differ most (PCA), so that a d-vector has the size of the slides'.
     """
-    state_dict = {**run['average'].state_dict(), 'last.weight': torch.eye(2, SIZE)}  # the classes are not needed
-    state_dict['bn0.bias'] = state_dict['bn0.bias'] - mean_embedding(run['average'], batches, s, device)
+    vectors = embeddings_of_people(run['average'], batches, s, device)  # (n_people, SIZE)
+    mean = vectors.mean(dim=0, keepdim=True)
+    axes = torch.linalg.eigh((vectors - mean).T @ (vectors - mean))[1][:, -KEPT:]  # (SIZE, KEPT)
+    state_dict = absorb({name: tensor.cpu() for name, tensor in run['average'].state_dict().items()}, mean, axes)
+    state_dict['last.weight'] = torch.eye(2, KEPT)  # the classes are not needed any more
     save_checkpoint(Path(s['log_dir'], 'checkpoint_%d.pth' % epoch), {
         'epoch': epoch + 1, 'state_dict': state_dict, 'optimizer': {}, 'features': feature_settings(),
-        **run['model'].settings, 'level': s['level'], 'embedding_size': SIZE, 'settings': s})
+        **run['model'].settings, 'level': s['level'], 'embedding_size': KEPT, 'settings': s})
 
 
 @torch.inference_mode()
-def mean_embedding(model, batches, s, device):
-    """The mean embedding of a piece of each person, neither changed nor at another speed: (SIZE,)."""
+def embeddings_of_people(model, batches, s, device):
+    """The embedding of a piece of each person, neither changed nor at another speed: (n_people, SIZE), on the CPU."""
     model.eval()
-    rng, n_samples, total = np.random.default_rng(s['seed']), round(MEAN_SECONDS * c.SAMPLE_RATE), 0
+    rng, n_samples, vectors = np.random.default_rng(s['seed']), round(MEAN_SECONDS * c.SAMPLE_RATE), []
     for recordings in batches.of_person:
         audio = to_level(batches.cut(recordings[0], n_samples, rng), s['level'])
-        total += model(features_of(torch.from_numpy(audio.astype(np.float32))[None].to(device)))[0][0]
-    return total / len(batches.of_person)
+        vectors.append(model(features_of(torch.from_numpy(audio.astype(np.float32))[None].to(device)))[0])
+    return torch.cat(vectors).cpu()
 
 
 def main(

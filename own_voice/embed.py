@@ -18,7 +18,7 @@ from DB_wav_reader import find_feats, find_wavs
 from deep_dive.kaldi import is_kaldi, read_kaldi
 from model import get_embeddings, load_model
 from own_voice.compare import check_recording
-from support.messages import NAMES, TEST_RULES, LabError, check_settings, is_name, run_script
+from support.messages import NAMES, TEST_RULES, LabError, check_settings, ending, run_script
 from support.safe_files import written_whole
 
 
@@ -53,8 +53,7 @@ def main(
 ):
     if not files:
         raise LabError('Name recordings or a folder, as in python -m own_voice.embed a.wav b.wav --out=x.npz')
-    npz = 'a name that ends with .npz', lambda value: is_name(value) and value.endswith('.npz')
-    check_settings(main, locals(), **TEST_RULES, files=NAMES, out=npz)
+    check_settings(main, locals(), **TEST_RULES, files=NAMES, out=ending('.npz'))
     utterances, done, vectors = find_utterances(files), [], []
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     for name, filename, speaker in tqdm(utterances, desc='d-vectors', disable=None):

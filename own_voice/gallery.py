@@ -121,7 +121,7 @@ class Gallery:
             raise LabError("%s has no threshold of its own. Take --cp_num=voices, or --cp_num=best."
                            % self.model.checkpoint['file'])
         self.description = {**shipped, **self.description}  # the limits of the model, if the room has none
-        self.threshold = self.description['eer']
+        self.threshold, self.threshold_of_model = self.description['eer'], shipped.get('eer')
 
     # ------------------------------------------------------------------------------------------- files
 
@@ -247,7 +247,7 @@ class Gallery:
             pairs = passing_pairs(names, gallery, self.threshold)
             return {'model': Path(self.model.checkpoint['file']).stem.removeprefix('checkpoint_'),
                     'threshold': self.threshold, 'is_of_room': self.is_of_room,
-                    'of_model': self.threshold_of_model(), 'can_calibrate': self.can_calibrate(),
+                    'of_model': self.threshold_of_model, 'can_calibrate': self.can_calibrate(),
                     'test_dir': str(self.test_dir), 'max_seconds': MAX_SECONDS, 'enough': ENOUGH,
                     'embedding_dir': str(self.embedding_dir), 'pairs': pairs,
                     'matrix': rounded(gallery @ gallery.T, 4),
@@ -257,11 +257,6 @@ class Gallery:
                                 for name, person in self.found.items() if 'error' in person]
                     + self.left_in_the_enrolment(),
                     'own': self.description.get('own'), 'others': self.description.get('others')}
-
-    def threshold_of_model(self):
-        level = level_or_configured(self.model.settings['level'])
-        of_level = self.of_model.get(str(level)) or next(iter(self.of_model.values()))
-        return of_level['cosine']['eer']
 
     def can_calibrate(self):
         """Whether there are recordings enough to find the threshold of this room."""

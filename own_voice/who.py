@@ -39,9 +39,8 @@ def load_enrolled(embedding_dir, use_cuda):
 def limits_for(model, enrolled, thres, recording, seconds):
     """limits_of a model for a recording. enrolled: (n, embedding_size). thres: a number, None or 'model'.
 
-    seconds: of speech that is tested at once.
-
-    Raises LabError if the checkpoint has no threshold of its own.
+    seconds: of speech that is tested at once. Raises LabError if a threshold is needed and the checkpoint has
+    none of its own.
     """
     given = None if thres == 'model' else thres
     eer = choose_thres('model' if given is None else given, model, 'cosine', recording)

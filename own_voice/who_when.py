@@ -100,20 +100,14 @@ def bands_of(answers, seconds):
     return [tuple(band) for band in bands]
 
 
-def is_not_sure(words):
-    """Whether this is how in_words of answers.py writes an answer that is not sure."""
-    return words is not None and words.startswith(NOT_SURE + ':') or str(words).startswith(
-        NOT_SURE + ' whether ')
-
-
 def draw_bands(audio, bands, filename):
-    """Draw the waveform (n_samples,) over bands, a list of (begin, end, name) in seconds: a colour for each
-    name."""
+    """Draw the waveform (n_samples,) over bands, a list of (begin, end, said) in seconds: a colour for each
+    name. said: as of who_spoke_when."""
     fig, ax = plt.subplots(figsize=(12, 4), layout='constrained')
     cycle = list(dict.fromkeys(plt.rcParams['axes.prop_cycle'].by_key()['color']))
     looks = {None: {'facecolor': NO_SPEECH}, UNKNOWN: {'facecolor': NO_NAME},
              NOT_SURE: {'facecolor': NO_SPEECH, 'hatch': '..'}}
-    bands = [(begin, end, NOT_SURE if is_not_sure(name) else name) for begin, end, name in bands]
+    bands = [(begin, end, said and (said[1][0] if said[0] == 'known' else said[0])) for begin, end, said in bands]
     names = list(dict.fromkeys(name for _, _, name in bands if name not in looks))  # in the order of speaking
     for i, name in enumerate(names):
         looks[name] = {'facecolor': cycle[i % len(cycle)], 'hatch': HATCHES[i // len(cycle) % len(HATCHES)]}
@@ -144,10 +138,9 @@ def main(
     check_recordings(embedding_dir, list(embeddings), [recording], model.settings['level'])
     limits = limits_for(model, torch.cat(list(embeddings.values())).numpy(), thres, recording, SEGMENT)
     talk = open_recording(recording)
-    bands = [(begin, end, said and in_words(*said)) for begin, end, said in who_spoke_when(
-        talk, model, embeddings, limits, use_cuda)]
+    bands = who_spoke_when(talk, model, embeddings, limits, use_cuda)
     for begin, end, said in bands:
-        print('%6.1f to %6.1f s: %s' % (begin, end, said or 'nobody'))
+        print('%6.1f to %6.1f s: %s' % (begin, end, in_words(*said) if said else 'nobody'))
     draw_bands(talk.audio, bands, picture)
 
 

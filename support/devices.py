@@ -1,5 +1,9 @@
 """GPU or CPU, bfloat16 or float32, and batches."""
+import contextlib
+
 import torch
+
+from support.messages import LabError
 
 
 def get_device(use_cuda, *, say_so=False):
@@ -36,3 +40,17 @@ def in_batches(segments, most=64):
     n_full = sum(segment.shape[3] == segments[0].shape[3] for segment in segments)
     batches = [torch.cat(segments[i:min(i + most, n_full)]) for i in range(0, n_full, most)]
     return batches + list(segments[n_full:])
+
+
+@contextlib.contextmanager
+def enough_memory(filename):
+    """Raise LabError if the memory is too small for what is computed of a recording within a `with` block.
+
+    PyTorch says so with a RuntimeError, on the CPU and on the GPU. Others are left alone.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and 'memory' not in str(error):
+            raise
+        raise LabError('%s: too long for the memory. Cut it into segments: --test_frames=200' % filename) from error

@@ -206,6 +206,11 @@ def number(least):
     return 'a number, %g or more' % least, lambda value: is_number(value, least, LARGEST_NUMBER)
 
 
+def ending(suffix):
+    """A rule: a name that ends with a suffix such as '.csv'."""
+    return 'a name that ends with %s' % suffix, lambda value: is_name(value) and value.endswith(suffix)
+
+
 def or_none(rule):
     return rule[0] + ', or None', lambda value: value is None or rule[1](value)
 

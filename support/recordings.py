@@ -86,6 +86,11 @@ def loud_level(levels):
     return np.sort(levels)[-min(LOUD_BLOCKS, len(levels))]
 
 
+def least_level(loud, quiet):
+    """The level in dBFS above which blocks are speech, by the levels of the loud and of the quiet ones."""
+    return max(loud - ACTIVE_RANGE, min(quiet + NOISE_MARGIN, loud - ACTIVE_RANGE / 2))
+
+
 def find_speech(levels, filename):
     """Which blocks hold speech, by their levels (n_blocks,): (n_blocks,) of bool. Raises LabError if none
     do."""
@@ -96,8 +101,7 @@ def find_speech(levels, filename):
         raise NoSpeech('%s: is too short, %.1f s. Record two seconds of speech or more.'
                        % (filename, len(levels) * c.WIN_LENGTH))
     quiet, loud = np.percentile(sounding, 10), loud_level(sounding)
-    threshold = max(loud - ACTIVE_RANGE, min(quiet + NOISE_MARGIN, loud - ACTIVE_RANGE / 2))
-    is_speech = binary_opening(levels > threshold, np.ones(SHORTEST_RUN))
+    is_speech = binary_opening(levels > least_level(loud, quiet), np.ones(SHORTEST_RUN))
     if loud - quiet < SPEECH_RANGE or not is_speech.any():
         raise NoSpeech('%s: no speech stands out of a steady noise at %.0f dBFS. Record again.'
                        % (filename, loud))

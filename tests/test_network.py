@@ -16,6 +16,7 @@ from SR_Dataset import read_MFB
 from conftest import PROJECT, SIX
 from deep_dive.networks import background_network
 from support import checks, devices, runs, safe_files
+from support.devices import enough_memory
 from support.messages import LabError
 
 
@@ -373,3 +374,14 @@ def test_the_model_that_ships(six_voices):
         for kind in ('enroll', 'test')}  # demo voices, which it has never heard
     scores = vectors['test'] @ vectors['enroll'].T
     assert scores.argmax(dim=1).tolist() == [0, 1, 2] and scores.diag().min() > 0.93
+
+
+@pytest.mark.parametrize('error', [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+                                   torch.OutOfMemoryError('CUDA out of memory')])
+def test_a_full_memory_is_named_and_other_errors_are_not(error):
+    with pytest.raises(LabError, match='^a.wav: too long for the memory. Cut it into segments: --test_frames=200$'):
+        with enough_memory('a.wav'):
+            raise error
+    with pytest.raises(RuntimeError, match='shapes'):
+        with enough_memory('a.wav'):
+            raise RuntimeError('shapes cannot be multiplied')

@@ -692,7 +692,8 @@ def test_pairs_of_one_sex_and_calibration_by_hand(lab):
     Path('sexes.txt').write_text('a F\nb F\nc M\n')
     sexes = strangers.read_sexes('sexes.txt')
     assert sexes == {'a': 'F', 'b': 'F', 'c': 'M'}
-    figures = strangers.figures_of(vectors, speakers, range(6), scorer, sexes, 0.9, {'slope': 0.0, 'offset': 0.0})
+    figures = strangers.figures_of(vectors, speakers, range(6), scorer, sexes, np.arange(6), np.full(6, 0.9),
+                                   np.zeros((6, 2)))
     # Targets: 24, 16 and 10 degrees. a and b: 44, 60, 20 and 36 degrees. 0.9 is the cosine of 26 degrees
     assert (figures['targets'], figures['impostors']) == (3, 12)
     assert figures['EER, same sex'] == pytest.approx(100 * (1 / 3 + 1 / 4) / 2)

@@ -473,7 +473,8 @@ def test_the_threshold_of_this_room(people, wavs, names):
     try:
         assert people.state()['can_calibrate']
         state = people.calibrate()['state']
-        written = json.loads(Path('enrolled/calibration.json').read_text())['thresholds'][str(people.model.settings['level'])]['cosine']
+        thresholds = json.loads(Path('enrolled/calibration.json').read_text())['thresholds']
+        written = thresholds[str(people.model.settings['level'])]['cosine']
         assert state['is_of_room'] and state['threshold'] == written['eer'] and state['of_model'] == of_model
         assert gallery.Gallery(people.model, 'own', 'enrolled', use_cuda=False).threshold == written['eer']
     finally:
@@ -655,7 +656,7 @@ def test_bands_of_more_speakers_than_colours_have_a_pattern(monkeypatch, lab):
     figures = []
     monkeypatch.setattr(who_when, 'save_picture', lambda fig, filename: figures.append(fig))
     names = ['speaker %d' % i for i in range(12)]
-    draw_bands(np.zeros(16000 * 12), [(i, i + 1, name) for i, name in enumerate(names)], 'x.png')
+    draw_bands(np.zeros(16000 * 12), [(i, i + 1, ('known', (name,))) for i, name in enumerate(names)], 'x.png')
     shown = figures[0].legends[0].get_patches()
     assert len({(patch.get_facecolor(), patch.get_hatch()) for patch in shown}) == 12
     # The colour of the edge is also that of the pattern
@@ -835,6 +836,7 @@ def test_answers_are_counted_by_hand():
     vectors, speakers = np.eye(3)[[0, 0, 1, 1, 2]], np.array(list('aabbc'))
     numbers = {'eer': 0.5, 'answer_gap': 0}
     for seed in range(9):
-        enrolled, strangers = count_answers(vectors, speakers, [9] * len(speakers), numbers, 2, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        enrolled, strangers = count_answers(vectors, speakers, [9] * len(speakers), numbers, 2, rng)
         assert enrolled['wrong'] == enrolled['unknown'] == strangers['wrong'] == 0
         assert enrolled['right'] + strangers['unknown'] == 3  # two of the five are enrolled
