@@ -3,7 +3,7 @@
     python train.py                  # every setting of main() can be named, as in --n_epochs=10
 
 Reads the features in TRAIN_FEAT_DIR, or makes demo voices. Writes checkpoints and pictures into model_saved.
-Moves an earlier run aside. Demo voices take 8 to 10 minutes on two CPU cores, 4 if these have bfloat16.
+Moves an earlier run aside. Demo voices take 8 to 14 minutes on two CPU cores, 4 if these have bfloat16.
 """
 import copy
 import time
