@@ -90,7 +90,7 @@ def percent(ratio):
 
 # ------------------------------------------------------------------------------------- of a model
 
-def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, are_strangers=True):
+def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, are_strangers=True, conditions=None):
     """What the scores of every two utterances say about a model.
 
     Returns dict level -> dict name of a Scorer -> what describe_scores says. features: list of (n_frames,
@@ -104,6 +104,8 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, 
     'eer_high' say between which values 'eer' moves if one of them is left out.
     are_strangers: the network was not trained on these speakers. If it was, they are in the cohort
     themselves. Their normalised scores would be too low, so they are left out.
+    conditions: dict name -> list of groups that were recorded under this condition. Each gets a calibration of
+    its own, such as 'slope_one_room' and 'offset_one_room', and 'slope_one_room_2s' and so on.
     """
     groups, described = groups or [''] * len(features), {}
     scorers = [scorer for scorer in all_scorers(model) if are_strangers or scorer.normalise is None]
@@ -134,6 +136,10 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, 
                                                      EER=float(equal_error_rate(target, impostor, **weights)))
                 elif 'cosine' in of_backends:
                     of_backends['cosine'].update(describe_length(target, impostor, seconds, weights))
+                if scorer.name == 'cosine' and 'cosine' in of_backends:
+                    trial_groups = np.array([names[i][0] for i in first])
+                    of_backends['cosine'].update(
+                        lines_of_conditions(scores, is_target, trial_groups, conditions, seconds))
         if of_backends:
             described[level] = of_backends
     return described
@@ -145,6 +151,22 @@ def describe_length(target, impostor, seconds, weights):
     numbers = {'eer': closest_rates(target, impostor, **weights)[0], 'slope': slope, 'offset': offset,
                'EER': equal_error_rate(target, impostor, **weights)}
     return {'%s_%ds' % (name, seconds): float(value) for name, value in numbers.items()}
+
+
+def lines_of_conditions(scores, is_target, groups, conditions, seconds):
+    """{'slope_one_room': , 'offset_one_room': }, or 'slope_one_room_2s' and so on: the line of each condition.
+
+    scores, is_target, groups: (n,) each; conditions: dict name -> list of groups, or None. A condition without
+    trials of both kinds is left out. In the others, each group counts equally.
+    """
+    found, end = {}, '' if seconds is None else '_%ds' % seconds
+    for name, members in (conditions or {}).items():
+        target, impostor = (np.isin(groups, members) & kind for kind in (is_target, ~is_target))
+        if target.any() and impostor.any():
+            slope, offset = calibrate(scores[target], scores[impostor], target_weights=equal_weights(groups[target]),
+                                      impostor_weights=equal_weights(groups[impostor]))
+            found.update({'slope_%s%s' % (name, end): float(slope), 'offset_%s%s' % (name, end): float(offset)})
+    return found
 
 
 def range_without_one(scores, is_target, groups):

@@ -119,12 +119,13 @@ def cllr(target_ratios, impostor_ratios):
     return (misses.mean() + false_alarms.mean()) / 2 / np.log(2)
 
 
-def log_likelihood_ratio(score, description):
+def log_likelihood_ratio(score, description, condition=''):
     """How much likelier a score is if one speaker said both than if two did: natural logarithm.
 
-    description: a dict with 'slope' and 'offset', found by deep_dive/calibration.py.
+    description: a dict with 'slope' and 'offset', found by deep_dive/calibration.py. condition: what these two
+    names end in, such as '_one_room'.
     """
-    return description['slope'] * score + description['offset']
+    return description['slope' + condition] * score + description['offset' + condition]
 
 
 def min_cllr(target_scores, impostor_scores):

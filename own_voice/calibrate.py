@@ -7,7 +7,9 @@ A folder holds <speaker>/<name>.wav, or feature files, as the test_dir of enroll
 of a folder are compared, and each folder counts equally. Writes calibration.json beside the enrolment. The
 programs that use this enrolment find it there, and say so. Delete it to use the thresholds of the model
 again. With --into_checkpoint=<file>, they go into a checkpoint, those of recordings and those of unlevelled
-features side by side. A hundred recordings take half a minute.
+features side by side. Then --one_room says in which folders all people share a room and a microphone, and
+own_voice.compare says what a score means under this condition and in two places. A hundred recordings take half
+a minute.
 """
 import json
 from pathlib import Path
@@ -28,11 +30,11 @@ from support.safe_files import read_checkpoint, written_whole
 MIN_SPEAKERS = 3
 
 
-def find_thresholds(model, folders, use_cuda=True):
+def find_thresholds(model, folders, use_cuda=True, one_room=()):
     """What the recordings of several folders say about the scores of a model: (thresholds, n_speakers).
 
-    thresholds: as describe_model returns them. Raises LabError if fewer than MIN_SPEAKERS people have two
-    recordings.
+    thresholds: as describe_model returns them. one_room: those of the folders whose people share a room and a
+    microphone. Raises LabError if fewer than MIN_SPEAKERS people have two recordings.
     """
     DBs = [read_feats_and_wavs(folder) for folder in folders]
     groups = [folder for folder, DB in zip(folders, DBs) for _ in range(len(DB))]
@@ -45,7 +47,9 @@ def find_thresholds(model, folders, use_cuda=True):
     for filename in DB['filename']:
         features.append(read_MFB(filename, model.settings['level'])[0])  # (n_frames, n_dims)
         levels.append(origin_of(filename, model.settings['level'])['LEVEL_DBFS'])
-    thresholds = describe_model(model, features, list(DB['speaker_id']), levels, use_cuda, groups)
+    conditions = {'one_room': one_room, 'two_places': [f for f in folders if f not in one_room]} if one_room else {}
+    thresholds = describe_model(model, features, list(DB['speaker_id']), levels, use_cuda, groups,
+                                conditions=conditions)
     if not thresholds:
         raise LabError('%s: there are no two recordings of one speaker that are of one kind (levelled, or '
                        'published features).' % named)
@@ -69,11 +73,13 @@ def main(
         log_dir='model_saved',  # where the checkpoints are saved
         embedding_dir=EMBEDDING_DIR,  # where the enrolment is saved
         into_checkpoint=None,  # instead, write them into this checkpoint, for everybody who uses it
+        one_room=[],  # those of the folders whose people share a room and a microphone; try ["feat_own/test"]
         use_cuda=True,  # use a GPU if there is one
 ):
-    check_settings(main, locals(), cp_num=EPOCH_OR_NAME, into_checkpoint=or_none(NAME))
+    among = 'a list of some of the folders', lambda value: isinstance(value, list) and all(f in folders for f in value)
+    check_settings(main, locals(), cp_num=EPOCH_OR_NAME, into_checkpoint=or_none(NAME), one_room=among)
     model = load_model(use_cuda, log_dir, cp_num, None, None)
-    thresholds, n_speakers = find_thresholds(model, folders, use_cuda)
+    thresholds, n_speakers = find_thresholds(model, folders, use_cuda, one_room)
     print('Measured with %s' % model.checkpoint['file'])
     if into_checkpoint is not None:
         written = into_checkpoint

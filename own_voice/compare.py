@@ -14,10 +14,13 @@ from SR_Dataset import read_MFB
 from deep_dive.calibration import percent
 from exercises.scoring import log_likelihood_ratio
 from model import get_embeddings, load_model
-from support.enrolments import choose_thres, own_description
+from support.enrolments import CONDITIONS, choose_thres, own_description
 from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
-from support.recordings import compare_origins, is_recording, open_recording, origin_of
+from support.recordings import CHANNEL_RULE, compare_origins, is_recording, open_recording, origin_of
+from support.recordings import use_channel
 from verification import print_decision
+
+WORDS = dict(zip(CONDITIONS, [', recorded in one room with one microphone', ', recorded in two places']))
 
 
 def check_recording(filename, others=()):
@@ -54,8 +57,10 @@ def seconds_of(filename):
 def print_what_it_means(score, thres, model, test_file, seconds):
     """Print how likely it is that both recordings are of one speaker. Print it only if the model knows it.
 
-    If thres is not the model's own threshold, print the decision by that one, too. seconds: of speech in the
-    shorter recording; if that makes answers worse, print how often they are wrong.
+    A score means less in one room than in two places, where recordings of two people differ in more than the
+    voice. Who asks knows where it was: so the answer is printed for both. If thres is not the model's own
+    threshold, print the decision by that one, too. seconds: of speech in the shorter recording; if that makes
+    answers worse, print how often they are wrong.
     """
     description = own_description(model, 'cosine', test_file, seconds)
     if not description:
@@ -63,9 +68,11 @@ def print_what_it_means(score, thres, model, test_file, seconds):
     own = description['eer']
     if abs(own - thres) > 5e-5:
         print("The model's own threshold is %0.4f : %s" % (own, 'Accept' if score > own else 'Reject'))
-    ratio = log_likelihood_ratio(score, description)
-    print('Same speaker: %s (log-likelihood ratio %.1f, if both are equally likely beforehand)'
-          % (percent(ratio), ratio))
+    conditions = {WORDS[name]: log_likelihood_ratio(score, description, '_' + name)
+                  for name in CONDITIONS if 'slope_' + name in description}
+    for words, ratio in (conditions or {'': log_likelihood_ratio(score, description)}).items():
+        print('Same speaker%s: %s (log-likelihood ratio %.1f)' % (words, percent(ratio), ratio))
+    print('A percentage holds if both answers are equally likely beforehand.')
     whole = own_description(model, 'cosine', test_file)
     if description.get('EER', 0) > whole.get('EER', 0) + 0.5:
         print('It is short: of answers on %.2g s of speech, %.0f %% are wrong, on whole recordings %.0f %%.'
@@ -80,11 +87,13 @@ def main(
         cp_num='voices',  # which checkpoint
         log_dir='model_saved',  # where the checkpoints are saved
         test_frames=None,  # cut a recording into segments of so many frames (10 ms); None: not cut
+        channel=None,  # of a recording that has several: 1, 2, ... or 'mean'; None: as configure.py says
         use_cuda=True,  # use a GPU if there is one
 ):
     if not enroll_file or not test_file:
         raise LabError('Name two recordings, as in\npython -m own_voice.compare a.wav b.wav')
-    check_settings(main, locals(), **TEST_RULES, thres=or_none(SCORE_OR_MODEL))
+    check_settings(main, locals(), **TEST_RULES, thres=or_none(SCORE_OR_MODEL), channel=CHANNEL_RULE)
+    use_channel(channel)
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     check_two_recordings(enroll_file, test_file, model.settings['level'])
     seconds = min(map(seconds_of, [enroll_file, test_file]))

@@ -18,6 +18,7 @@ from own_voice.compare import seconds_of
 from support.checks import check_enrolled
 from support.enrolments import ENROLL_FILE, check_recordings, checkpoint_of, choose_thres, own_description
 from support.messages import NAMES, SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
+from support.recordings import CHANNEL_RULE, use_channel
 
 EMBEDDING_DIR = 'enroll_own'  # where the page enrols
 
@@ -54,12 +55,14 @@ def main(
         spk_list=None,  # who can it be? None: everybody enrolled; or a list of names
         thres=None,  # the score that a name needs; None: by the checkpoint and who is enrolled; try 0.5
         test_frames=None,  # cut the recording into segments of so many frames (10 ms); None: not cut
+        channel=None,  # of a recording that has several: 1, 2, ... or 'mean'; None: as configure.py says
         use_cuda=True,  # use a GPU if there is one
 ):
     if not recording:
         raise LabError('Name a recording, as in\npython -m own_voice.who x.wav')
     check_settings(main, locals(), spk_list=or_none(NAMES), thres=or_none(SCORE_OR_MODEL),
-                   test_frames=TEST_RULES['test_frames'])
+                   test_frames=TEST_RULES['test_frames'], channel=CHANNEL_RULE)
+    use_channel(channel)
     model, embeddings = load_enrolled(embedding_dir, use_cuda)
     spk_list = spk_list or sorted(embeddings)
     check_enrolled(spk_list, embeddings)

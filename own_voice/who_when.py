@@ -24,7 +24,7 @@ from own_voice.who import EMBEDDING_DIR, limits_for, load_enrolled
 from support.enrolments import check_recordings
 from support.messages import SCORE_OR_MODEL, LabError, check_settings, or_none, run_script
 from support.pictures import drawable, save_picture
-from support.recordings import open_recording
+from support.recordings import CHANNEL_RULE, open_recording, use_channel
 
 SEGMENT = 1.6  # seconds that are judged together; shorter: quicker to notice a change, and less sure
 STEP = 0.2  # seconds from one segment to the next
@@ -129,11 +129,13 @@ def main(
         picture='who_when.png',  # where to save the picture
         embedding_dir=EMBEDDING_DIR,  # where the enrolment is saved
         thres=None,  # the score that a name needs; None: by the checkpoint and who is enrolled; try 0.3
+        channel=None,  # of a recording that has several: 1, 2, ... or 'mean'; None: as configure.py says
         use_cuda=True,  # use a GPU if there is one
 ):
     if not recording:
         raise LabError('Name a recording, as in\npython -m own_voice.who_when talk.wav')
-    check_settings(main, locals(), thres=or_none(SCORE_OR_MODEL))
+    check_settings(main, locals(), thres=or_none(SCORE_OR_MODEL), channel=CHANNEL_RULE)
+    use_channel(channel)
     model, embeddings = load_enrolled(embedding_dir, use_cuda)
     check_recordings(embedding_dir, list(embeddings), [recording], model.settings['level'])
     limits = limits_for(model, torch.cat(list(embeddings.values())).numpy(), thres, recording, SEGMENT)

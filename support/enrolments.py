@@ -16,6 +16,7 @@ from support.safe_files import read_pickles, read_whole
 PROJECT = Path(__file__).resolve().parent.parent
 ENROLL_FILE = 'embeddings.p'  # in the folder of the enrolment
 CALIBRATION_FILE = 'calibration.json'  # beside it: what own_voice/calibrate.py found
+CONDITIONS = ['one_room', 'two_places']  # under which recordings are made; a model may know a calibration of each
 
 
 def read_enrolment(embedding_dir):
@@ -118,13 +119,15 @@ def description_at(model, backend, level):
 
 
 def description_for(description, seconds):
-    """A description whose 'eer', 'slope', 'offset' and 'EER' are those of recordings of so many seconds of speech.
+    """A description whose 'eer', 'slope', 'offset', 'EER' and the lines of CONDITIONS are those of recordings of
+    so many seconds of speech.
 
     description: of describe_model of deep_dive/calibration.py. If it knows them for some lengths, such as 2 and
     4 s ('eer_2s', 'eer_4s'), what lies between two of them is taken, on a line over log(seconds), and beyond the
     longest that of the longest. seconds = None, or a model that knows no lengths: that of whole recordings.
     """
-    for name in ('eer', 'slope', 'offset', 'EER'):
+    lines = ['%s_%s' % (name, condition) for name in ('slope', 'offset') for condition in CONDITIONS]
+    for name in ('eer', 'slope', 'offset', 'EER', *lines):
         known = {length: description['%s_%ds' % (name, length)] for length in range(1, 61)
                  if '%s_%ds' % (name, length) in description}
         if seconds is not None and known and (name != 'EER' or seconds < max(known)):

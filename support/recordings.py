@@ -18,7 +18,7 @@ from tqdm import tqdm
 import configure as c
 from support.audio_files import is_recording, quoted, read_recording
 from support.checks import check_feature, level_or_configured, path_parts
-from support.messages import LabError, NoSpeech, in_parallel, is_name
+from support.messages import LabError, NoSpeech, in_parallel, is_name, is_whole
 from support.safe_files import read_pickles
 
 FRAMES_IN_PART, BLOCKS_IN_PART = 6000, 2400  # a minute: a longer recording is worked on in parts
@@ -225,10 +225,10 @@ def choose_channels(samples, rate, filename):
     them is used: that in which speech stands out most. Only channels that are the same are averaged.
     """
     n_channels, wanted = samples.shape[1], c.CHANNEL
-    if wanted is not None and wanted != 'mean':
+    if n_channels > 1 and wanted is not None and wanted != 'mean':
         if wanted not in range(1, n_channels + 1):
-            raise LabError('%s: it has %d channel(s), and CHANNEL = %r in configure.py.\nSet another number '
-                           'there, or None.' % (filename, n_channels, wanted))
+            raise LabError('%s: it has %d channel(s), and channel %r is asked for.\nSet another number or None: '
+                           'with --channel, or as CHANNEL in configure.py.' % (filename, n_channels, wanted))
         return [wanted - 1]
     if n_channels == 1 or wanted == 'mean' or are_same(samples):
         return list(range(n_channels))
@@ -237,6 +237,15 @@ def choose_channels(samples, rate, filename):
     is_good = quality > quality.max() - 1
     is_best = is_good & (clicks < clicks[is_good].min() + 0.2)
     return [int(np.flatnonzero(is_best)[0])]  # of channels as good, the first
+
+
+CHANNEL_RULE = "None, 1, 2, ... or 'mean'", lambda value: value in (None, 'mean') or is_whole(value, 1)
+
+
+def use_channel(channel):
+    """Read this channel of every recording from now on. None: as configure.py says."""
+    if channel is not None:
+        c.CHANNEL = channel
 
 
 def are_same(samples):

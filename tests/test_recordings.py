@@ -21,7 +21,7 @@ import identification
 import model as lab_model
 import verification
 from SR_Dataset import read_MFB
-from conftest import FirstFrame
+from conftest import PROJECT, FirstFrame
 from own_voice import compare
 from support import audio_files, demo_voices, recordings
 from support.messages import LabError, NoSpeech
@@ -276,8 +276,20 @@ def test_a_channel_can_be_asked_for(lab, monkeypatch):
         monkeypatch.setattr(c, 'CHANNEL', channel)
         np.testing.assert_allclose(recordings.open_recording('a.wav').audio, expected, atol=1e-9)
     monkeypatch.setattr(c, 'CHANNEL', 3)
-    with pytest.raises(LabError, match=r'^a.wav: it has 2 channel\(s\), and CHANNEL = 3'):
+    with pytest.raises(LabError, match=r'^a.wav: it has 2 channel\(s\), and channel 3 is asked for'):
         recordings.open_recording('a.wav')
+
+
+def test_a_channel_can_be_named_on_the_command_line(lab, monkeypatch, stopped_with, capsys):
+    audio = speech()
+    write_wav('a.wav', np.stack([NOISE, audio], axis=1))
+    write_wav('b.wav', audio)
+    monkeypatch.setattr(c, 'CHANNEL', None)  # is set back at the end
+    settings = {'enroll_file': 'a.wav', 'test_file': 'b.wav', 'log_dir': str(PROJECT / 'model_saved')}
+    compare.main(**settings, channel=2, use_cuda=False)
+    assert 'Score : 1.0000' in capsys.readouterr().out and c.CHANNEL == 2
+    assert 'a.wav: it has 2 channel(s), and channel 3 is asked for' in stopped_with(compare.main, **settings, channel=3)
+    assert "channel = 0: it must be None, 1, 2, ... or 'mean'" in stopped_with(compare.main, **settings, channel=0)
 
 
 # ------------------------------------------------------------------------------------- other formats

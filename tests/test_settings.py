@@ -32,6 +32,7 @@ VALUES = ['yes', '100', '', 'a\nb\nc', '[a', '[a\nb\nc', 'x' * 400, 0, 1, 100, -
 
 # Those of VALUES that are right for a setting. All others must be refused
 BOOL, COUNT, POSITIVE, NAME = [True, False], [1, 100], [0.5, 1, 2.5, 95.0, 100], ['yes', '100', '[a']
+CHANNEL = [None, 1, 2, 100, 'mean']
 SCORES = [-1, -0.5, 0, 0.5, 1]
 CP_NUM, FRAMES = [0, *COUNT, *NAME], [*COUNT, None]
 OF_LOADING = {'use_cuda': BOOL, 'log_dir': NAME, 'embedding_size': [*COUNT, None],
@@ -72,14 +73,13 @@ SETTINGS = {
         'thres': [*SCORES, 2.5, 95.0, 100, ('far', 0.5)], 'unseen_dir': ['', *NAME], 'n_each': COUNT,
         'n_enroll': COUNT},
     compare: {'enroll_file': NAME, 'test_file': NAME, 'thres': [None, *SCORES], 'cp_num': CP_NUM,
-              'log_dir': NAME,
-              'test_frames': FRAMES, 'use_cuda': BOOL},
+              'log_dir': NAME, 'test_frames': FRAMES, 'channel': CHANNEL, 'use_cuda': BOOL},
     who: {'recording': NAME, 'embedding_dir': NAME, 'spk_list': [None, ['yes']], 'thres': [None, *SCORES],
-          'test_frames': FRAMES, 'use_cuda': BOOL},
+          'test_frames': FRAMES, 'channel': CHANNEL, 'use_cuda': BOOL},
     who_when: {'recording': NAME, 'picture': NAME, 'embedding_dir': NAME, 'thres': [None, *SCORES],
-               'use_cuda': BOOL},
+               'channel': CHANNEL, 'use_cuda': BOOL},
     calibrate: {'folders': [['yes']], 'cp_num': CP_NUM, 'log_dir': NAME, 'embedding_dir': NAME,
-                'into_checkpoint': [None, 'yes', '100'], 'use_cuda': BOOL},
+                'into_checkpoint': [None, 'yes', '100'], 'one_room': [[]], 'use_cuda': BOOL},
     embed: {'files': [['yes']], 'out': [], 'cp_num': CP_NUM, 'log_dir': NAME, 'test_frames': FRAMES,
             'use_cuda': BOOL},
     enrol: {'name': NAME, 'files': [['yes']], 'remove': [''], 'cp_num': CP_NUM, 'log_dir': NAME,

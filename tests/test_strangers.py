@@ -383,15 +383,24 @@ def test_what_a_score_means_is_printed(model_with_thresholds, lab, write_vector,
     compare.print_what_it_means(0.75, 0.95, model_with_thresholds, 't/a/test.p', 1)
     assert capsys.readouterr().out == (
         "The model's own threshold is 0.7000 : Accept\n"
-        'Same speaker: %.0f %% (log-likelihood ratio 0.5, if both are equally likely beforehand)\n'
+        'Same speaker: %.0f %% (log-likelihood ratio 0.5)\n'
+        'A percentage holds if both answers are equally likely beforehand.\n'
         'It is short: of answers on 1 s of speech, 12 %% are wrong, on whole recordings 2 %%.\n'
         % (100 * expit(0.5)))
     assert calibration.percent(-9) == 'less than 1 %' and calibration.percent(0) == '50 %'
     assert calibration.percent(5.4) == 'more than 99 %'
     compare.print_what_it_means(0.65, 0.7, model_with_thresholds, 't/a/test.p', 1)
-    assert capsys.readouterr().out.startswith('Same speaker: 38 % (log-likelihood ratio -0.5,')
+    assert capsys.readouterr().out.startswith('Same speaker: 38 % (log-likelihood ratio -0.5)')
     compare.print_what_it_means(0.65, 0.7, FirstFrame(), 't/a/test.p', 1)
     assert capsys.readouterr().out == ''
+    # A model that knows what a score means in one room and in two places: at 2 s the line is another one
+    own = model_with_thresholds.thresholds['None']['cosine']
+    own |= {'slope_one_room': 10.0, 'offset_one_room': -9.0, 'slope_one_room_2s': 10.0, 'offset_one_room_2s': -8.0,
+            'slope_two_places': 10.0, 'offset_two_places': -5.0}
+    compare.print_what_it_means(0.9, 0.7, model_with_thresholds, 't/a/test.p', 2)
+    assert capsys.readouterr().out.startswith(
+        'Same speaker, recorded in one room with one microphone: 73 % (log-likelihood ratio 1.0)\n'
+        'Same speaker, recorded in two places: 98 % (log-likelihood ratio 4.0)\n')
 
 
 def test_describing_a_model_by_hand(model_with_thresholds):
@@ -411,6 +420,10 @@ def test_describing_a_model_by_hand(model_with_thresholds):
                                          False,
                                          list('xxxxyyyy'))['-44']['cosine']
     assert (grouped['targets'], grouped['impostors']) == (4, 8)  # 'a' of x and 'a' of y are two people
+    of_x = calibration.describe_model(model_with_thresholds, 2 * features, list('aabbaabb'), [-44] * 8, False,
+                                      list('xxxxyyyy'), conditions={'one_room': ['x']})['-44']['cosine']
+    assert of_x['slope_one_room'] == pytest.approx(found['slope'], rel=1e-3)  # that of x alone
+    assert of_x['offset_one_room_1s'] == pytest.approx(found['offset_1s'], rel=1e-3)
     # Levels are kept apart. One with a single speaker has no impostors, so nothing is known of it
     described = calibration.describe_model(model_with_thresholds, 2 * features, list('aabbaaaa'),
                                            [None] * 4 + [-44] * 4, False)
@@ -429,6 +442,22 @@ def test_short_recordings_have_their_own_threshold():
     assert at(description, 8)['eer'] == at(description, 99)['eer'] == pytest.approx(0.6)
     assert at(description, 8)['EER'] == 1.0 and at(description, None) == description
     assert at({'eer': 0.4}, 2) == {'eer': 0.4}  # a model that knows no lengths
+
+
+def test_a_score_means_something_else_in_one_room():
+    # in the room x two people score 0.6, in the places y and z 0.2: the same score says less in the room
+    groups = np.repeat(['x', 'y', 'z'], 40)
+    is_target = np.tile(np.repeat([True, False], 20), 3)
+    scores = np.where(is_target, 0.8, np.where(groups == 'x', 0.6, 0.2)) + np.tile(np.linspace(-0.1, 0.1, 20), 6)
+    conditions = {'one_room': ['x'], 'two_places': ['y', 'z'], 'nowhere': ['w']}
+    found = calibration.lines_of_conditions(scores, is_target, groups, conditions, None)
+    assert list(found) == ['slope_one_room', 'offset_one_room', 'slope_two_places', 'offset_two_places']
+    # the line is zero in the middle of the scores of both kinds
+    for condition, middle in (('_one_room', 0.7), ('_two_places', 0.5)):
+        assert scoring.log_likelihood_ratio(middle, found, condition) == pytest.approx(0, abs=0.01)
+    assert list(calibration.lines_of_conditions(scores, is_target, groups, {'one_room': ['x']}, 2)) == [
+        'slope_one_room_2s', 'offset_one_room_2s']
+    assert calibration.lines_of_conditions(scores, is_target, groups, None, None) == {}
 
 
 def test_how_far_one_corpus_moves_the_threshold():
@@ -634,10 +663,16 @@ def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with
     assert re.search(r'\nCllr : 0\.\d{3}\nmin Cllr : 0\.\d{3}\n', out)
 
     numbers_before = torch.load('model_saved/checkpoint_voices.pth')
-    calibrate.main(folders=['people'], use_cuda=False, into_checkpoint='model_saved/checkpoint_voices.pth')
+    calibrate.main(folders=['people'], use_cuda=False, into_checkpoint='model_saved/checkpoint_voices.pth',
+                   one_room=['people'])
     assert 'Written: model_saved/checkpoint_voices.pth' in capsys.readouterr().out
     numbers_after = torch.load('model_saved/checkpoint_voices.pth')
-    assert numbers_after['thresholds'] == {**numbers_before['thresholds'], **written['thresholds']}
+    assert numbers_after['thresholds'].keys() == {*numbers_before['thresholds'], *written['thresholds']}
+    for level, of_backends in written['thresholds'].items():
+        found = numbers_after['thresholds'][level]['cosine']
+        assert of_backends['cosine'].items() <= found.items()
+        assert found['slope_one_room'] == pytest.approx(found['slope'], rel=1e-3)  # all of it is of one room
+        assert 'slope_two_places' not in found
     assert all(torch.equal(numbers_after['state_dict'][name], tensor)
                for name, tensor in numbers_before['state_dict'].items())
     runs.save_checkpoint('model_saved/checkpoint_voices.pth', numbers_before)
@@ -656,6 +691,8 @@ def test_calibration_on_own_recordings(people, monkeypatch, capsys, stopped_with
         shutil.rmtree('people/' + name)
     assert 'Speakers with two recordings or more in people: 2. 3 are needed' in stopped_with(
         calibrate.main, folders=['people'], use_cuda=False)
+    assert "one_room = ['home']: it must be a list of some of the folders" in stopped_with(
+        calibrate.main, folders=['people'], use_cuda=False, one_room=['home'])
 
 
 # ------------------------------------------------------------------------------------- strangers.py
