@@ -42,6 +42,7 @@ class FirstFrame(torch.nn.Module):
 def lab(tmp_path, monkeypatch):
     """An empty folder to run the scripts in: the paths of configure.py are relative, so they lead into it."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(c, 'CHANNEL', c.CHANNEL)  # the next test finds it as it is now
     return tmp_path
 
 

@@ -280,11 +280,10 @@ def test_a_channel_can_be_asked_for(lab, monkeypatch):
         recordings.open_recording('a.wav')
 
 
-def test_a_channel_can_be_named_on_the_command_line(lab, monkeypatch, stopped_with, capsys):
+def test_a_channel_can_be_named_on_the_command_line(lab, stopped_with, capsys):
     audio = speech()
     write_wav('a.wav', np.stack([NOISE, audio], axis=1))
     write_wav('b.wav', audio)
-    monkeypatch.setattr(c, 'CHANNEL', None)  # is set back at the end
     settings = {'enroll_file': 'a.wav', 'test_file': 'b.wav', 'log_dir': str(PROJECT / 'model_saved')}
     compare.main(**settings, channel=2, use_cuda=False)
     assert 'Score : 1.0000' in capsys.readouterr().out and c.CHANNEL == 2

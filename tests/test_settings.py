@@ -32,7 +32,7 @@ VALUES = ['yes', '100', '', 'a\nb\nc', '[a', '[a\nb\nc', 'x' * 400, 0, 1, 100, -
 
 # Those of VALUES that are right for a setting. All others must be refused
 BOOL, COUNT, POSITIVE, NAME = [True, False], [1, 100], [0.5, 1, 2.5, 95.0, 100], ['yes', '100', '[a']
-CHANNEL = [None, 1, 2, 100, 'mean']
+CHANNEL = [None, 1, 100]
 SCORES = [-1, -0.5, 0, 0.5, 1]
 CP_NUM, FRAMES = [0, *COUNT, *NAME], [*COUNT, None]
 OF_LOADING = {'use_cuda': BOOL, 'log_dir': NAME, 'embedding_size': [*COUNT, None],
@@ -107,6 +107,7 @@ FURTHER = [  # right values that are not among VALUES
                                                 trials,
                                                 compare, who, who_when)],
     *[(script, 'thres', 'eer') for script in (thresholds, trials, gmm)],
+    *[(script, 'channel', value) for script in (compare, who, who_when) for value in (2, 'mean')],
     (similar_voices, 'piece_seconds', [1, 2.5, None]), (enroll, 'cp_num', 'best')]
 MISSING = re.compile('does not exist|There are no recordings to convert|There is no finished epoch|'
                      'Nobody is enrolled|there is no such file')
