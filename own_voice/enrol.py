@@ -4,20 +4,25 @@
     python -m own_voice.enrol --remove=kim        # the d-vector and the recordings of one person
 
 Copies the recordings to <test_dir>/<name>/enroll.wav, enroll2.wav and so on, where the page and enroll.py
-find them. Writes the enrolment into embedding_dir. With --remove, it deletes both, and test recordings of the
-person in that folder, too. If nobody is left, the file of the enrolment is deleted. Takes five seconds.
+find them. Writes the enrolment into embedding_dir, and says who of the enrolled pass as each other. With
+--remove, it deletes both, and test recordings of the person in that folder, too. If nobody is left, the file of
+the enrolment is deleted. Takes five seconds.
 """
 import contextlib
 import itertools
 import os
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
+
 import configure as c
 from DB_wav_reader import find_wavs
 from model import get_embeddings, load_enroll_embeddings, load_model, save_enroll_embeddings
+from own_voice.answers import print_passing_pairs
 from own_voice.compare import check_recording
 from own_voice.who import EMBEDDING_DIR
-from support.enrolments import ENROLL_FILE, checkpoint_of, read_enrolment
+from support.enrolments import ENROLL_FILE, checkpoint_of, own_description, read_enrolment
 from support.messages import TEST_RULES, LabError, as_on_disk, check_settings, is_name, one_form
 from support.messages import run_script
 from support.recordings import RESERVED, is_recording, is_speaker, same_origin
@@ -197,6 +202,13 @@ def main(
     there = add_person(model, name, files, test_dir, embedding_dir, test_frames, use_cuda)
     print('%s is enrolled in %s, with %d recording(s) : %s'
           % (there[0].parent.name, embedding_dir, len(there), ', '.join(map(str, there))))
+
+    # Say so if people sound alike, as long as nobody relies on the answers
+    embeddings = load_enroll_embeddings(embedding_dir, model=model)
+    description = own_description(model, 'cosine', str(there[0]))
+    if description:
+        enrolled = F.normalize(torch.cat(list(embeddings.values()))).numpy()  # (n_speakers, embedding_size)
+        print_passing_pairs(list(embeddings), enrolled, description['eer'])
 
 
 if __name__ == '__main__':

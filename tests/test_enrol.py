@@ -96,6 +96,22 @@ def test_removing_one_leaves_the_others_and_removing_the_last_leaves_nothing(rec
     assert list(load_enroll_embeddings('enroll_own')) == ['lee']
 
 
+def test_people_who_pass_as_each_other_are_named(recordings, lab, monkeypatch, capsys):
+    def model(eer):
+        found = MeanSize()
+        found.thresholds = {'-44': {'cosine': {'eer': eer, 'slope': 10.0, 'offset': -5.0}}}
+        return lambda *arguments: found
+    monkeypatch.setattr(enrol, 'load_model', model(0.9))
+    enrol.main('kim', ['a.wav'])
+    assert 'pass as each other' not in capsys.readouterr().out
+    enrol.main('lee', ['a.wav'])  # the same voice under a second name
+    assert ('Note: 1 of 1 pairs of enrolled people pass as each other at the threshold 0.9000: kim and lee.'
+            in capsys.readouterr().out)
+    monkeypatch.setattr(enrol, 'load_model', model(1.1))
+    enrol.main('kim', ['a.wav'])
+    assert 'pass as each other' not in capsys.readouterr().out
+
+
 def test_what_cannot_be_used_changes_nothing(recordings, lab, stopped_with):
     enrol.main('kim', ['a.wav'])
     Path('bad.wav').write_bytes(b'no wav')
