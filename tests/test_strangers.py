@@ -13,6 +13,7 @@ from scipy.special import expit
 import DB_wav_reader
 import absorb_wccn
 import attacks
+import certainty
 import conditions
 import configure as c
 import enroll
@@ -719,6 +720,22 @@ def test_strangers_by_hand(lab, write_vector, monkeypatch, capsys, stopped_with)
     assert 's: no recording has 9 s' in stopped_with(strangers.main, folders=['s'], lengths=[9])
     shutil.rmtree('s/b')
     assert 's: two speakers are needed' in stopped_with(strangers.main, folders=['s'])
+
+
+def test_percentages_are_right_as_often_as_they_say():
+    """Three folders with scores of N(1, 0.5) and N(0, 0.5), then one whose scores are all higher by one."""
+    rng = np.random.default_rng(0)
+    is_target = np.repeat([True, False], [2000, 6000])
+    folders = [(rng.normal(is_target, 0.5), is_target) for _ in range(3)]
+    rows = certainty.compare_shares([certainty.percentages(folders, tested) for tested in range(3)])
+    assert [row['from, %'] for row in rows] == [low for low, _ in certainty.RANGES]
+    for row in rows:
+        assert row['from, %'] <= row['said, %'] < row['to, %']
+        assert row['right, %'] == pytest.approx(row['said, %'], abs=4)
+    # Of the folder whose scores are higher, the percentages are too high: the others know nothing of it
+    folders.append((folders[0][0] + 1, is_target))
+    of_fourth = certainty.compare_shares([certainty.percentages(folders, 3)])
+    assert of_fourth[-1]['right, %'] < of_fourth[-1]['said, %'] - 30
 
 
 def test_pairs_of_one_sex_and_calibration_by_hand(lab):
