@@ -18,8 +18,7 @@ from test_settings import SETTINGS
 
 PAGES = [PROJECT / 'README.md', *sorted((PROJECT / 'docs').rglob('*.md')),
          *sorted(PROJECT.glob('*_*/README.md'))]
-RUN = ['README.md', 'docs/lab.md', 'docs/own-voice.md', 'docs/ko/README.md', 'docs/ko/lab.md',
-       'docs/ko/own-voice.md']
+RUN = ['README.md', 'docs/lab.md', 'docs/own-voice.md']
 COMMAND = re.compile(r'(python|torchrun|pip|mkdir|cp|git) ')
 NOT_RUN = re.compile(r'pip |git |python -m pytest')
 TRAININGS = ['train', 'deep_dive.train']
@@ -134,6 +133,11 @@ def test_the_commands_of_a_page_do_what_it_shows(clone, name, monkeypatch, capsy
         missing = [line for line in shown if numbers_aside(line) not in printed]
         assert not missing, '%s: %s do not print %r' % (name, commands, missing)
     assert n_commands > 4
+
+
+@pytest.mark.parametrize('name', RUN)
+def test_the_korean_page_shows_the_same(name):
+    assert steps_of(PROJECT / 'docs/ko' / Path(name).name) == steps_of(PROJECT / name)
 
 
 def commands_of(page):

@@ -6,11 +6,13 @@ import ast
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 
 from conftest import PROJECT
-from support import checks
+from support import checks, runs
+from support.messages import LabError
 from test_house import MODULES
 
 WINDOWS = '''
@@ -97,19 +99,17 @@ def test_paths_of_windows(path):
     assert checks.path_parts(path)[-3:] == ['own', '김 민지', 'test.wav']
 
 
-def test_a_folder_is_locked_as_windows_does(tmp_path):
+def test_a_folder_is_locked_as_windows_does(tmp_path, monkeypatch):
     """With msvcrt instead of fcntl. A second training gets PermissionError there."""
-    code = ('import os, sys, types; from pathlib import Path; from support import runs\n'
-            'locked = []\n'
-            'def locking(file, mode, size):\n'
-            '    if locked: raise PermissionError(13, "Permission denied")\n'
-            '    locked.append(size)\n'
-            'sys.modules["fcntl"] = None\n'
-            'sys.modules["msvcrt"] = types.SimpleNamespace(LK_NBLCK=2, locking=locking)\n'
-            'folder = Path("runs").resolve()\n'
-            'runs.lock_log_dir(folder); runs.lock_log_dir.cache_clear()\n'
-            'try: runs.lock_log_dir(folder)\n'
-            'except runs.LabError as error: print(error)\n')
-    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, encoding='utf-8',
-                          env={**os.environ, 'PYTHONPATH': str(PROJECT)})
-    assert done.stdout.startswith('Another train.py is at work in'), done.stderr
+    locked = []
+
+    def locking(file, mode, size):
+        if locked:
+            raise PermissionError(13, 'Permission denied')
+        locked.append(size)
+    monkeypatch.setitem(sys.modules, 'fcntl', None)
+    monkeypatch.setitem(sys.modules, 'msvcrt', types.SimpleNamespace(LK_NBLCK=2, locking=locking))
+    runs.lock_log_dir.__wrapped__(tmp_path / 'runs')  # without the cache, as two processes
+    with pytest.raises(LabError, match='Another train.py is at work in'):
+        runs.lock_log_dir.__wrapped__(tmp_path / 'runs')
+    assert locked == [1]
