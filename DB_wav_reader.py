@@ -25,11 +25,11 @@ from support.recordings import share_on_floor
 from support.safe_files import write_pickles
 
 DELTA_FRAMES = 1  # differences are taken between the frame before and the frame after
-SCALE_FLOOR = 2e-12  # added to a standard deviation, because a column may be constant
+SMALL_STD = 2e-12  # added to a standard deviation, because a column may be constant
 
 
 def find_files(directory):
-    """Sorted list of the files anywhere below `directory`, with / between folders on Windows, too."""
+    """Sorted list of the files anywhere below `directory`. / stands between folders on Windows, too."""
     names = glob(os.path.join(escape(str(directory)), '**', '*.*'), recursive=True)
     return sorted(name.replace('\\', '/') for name in names if not os.path.isdir(name))
 
@@ -128,7 +128,7 @@ def read_audio(filename, sample_rate=c.SAMPLE_RATE):
 def extract_features(audio):
     """The feature of mono audio (n_samples,), float in [-1, 1] at SAMPLE_RATE: (n_frames, n_dims) float64.
 
-    As in the published files: energies of 25 ms frames every 10 ms, floored, in 20*log10, minus their mean.
+    As published, by default: energies of 25 ms every 10 ms, floored, in 20*log10, minus column means.
     """
     return finish_features(log_filterbank(audio))
 
@@ -139,7 +139,7 @@ def log_filterbank(audio):
         raise ValueError('audio must be one channel of floats in [-1, 1]; read_audio returns that')
     check_frames()
     energies = [fbank(part, c.SAMPLE_RATE, c.WIN_LENGTH, c.WIN_STEP, c.FILTER_BANK, preemph=0)[0]
-                for part in parts_for_frames(audio)]
+                for part in parts_for_frames(audio)]  # pre-emphasised, cut to save memory
     return 20 * np.log10(np.maximum(np.concatenate(energies), c.ENERGY_FLOOR))
 
 
@@ -153,12 +153,12 @@ def finish_features(log_energies):
     if c.USE_DELTA:
         first = delta(feature, DELTA_FRAMES)
         feature = np.hstack([feature, first, delta(first, DELTA_FRAMES)])  # three times as many columns
-    feature = feature - feature.mean(axis=0)  # a microphone adds a constant to a column
-    return feature / (feature.std(axis=0) + SCALE_FLOOR) if c.USE_SCALE else feature
+    feature = feature - feature.mean(axis=0)  # in log, a microphone adds a constant
+    return feature / (feature.std(axis=0) + SMALL_STD) if c.USE_SCALE else feature
 
 
 def feature_of(recording, level=None):
-    """The feature of a Recording (support/recordings.py), brought to a level in dBFS (None: LEVEL_DBFS).
+    """The feature of a Recording (support/recordings.py). level: its new dBFS; None: LEVEL_DBFS.
 
     Returns (feature (n_frames, n_dims), facts: a dict of what is known of the recording, with the share
     of log_energies that are on the floor). Raises LabError if there is too little speech, or none.
@@ -171,7 +171,7 @@ def feature_of(recording, level=None):
 def write_feature(filename, feature, label, origin=None):
     """Write the feature file {'feat': feature (n_frames, n_dims), 'label': speaker}.
 
-    'settings' is added if the features are not the published ones. origin: what Recording.origin says.
+    Adds 'settings' if they are not the published ones, and origin (Recording.origin) as 'recording'.
     """
     content = {'feat': feature, 'label': label}
     if feature_settings() != PUBLISHED_SETTINGS:
@@ -182,7 +182,7 @@ def write_feature(filename, feature, label, origin=None):
 
 
 def convert_wav(task):
-    """Make one feature file. task: (recording, feature file). Returns (note or None, error or None)."""
+    """Make one feature file. task: the two file names. Returns (note or None, error or None)."""
     wav_file, feat_file = task
     try:
         recording = open_recording(wav_file)
@@ -194,7 +194,7 @@ def convert_wav(task):
 
 
 def convert_wavs(wav_dir, feat_dir):
-    """Turn the recordings below `wav_dir` into feature files below `feat_dir`, where one is missing or older.
+    """Turn the recordings below `wav_dir` into feature files below `feat_dir`, if missing or older.
 
     Prints notes and errors. Returns the list of the errors.
     """

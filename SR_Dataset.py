@@ -21,10 +21,10 @@ from support.safe_files import read_pickles
 
 
 def read_MFB(filename, level=None):
-    """Read a feature file, or make the feature of a recording, and drop the silence at both ends.
+    """Read a feature file, or make the feature of a recording, and drop TRIM_SECONDS at its ends.
 
-    level: dBFS to which recordings are brought; None: LEVEL_DBFS; 'any': that of the feature file. Returns
-    (feature (n_frames, n_dims), label: the speaker). Raises LabError for a file of no use, or too short.
+    level: dBFS given to a recording; None: LEVEL_DBFS; 'any': of a feature file, not checked. Returns
+    (feature (n_frames, n_dims), label: the speaker). Raises LabError for a bad or too short file.
     """
     if is_recording(filename):
         feature, facts = feature_of(open_recording(filename), level)  # (n_frames, n_dims)
@@ -52,7 +52,7 @@ class TruncatedInputfromMFB:
         if len(frames_features) < c.NUM_WIN_SIZE:
             n_repeats = math.ceil(c.NUM_WIN_SIZE / len(frames_features))
             frames_features = np.tile(frames_features, (n_repeats, 1))
-        # torch's random numbers, because train.py sets their seed. numpy's would be the same in all workers
+        # torch's random numbers, because train.py sets their seed
         start = int(torch.randint(len(frames_features) - c.NUM_WIN_SIZE + 1, ()))
         return frames_features[None, start:start + c.NUM_WIN_SIZE]
 
@@ -83,12 +83,12 @@ class DvectorDataset(Dataset):
 
     loader: file -> (feature, label). transforms: are called on a feature, one after another. spk_to_idx: dict
     speaker -> index. All files are read at the start, so a bad one raises LabError before the first epoch.
-    Features that need more than cache_gb (10^9 bytes) of memory are read again each time.
+    If they need more than cache_gb (10^9 bytes) together, they are read again each time.
     """
 
     def __init__(self, DB, loader, transforms, spk_to_idx, *, cache_gb=4.0):
         self.filenames, self.loader, self.transforms = list(DB['filename']), loader, transforms
-        self.n_classes = self.n_speakers = len(spk_to_idx)  # two numbers in the deep dive
+        self.n_classes = self.n_speakers = len(spk_to_idx)  # differ in deep_dive/
         file_bytes = sum(os.path.getsize(filename) for filename in self.filenames)
         self.in_memory = file_bytes / 2 <= cache_gb * 1e9  # files hold float64, the memory float32
         self.features, self.labels = [], []

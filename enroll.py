@@ -53,7 +53,7 @@ def main(
         embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
         cp_num=24,  # which checkpoint? 'best': lowest validation loss; 'etri240': the project's trained model
         n_classes=None,  # how many training speakers? None: what the checkpoint says
-        test_frames=200,  # cut the utterance into segments of so many frames (10 ms); None: not cut
+        test_frames=200,  # frames (10 ms apart) in a segment of the utterance; None: not cut
         embedding_dir='enroll_embeddings',  # where to save the embeddings
 
         # Beyond the slides
@@ -73,7 +73,7 @@ def main(
 
     # Perform the enrolment and save the results
     embeddings = enroll_per_spk(use_cuda, test_frames, model, enroll_DB, embedding_dir)
-    if plot and len(embeddings) > 2:
+    if plot and len(embeddings) > 2:  # also what demo voices were made with
         draw_who_sounds_alike(embeddings, parameters_of_all(embeddings), embedding_dir)
     skipped = sorted(set(enroll_DB['speaker_id']) - set(embeddings))
     if skipped:

@@ -28,7 +28,7 @@ def best_speaker(scores, thres):
 def perform_identification(use_cuda, model, embeddings, test_filename, test_frames, spk_list, *, thres=None):
     """Print who of spk_list speaks in test_filename, and the score of each. Returns the answer.
 
-    embeddings: dict speaker -> (1, embedding_size). Raises LabError if somebody is not enrolled.
+    embeddings: dict speaker -> (1, embedding_size). LabError if one of spk_list is not enrolled.
     """
     check_enrolled(spk_list, embeddings)
     test_embedding = get_embeddings(use_cuda, test_filename, model, test_frames)  # (1, embedding_size)
@@ -39,8 +39,8 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
 
     # With a threshold, UNKNOWN is right for a speaker who is not in spk_list
     true_spk = speaker_of(test_filename)
-    answer = true_spk if true_spk in spk_list or thres is None else UNKNOWN
-    result = best_spk == answer
+    right = true_spk if true_spk in spk_list or thres is None else UNKNOWN
+    result = best_spk == right
     print('\n=== Speaker identification ===')
     print('True speaker : %s\nPredicted speaker : %s\nResult : %s\n' % (true_spk, best_spk, result))
     print_scores(scores, thres)
@@ -55,7 +55,7 @@ def print_scores(scores, thres):
     if thres is not None:
         print()
         if len(ranking) > 1:
-            print('Margin to the runner-up : %0.4f' % (scores[ranking[0]] - scores[ranking[1]]))
+            print('Margin to the second : %0.4f' % (scores[ranking[0]] - scores[ranking[1]]))
         print('Threshold : %0.4g' % thres)
 
 
@@ -68,12 +68,12 @@ def main(
         embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
         cp_num=24,  # which checkpoint? The one that enroll.py used
         n_classes=None,  # how many training speakers? None: what the checkpoint says
-        test_frames=100,  # cut the utterance into segments of so many frames (10 ms); None: not cut
+        test_frames=100,  # frames (10 ms apart) in a segment of the utterance; None: not cut
         spk_list=None,  # who can it be? None: everybody enrolled; or a list such as ['103F3021', '207F2088']
         test_speaker='242M9242',  # a demo voice; try 230M4087 of the real corpus, or the name of a wav file
 
         # Beyond the slides
-        thres=None,  # if no score is above it, the answer is 'unknown'; try 0.9, 'model'. None: the nearest
+        thres=None,  # no score above it: 'unknown'; try 0.9, 'model' (the checkpoint's). None: the nearest
 ):
     check_settings(main, locals(), **TEST_RULES, spk_list=or_none(NAMES), thres=or_none(SCORE_OR_MODEL))
     if test_speaker == 'all':
@@ -90,7 +90,7 @@ def main(
     embeddings = load_enroll_embeddings(embedding_dir, model=model)
     spk_list = spk_list or sorted(embeddings)
 
-    # Find the test files. They must have been recorded like the enrolment
+    # Find the test files. Their level and bandwidth must be those of the enrolment
     test_paths = test_files_of(test_speaker, test_DB)
     check_recordings(embedding_dir, spk_list, test_paths, model.settings['level'])
     thres = choose_thres(thres, model, 'cosine', test_paths[0])

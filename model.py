@@ -18,14 +18,14 @@ from support.safe_files import read_checkpoint, write_pickles
 
 BACKBONES = {'resnet18': resnet.resnet18, 'resnet34': resnet.resnet34, 'resnet50': resnet.resnet50,
              'resnet101': resnet.resnet101, 'resnet152': resnet.resnet152}
-SLIDES = {'pooling': 'average', 'head': 'slides'}  # networks of the deep dive have others
+SLIDES = {'pooling': 'average', 'head': 'slides'}  # deep_dive/networks.py has others
 
 
 class background_resnet(nn.Module):
     """Speaker classifier on a ResNet. The layer before its last gives the speaker embedding, the d-vector.
 
     In: feature maps (batch, 1, n_dims, n_frames) of any length. Out: spk_embedding (batch, embedding_size)
-    and logits (batch, num_classes). d-vectors: Variani et al. 2014. Raises LabError for another backbone.
+    and logits (batch, num_classes). d-vectors: Variani et al. 2014. LabError for a backbone not in BACKBONES.
     """
 
     def __init__(self, embedding_size, num_classes, backbone='resnet18'):
@@ -34,7 +34,7 @@ class background_resnet(nn.Module):
             raise LabError('unknown backbone: %s. Choose one of %s.' % (backbone, ', '.join(BACKBONES)))
         # A checkpoint keeps these. level (dBFS): test recordings are brought to that of the training
         self.settings = {'backbone': backbone, 'level': c.LEVEL_DBFS}
-        self.pretrained = BACKBONES[backbone]()
+        self.pretrained = BACKBONES[backbone]()  # the slides' name
         self.fc0 = nn.Linear(self.pretrained.out_channels, embedding_size)
         self.bn0 = nn.BatchNorm1d(embedding_size)
         self.last = nn.Linear(embedding_size, num_classes)
@@ -43,7 +43,7 @@ class background_resnet(nn.Module):
         x = self.pretrained.conv1(x)  # (batch, 16, 40, n_frames)
         x = self.pretrained.bn1(x)
         x = self.pretrained.relu(x)
-        x = self.pretrained.layer1(x)  # (batch, 16, 40, n_frames)
+        x = self.pretrained.layer1(x)  # (batch, 16, 40, n_frames); 4 x channels with Bottleneck
         x = self.pretrained.layer2(x)  # (batch, 32, 20, n_frames / 2)
         x = self.pretrained.layer3(x)  # (batch, 64, 10, n_frames / 4)
         x = self.pretrained.layer4(x)  # (batch, 128, 5, n_frames / 8)
@@ -56,7 +56,7 @@ class background_resnet(nn.Module):
 
 
 def network_of(checkpoint):
-    """The network of a checkpoint, with its parameters. It may be one of the deep dive."""
+    """The network of a checkpoint, with its parameters. It may be one of deep_dive/."""
     # Checkpoints of the original lab carry the ResNet's own classifier, which is not used
     state_dict = {name: value for name, value in checkpoint['state_dict'].items()
                   if 'pretrained.fc.' not in name}
@@ -66,18 +66,18 @@ def network_of(checkpoint):
     if backbone in BACKBONES and others == SLIDES:
         model = background_resnet(*sizes, backbone)
     else:
-        from deep_dive.networks import background_network  # only here does the lab use it
+        from deep_dive.networks import background_network  # the lab uses it only here
         model = background_network(*sizes, backbone, **others)
     model.load_state_dict(state_dict)
     return model
 
 
 def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
-    """The trained network of LOG_DIR/checkpoint_<cp_num>.pth, in eval mode, on the GPU if there is one.
+    """The trained network cp_num of LOG_DIR (find_checkpoint), in eval mode, on the GPU if there is one.
 
     embedding_size and n_classes may be None, because the checkpoint knows them. model.checkpoint names the
-    file and its hash. model.thresholds and model.backend come from the deep dive. Raises LabError if the
-    file is missing, damaged, or of another size.
+    file and its hash. model.thresholds, model.backend: made by deep_dive/. Raises LabError if the
+    file is missing, damaged, or of other sizes.
     """
     filename = find_checkpoint(log_dir, cp_num)
     device = get_device(use_cuda, say_so=True)
@@ -111,7 +111,7 @@ def embed_feature(use_cuda, feature, model, test_frames, filename='a recording')
     """The d-vector of a feature (n_frames, n_dims): (1, embedding_size) tensor of unit length, on the CPU.
 
     The utterance is cut into segments of test_frames (None: into one). The sum of their embeddings is divided
-    by its norm. Raises LabError, with filename, if the sum is zero or no number.
+    by its norm. Raises LabError, with filename, if it is 0, infinite or NaN.
     """
     x = ToTensorTestInput()(feature)  # (1, 1, n_dims, n_frames)
     x = x.to(get_device(use_cuda), memory_format=torch.channels_last)
@@ -129,8 +129,8 @@ def embed_feature(use_cuda, feature, model, test_frames, filename='a recording')
 def save_enroll_embeddings(embedding_dir, embeddings, model, recordings):
     """Write an enrolment: a pickle of dict speaker -> (1, embedding_size) array.
 
-    A second pickle names the checkpoint and holds `recordings`: dict speaker -> how they were made. Raises
-    LabError if nobody is enrolled.
+    A second one in that file: the checkpoint, and `recordings`: speaker -> how recorded. Raises LabError
+    if nobody is enrolled.
     """
     if not embeddings:
         raise LabError('Nobody is enrolled: no speaker has a file that can be used.')
@@ -143,7 +143,7 @@ def save_enroll_embeddings(embedding_dir, embeddings, model, recordings):
 def load_enroll_embeddings(embedding_dir, *, model=None):
     """The enrolment that enroll.py wrote into `embedding_dir`: dict speaker -> (1, embedding_size) tensor.
 
-    model: what is to score it. It gets the thresholds of own_voice/calibrate.py, if there are any. Raises
+    model: the one that scores; gets thresholds of own_voice/calibrate.py, if there are any. Raises
     LabError if the enrolment is missing, damaged, or made with another checkpoint than model.
     """
     embeddings, made_with = read_enrolment(embedding_dir)

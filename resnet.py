@@ -1,7 +1,7 @@
 """Residual networks (He et al. 2016, "Deep residual learning for image recognition") for feature maps.
 
 This is the ResNet of PyTorch's vision library, made small as in the slides: one input channel, 16 to 128
-channels, and no stride and no pooling at the beginning, because a map of 40 x T is small already.
+channels, and no stride or pooling at the start, because a map of 40 x T is small already.
 """
 from torch import nn
 
@@ -69,7 +69,7 @@ class ResNet(nn.Module):
         self.layer3 = self._make_layer(block, 64, layers[2], stride=2)
         self.layer4 = self._make_layer(block, 128, layers[3], stride=2)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # He et al. 2015. BatchNorm starts as 1 and 0 by itself
+            if isinstance(module, nn.Conv2d):  # He et al. 2015. BatchNorm starts at scale 1, shift 0
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
 
     def _make_layer(self, block, planes, n_blocks, stride=1):
@@ -84,14 +84,14 @@ class ResNet(nn.Module):
 
     def forward(self, x):  # (batch, 1, 40, T)
         x = self.relu(self.bn1(self.conv1(x)))  # (batch, 16, 40, T)
-        x = self.layer1(x)  # (batch, 16, 40, T), times 4 with Bottleneck, as in the lines below
+        x = self.layer1(x)  # (batch, 16, 40, T), here and below: 4 x channels with Bottleneck
         x = self.layer2(x)  # (batch, 32, 20, T / 2)
         x = self.layer3(x)  # (batch, 64, 10, T / 4)
         return self.layer4(x)  # (batch, 128, 5, T / 8)
 
 
 def resnet18():
-    """18 layers: conv1, 16 convolutions in the blocks, and one linear layer: in model.py, two."""
+    """The name counts conv1, 16 convolutions in blocks and one linear layer: model.py has 2."""
     return ResNet(BasicBlock, [2, 2, 2, 2])
 
 

@@ -3,7 +3,7 @@
     python train.py                  # every setting of main() can be named, as in --n_epochs=10
 
 Reads the features in TRAIN_FEAT_DIR, or makes demo voices. Writes checkpoints and pictures into model_saved.
-Moves an earlier run aside. Demo voices take 8 to 14 minutes on two CPU cores, 4 if these have bfloat16.
+Moves an earlier run aside. With demo voices: 8 to 14 minutes on two CPU cores, 4 with bfloat16.
 """
 import copy
 import time
@@ -65,7 +65,7 @@ def create_optimizer(optimizer_type, model, lr, wd):
 
 
 def create_scheduler(scheduler_type, optimizer, lr, n_steps, patience, min_lr):
-    """What changes lr: 'plateau' after an epoch, the others after each of n_steps batches."""
+    """Changes lr: 'plateau' steps after an epoch, the others after each of n_steps batches."""
     if scheduler_type == 'plateau':
         return optim.lr_scheduler.ReduceLROnPlateau(optimizer, 'min', patience=patience, min_lr=min_lr)
     if scheduler_type == 'onecycle':  # up during 30 % of the batches, then down (Smith & Topin 2019)
@@ -90,7 +90,7 @@ class AverageMeter:
 
 
 def loss_of(criterion, logits, targets, spk_embedding):
-    """The loss of a batch, in float32. Those of the deep dive need the embeddings, too."""
+    """The loss of a batch, in float32. Losses of deep_dive/ need the embeddings, too."""
     embeddings = [] if isinstance(criterion, nn.CrossEntropyLoss) else [spk_embedding.float()]
     return criterion(logits.float(), targets, *embeddings)
 
@@ -136,7 +136,7 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
 
 
 def validate(valid_loader, model, criterion, use_cuda, epoch, *, valid_acc=None):
-    """Print loss and accuracy. Returns the average validation loss. valid_acc: an AverageMeter to fill."""
+    """Print loss and accuracy. Returns the average loss. valid_acc: a meter to fill. epoch: unused."""
     device = get_device(use_cuda)
     losses, valid_acc = AverageMeter(), valid_acc or AverageMeter()
     model.eval()
@@ -161,18 +161,18 @@ def main(
         embedding_size=128,  # dimension of a d-vector; try 32 to 512
         start=1,  # first epoch; 5: go on after checkpoint_4
         n_epochs=30,  # how many epochs
-        lr=1e-1,  # first learning rate; try 1e-2 and 1
+        lr=1e-1,  # learning rate at the start (onecycle: the peak); try 1e-2 and 1
         wd=1e-4,  # weight decay (L2 penalty)
         optimizer_type='sgd',  # or 'adam', 'adamw', 'adagrad'; adam and adamw need lr near 1e-3
         batch_size=64,  # utterances in a training step; if you halve it, try half of lr
         valid_batch_size=16,  # utterances in a validation step
         use_shuffle=True,  # a new order in every epoch
-        patience=2,  # plateau: epochs without a lower loss, before lr is divided by 10
+        patience=2,  # plateau: after more bad epochs than this, lr is divided by 10
         min_lr=1e-4,  # plateau: the lowest lr
 
         # Beyond the slides
         seed=0,  # of everything random; try several
-        scheduler_type='plateau',  # or 'onecycle' (up, then down to 0), 'cosine' (down from lr to 0)
+        scheduler_type='plateau',  # or 'onecycle' (up, then to near 0), 'cosine' (down from lr to 0)
         train_dir=c.TRAIN_FEAT_DIR,  # where the training features are
         log_dir='model_saved',  # where checkpoints and pictures go
         log_interval=84,  # batches between printed lines
@@ -187,7 +187,7 @@ def main(
     train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, train_dir=train_dir, seed=seed)
     print('\nNumber of classes (speakers):\n{}\n'.format(n_classes))
     train_loader = DataLoader(train_dataset, batch_size, shuffle=use_shuffle,
-                              drop_last=len(train_dataset) % batch_size == 1)  # BatchNorm needs two
+                              drop_last=len(train_dataset) % batch_size == 1)  # no batch of one
     valid_loader = DataLoader(valid_dataset, valid_batch_size, collate_fn=collate_fn_feat_padded)
 
     # Instantiate the model
@@ -202,7 +202,7 @@ def main(
     scheduler = create_scheduler(scheduler_type, optimizer, lr, n_steps, patience, min_lr)
     batch_scheduler = None if scheduler_type == 'plateau' else scheduler
 
-    # Run (support/runs.py) loads and saves
+    # Run (support/runs.py): checkpoints
     with Run(settings, [train_dataset, valid_dataset], model, criterion, optimizer, scheduler) as run:
         for epoch in range(start, start + n_epochs):
             train_loss = train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,

@@ -33,7 +33,7 @@ def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filen
 
 
 def print_decision(enroll_speaker, test_spk, score, thres):
-    """Print whether a score is accepted. In the slides, the enrolled speaker is called true."""
+    """Print whether a score is accepted. "True" and "claimed" are as in the slides."""
     result = 'Accept' if score > thres else 'Reject'
     print('\n=== Speaker verification ===')
     print('True speaker: %s\nClaimed speaker : %s\n\nResult : %s\n' % (enroll_speaker, test_spk, result))
@@ -50,9 +50,9 @@ def main(
         embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
         cp_num=24,  # which checkpoint? The one that enroll.py used
         n_classes=None,  # how many training speakers? None: what the checkpoint says
-        test_frames=100,  # cut the utterance into segments of so many frames (10 ms); None: not cut
-        enroll_speaker='242M9242',  # the true speaker, who is enrolled; try 230M4087 of the real corpus
-        test_speaker='242M9242',  # the claimed one, who speaks in the test file; try 241F9241 or a wav file
+        test_frames=100,  # frames (10 ms apart) in a segment of the utterance; None: not cut
+        enroll_speaker='242M9242',  # who is enrolled ('true'); try 230M4087 of the real corpus
+        test_speaker='242M9242',  # who speaks in the test file ('claimed'); try 241F9241 or a wav file
         thres=0.95,  # a score above it is accepted; try 0.9, 0.97, 'model' (that of the checkpoint)
 ):
     check_settings(main, locals(), **TEST_RULES, thres=SCORE_OR_MODEL)
@@ -69,7 +69,7 @@ def main(
     # Load the enroll embeddings
     embeddings = load_enroll_embeddings(embedding_dir, model=model)
 
-    # Find the test files. They must have been recorded like the enrolment
+    # Find the test files. Their level and bandwidth must be those of the enrolment
     test_paths = test_files_of(test_speaker, test_DB)
     check_recordings(embedding_dir, [enroll_speaker], test_paths, model.settings['level'])
     thres = choose_thres(thres, model, 'cosine', test_paths[0])

@@ -203,6 +203,9 @@ def check_checkpoint(checkpoint, filename):
         raise LabError("%s: 'thresholds' must be a dict of dicts of numbers" % filename)
     if checkpoint.get('level') is not None and not is_number(checkpoint['level'], -200, 0):
         raise LabError("%s: 'level' must be a number in dBFS" % filename)
+    if 'level' in checkpoint and checkpoint['level'] is None and c.LEVEL_DBFS is not None:
+        raise LabError('%s was trained on recordings as they are.\nSet LEVEL_DBFS = None in configure.py, or '
+                       'choose another checkpoint.' % filename)
     if other_settings(settings):
         raise LabError('%s was trained on other features: %s.\nSet those in configure.py, or choose another '
                        'checkpoint.' % (filename, other_settings(settings)))

@@ -63,7 +63,7 @@ def test_unknown_below_the_threshold(write_vector, capsys):
             False, FirstFrame(), embeddings, path, 100, ['a', 'b'], thres=thres)
         assert capsys.readouterr().out == (
             '\n=== Speaker identification ===\nTrue speaker : b\nPredicted speaker : %s\nResult : %s\n\n'
-            'b : 0.8000\na : 0.6000\n\nMargin to the runner-up : 0.2000\nThreshold : %.4g\n'
+            'b : 0.8000\na : 0.6000\n\nMargin to the second : 0.2000\nThreshold : %.4g\n'
             % (answer, answer == 'b', thres))
     path = write_vector('feat/c/test.p', 0, 1)
     # A score must be above the threshold, not on it

@@ -23,7 +23,7 @@ import verification
 from SR_Dataset import read_MFB
 from conftest import PROJECT, FirstFrame
 from own_voice import compare
-from support import audio_files, demo_voices, recordings
+from support import audio_files, demo_voices, recordings, runs
 from support.messages import LabError, NoSpeech
 from support.recordings import Recording
 
@@ -782,6 +782,17 @@ def made_feat(lab):
 
 def origin(level, bandwidth):
     return {'LEVEL_DBFS': level, 'bandwidth': bandwidth}
+
+
+def test_a_network_of_recordings_as_they_are_is_not_tested_at_another_level(lab, monkeypatch):
+    """Its level is None, as if it did not matter. So LEVEL_DBFS must be None, too."""
+    monkeypatch.setattr(c, 'LEVEL_DBFS', None)
+    network = lab_model.background_resnet(128, 2)
+    runs.save_checkpoint('model_saved/checkpoint_1.pth', {'state_dict': network.state_dict(), **network.settings})
+    assert lab_model.load_model(False, 'model_saved', 1, 128, 2).settings['level'] is None
+    monkeypatch.setattr(c, 'LEVEL_DBFS', -44)
+    with pytest.raises(LabError, match='was trained on recordings as they are.\nSet LEVEL_DBFS = None'):
+        lab_model.load_model(False, 'model_saved', 1, 128, 2)
 
 
 def test_the_origin_of_a_file(lab, write_feat, made_feat, monkeypatch):

@@ -58,7 +58,7 @@ def test_identification_with_a_threshold(write_vector, capsys, spk_list, thres, 
     out = capsys.readouterr().out
     assert 'True speaker : b\nPredicted speaker : %s\nResult : %s\n' % (answer, result) in out
     margin = 0.2 if 'b' in spk_list else 0.6 + 7 / 50 ** 0.5
-    assert out.endswith('\n\nMargin to the runner-up : %.4f\nThreshold : %.2f\n' % (margin, thres))
+    assert out.endswith('\n\nMargin to the second : %.4f\nThreshold : %.2f\n' % (margin, thres))
 
 
 def test_identification_with_one_speaker_has_no_runner_up(write_vector, capsys):

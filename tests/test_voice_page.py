@@ -125,7 +125,7 @@ def test_the_page_and_the_programs_agree(server, wavs, names, capsys):
     out = capsys.readouterr().out
     assert 'Predicted speaker : %s\n' % in_words(*of_page['answer'].values()) in out
     assert 'Threshold : %.4g\n' % of_page['limits']['named'] in out
-    assert 'Margin to the runner-up : %.4f\n' % of_page['margin'] in out and '%' not in out
+    assert 'Margin to the second : %.4f\n' % of_page['margin'] in out and '%' not in out
     for one in of_page['ranking']:
         assert '%s : %.4f\n' % (one['name'], one['score']) in out
     verification.main(**of_scripts, test_speaker='x.wav', enroll_speaker=names[1], thres='model')
