@@ -10,7 +10,7 @@ import configure as c
 import resnet
 from SR_Dataset import ToTensorTestInput, read_MFB
 from support.checks import BACKEND_TENSORS, check_checkpoint, check_enrolment, check_model
-from support.devices import enough_memory, get_device, in_batches
+from support.devices import get_device, segments_of
 from support.enrolments import ENROLL_FILE, read_enrolment, use_own_thresholds
 from support.messages import LabError, in_one_line
 from support.runs import find_checkpoint
@@ -110,14 +110,14 @@ def get_embeddings(use_cuda, filename, model, test_frames):
 def embed_feature(use_cuda, feature, model, test_frames, filename='a recording'):
     """The d-vector of a feature (n_frames, n_dims): (1, embedding_size) tensor of unit length, on the CPU.
 
-    The utterance is cut into segments of test_frames (None: into one). The sum of their embeddings is divided
+    The utterance is cut into segments of test_frames (None: into one, or into minutes). The sum of their embeddings is divided
     by its norm. Raises LabError, with filename, if it is 0, infinite or NaN.
     """
     x = ToTensorTestInput()(feature)  # (1, 1, n_dims, n_frames)
     x = x.to(get_device(use_cuda), memory_format=torch.channels_last)
     activation = 0
-    with torch.inference_mode(), enough_memory(filename):
-        for segments in in_batches(x.split(test_frames or len(feature), dim=3)):  # (n, 1, n_dims, frames)
+    with torch.inference_mode():
+        for segments in segments_of(x, test_frames):  # (n, 1, n_dims, n_frames)
             spk_embedding, _ = model(segments)  # (n, embedding_size)
             activation = activation + spk_embedding.sum(dim=0, keepdim=True)  # (1, embedding_size)
     if not 0 < activation.norm() < torch.inf:  # false for NaN, too

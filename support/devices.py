@@ -1,9 +1,10 @@
 """GPU or CPU, bfloat16 or float32, and batches."""
-import contextlib
+import math
 
 import torch
 
-from support.messages import LabError
+LONGEST = 6000  # frames of a segment: a minute
+MOST_FRAMES = 6400  # of the segments that are put together
 
 
 def get_device(use_cuda, *, say_so=False):
@@ -31,26 +32,15 @@ def mixed_precision(device):
     return torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device))
 
 
-def in_batches(segments, most=64):
-    """Put segments together, at most so many, because a network is a fifth to a quarter faster so.
+def segments_of(x, n_frames):
+    """Cut x (1, 1, n_dims, all frames) into segments of n_frames: list of (n, 1, n_dims, n_frames).
 
-    segments: list of (1, 1, n_dims, n_frames), all of one length but the last. Returns a list of
-    (n, 1, n_dims, n_frames).
+    n_frames: None does not cut, unless there is more than LONGEST. Then the segments are as long as each other,
+    because a Conformer needs ten minutes for an hour at once. Segments of one length are put together, at most
+    MOST_FRAMES, because a network is a fifth to a quarter faster so. The last one may be shorter.
     """
-    n_full = sum(segment.shape[3] == segments[0].shape[3] for segment in segments)
+    n_frames = n_frames or math.ceil(x.shape[3] / math.ceil(x.shape[3] / LONGEST))
+    segments = x.split(n_frames, dim=3)
+    n_full, most = x.shape[3] // n_frames, max(1, MOST_FRAMES // n_frames)
     batches = [torch.cat(segments[i:min(i + most, n_full)]) for i in range(0, n_full, most)]
     return batches + list(segments[n_full:])
-
-
-@contextlib.contextmanager
-def enough_memory(filename):
-    """Raise LabError if the memory is too small for what is computed of a recording within a `with` block.
-
-    PyTorch says so with a RuntimeError, on the CPU and on the GPU. Others are left alone.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and 'memory' not in str(error):
-            raise
-        raise LabError('%s: too long for the memory. Cut it into segments: --test_frames=200' % filename) from error

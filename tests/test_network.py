@@ -16,7 +16,7 @@ from SR_Dataset import read_MFB
 from conftest import PROJECT, SIX
 from deep_dive.networks import background_network
 from support import checks, devices, runs, safe_files
-from support.devices import enough_memory
+from support.devices import segments_of
 from support.messages import LabError
 
 
@@ -376,12 +376,13 @@ def test_the_model_that_ships(six_voices):
     assert scores.argmax(dim=1).tolist() == [0, 1, 2] and scores.diag().min() > 0.93
 
 
-@pytest.mark.parametrize('error', [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-                                   torch.OutOfMemoryError('CUDA out of memory')])
-def test_a_full_memory_is_named_and_other_errors_are_not(error):
-    with pytest.raises(LabError, match='^a.wav: too long for the memory. Cut it into segments: --test_frames=200$'):
-        with enough_memory('a.wav'):
-            raise error
-    with pytest.raises(RuntimeError, match='shapes'):
-        with enough_memory('a.wav'):
-            raise RuntimeError('shapes cannot be multiplied')
+@pytest.mark.parametrize('n_frames, test_frames, expected', [
+    (250, 100, [(2, 100), (1, 50)]), (250, None, [(1, 250)]), (6000, None, [(1, 6000)]),
+    (13000, None, [(1, 4334), (1, 4334), (1, 4332)]), (12000, None, [(1, 6000), (1, 6000)]),
+    (6500, 100, [(64, 100), (1, 100)]), (300, 9000, [(1, 300)])])
+def test_an_utterance_is_cut_into_segments(n_frames, test_frames, expected):
+    """Only if it is longer than a minute, it is cut although nobody asks for it: an hour at once takes long."""
+    x = torch.arange(n_frames * 2.0).reshape(1, 1, 2, n_frames)
+    batches = segments_of(x, test_frames)
+    assert [(len(batch), batch.shape[3]) for batch in batches] == expected
+    assert torch.equal(torch.cat([segment for batch in batches for segment in batch.split(1)], dim=3), x)
