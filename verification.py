@@ -15,6 +15,7 @@ from support.checks import check_enrolled
 from support.demo_voices import provide_test_features
 from support.enrolments import check_recordings, choose_thres
 from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, run_script
+from support.recordings import seconds_of
 
 
 def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres):
@@ -72,13 +73,13 @@ def main(
     # Find the test files. Their level and bandwidth must be those of the enrolment
     test_paths = test_files_of(test_speaker, test_DB)
     check_recordings(embedding_dir, [enroll_speaker], test_paths, model.settings['level'])
-    thres = choose_thres(thres, model, 'cosine', test_paths[0])
 
     # Perform the test
     for test_path in test_paths:
         if len(test_paths) > 1:
             print('\n%s' % test_path)
-        perform_verification(use_cuda, model, embeddings, enroll_speaker, test_path, test_frames, thres)
+        limit = choose_thres(thres, model, 'cosine', test_path, seconds_of(test_path))
+        perform_verification(use_cuda, model, embeddings, enroll_speaker, test_path, test_frames, limit)
 
 
 if __name__ == '__main__':

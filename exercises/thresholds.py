@@ -187,8 +187,8 @@ def main(
     trials = trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piece_seconds)
     vectors, _, first, second, _ = trials
     scores, test_file = trial_scores(vectors.numpy(), first, second), test_DB['filename'][0]
-    verify_trials(scores, trials, choose_thres(thres, model, 'cosine', test_file),
-                  own_description(model, 'cosine', test_file), embedding_dir if plot else None)
+    verify_trials(scores, trials, choose_thres(thres, model, 'cosine', test_file, piece_seconds),
+                  own_description(model, 'cosine', test_file, piece_seconds), embedding_dir if plot else None)
 
 
 if __name__ == '__main__':

@@ -9,15 +9,13 @@ import os
 
 import torch.nn.functional as F
 
-import configure as c
-from SR_Dataset import read_MFB
 from deep_dive.calibration import percent
 from exercises.scoring import log_likelihood_ratio
 from model import get_embeddings, load_model
 from support.enrolments import CONDITIONS, choose_thres, own_description
 from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
 from support.recordings import CHANNEL_RULE, compare_origins, is_recording, open_recording, origin_of
-from support.recordings import use_channel
+from support.recordings import seconds_of, use_channel
 from verification import print_decision
 
 WORDS = dict(zip(CONDITIONS, [', recorded in one room with one microphone', ', recorded in two places']))
@@ -45,13 +43,6 @@ def check_two_recordings(enroll_file, test_file, level=None):
               % (filename, facts['seconds'], facts['level'], facts['noise'], facts['bandwidth'] / 1000,
                  100 * facts['clipped']))
     compare_origins({enroll_file: origin_of(enroll_file, level)}, test_file, level)
-
-
-def seconds_of(filename):
-    """Seconds of speech in a recording. Of a feature file, its length without TRIM_SECONDS at both ends."""
-    if is_recording(filename):
-        return open_recording(filename).facts['seconds']
-    return len(read_MFB(filename, 'any')[0]) * c.WIN_STEP
 
 
 def print_what_it_means(score, thres, model, test_file, seconds):

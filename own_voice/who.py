@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from identification import print_scores
 from model import get_embeddings, load_enroll_embeddings, load_model
 from own_voice.answers import answer, in_words, limits_of, print_passing_pairs
-from own_voice.compare import seconds_of
 from support.checks import check_enrolled
 from support.enrolments import ENROLL_FILE, check_recordings, checkpoint_of, choose_thres, own_description
 from support.messages import NAMES, SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
-from support.recordings import CHANNEL_RULE, use_channel
+from support.recordings import CHANNEL_RULE, seconds_of, use_channel
 
 EMBEDDING_DIR = 'enroll_own'  # where the page enrols
 

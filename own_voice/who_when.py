@@ -33,7 +33,7 @@ MIN_SHARE = 0.4  # of the middle half of a segment must be speech
 SHORTEST = 0.6  # seconds: a shorter band after another voice is only a few segments in doubt
 
 # Of the picture
-NO_SPEECH, NO_NAME = '#dddddd', '#888888'  # colours
+NO_SPEECH, IN_DOUBT, NO_NAME = '#ffffff', '#bbbbbb', '#555555'  # colours
 HATCHES = ['', '//', 'xx', '..']  # the next one when all colours are used
 
 
@@ -106,7 +106,7 @@ def draw_bands(audio, bands, filename):
     fig, ax = plt.subplots(figsize=(12, 4), layout='constrained')
     cycle = list(dict.fromkeys(plt.rcParams['axes.prop_cycle'].by_key()['color']))
     looks = {None: {'facecolor': NO_SPEECH}, UNKNOWN: {'facecolor': NO_NAME},
-             NOT_SURE: {'facecolor': NO_SPEECH, 'hatch': '..'}}
+             NOT_SURE: {'facecolor': IN_DOUBT, 'hatch': '..'}}
     bands = [(begin, end, said and (said[1][0] if said[0] == 'known' else said[0])) for begin, end, said in bands]
     names = list(dict.fromkeys(name for _, _, name in bands if name not in looks))  # in the order of speaking
     for i, name in enumerate(names):

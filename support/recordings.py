@@ -425,6 +425,14 @@ def print_note(filename, facts):
 NARROW = 5000  # Hz: a recording without anything above this was made at 8 kHz, or came over a telephone
 
 
+def seconds_of(filename):
+    """Seconds of speech in a recording. Of a feature file, its length without TRIM_SECONDS at both ends."""
+    if is_recording(filename):
+        return open_recording(filename).facts['seconds']
+    feature, _ = check_feature(read_pickles(filename)[0], filename, 'any')
+    return len(feature) * c.WIN_STEP - 2 * c.TRIM_SECONDS
+
+
 def origin_of(filename, level=None):
     """How the recording behind a file was made: what Recording.origin says.
 

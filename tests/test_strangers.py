@@ -379,6 +379,23 @@ def test_the_threshold_of_the_level_is_chosen(model_with_thresholds, lab, write_
         enrolments.choose_thres('model', FirstFrame(), 'cosine', 't/a/test.p')
 
 
+def test_verification_and_compare_have_one_threshold_for_a_length(lab, monkeypatch, capsys):
+    """A test of 1 s needs a lower score than one of 4 s, in both programs."""
+    model = FirstFrame()
+    model.thresholds = {'-44': {'cosine': {'eer': 0.9, 'slope': 10.0, 'offset': -7.0, 'eer_1s': 0.2, 'eer_4s': 0.6}}}
+    write, about = DB_wav_reader.write_feature, {'LEVEL_DBFS': -44, 'bandwidth': 8000.0}
+    write('t/a/enroll.p', np.ones((900, 40)), 'a', about)
+    for name, n_frames, expected in (('b', 200, 0.2), ('c', 500, 0.6), ('d', 300, 0.4)):
+        write('t/%s/test.p' % name, np.ones((n_frames, 40)), name, about)
+        for program in (enroll, verification, compare):
+            monkeypatch.setattr(program, 'load_model', lambda *arguments: model)
+        enroll.main(test_dir='t', plot=False)
+        verification.main(test_dir='t', thres='model', enroll_speaker='a', test_speaker=name)
+        assert 'Threshold : %.2f' % expected in capsys.readouterr().out
+        compare.main('t/a/enroll.p', 't/%s/test.p' % name)
+        assert 'Threshold : %.2f' % expected in capsys.readouterr().out
+
+
 def test_what_a_score_means_is_printed(model_with_thresholds, lab, write_vector, capsys):
     write_vector('t/a/test.p', 1, 0)  # 200 frames, 100 after trimming: one second
     compare.print_what_it_means(0.75, 0.95, model_with_thresholds, 't/a/test.p', 1)

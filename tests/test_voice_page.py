@@ -393,6 +393,8 @@ def test_a_name_needs_more_if_the_enrolled_sound_alike():
     assert answers.limits_of(numbers, np.eye(3))['named'] == 0.4
     assert answers.limits_of(numbers, np.eye(1))['named'] == pytest.approx(0.4 + limits['margin'])
     assert answers.limits_of(numbers, alike, 0.2)['named'] == 0.2
+    # Who is enrolled under two names can still be named
+    assert answers.limits_of(numbers, np.ones((2, 1)))['named'] == pytest.approx(1 - limits['margin'])
     assert answers.passing_pairs(['a', 'b', 'c'], alike, 0.7) == [
         ['b', 'c', pytest.approx(0.96)], ['a', 'c', pytest.approx(0.8)]]
 
