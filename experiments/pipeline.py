@@ -15,7 +15,7 @@ from model import embed_feature, load_model
 from support.enrolments import choose_thres
 from support.messages import LabError, run_script
 from support.pictures import BLACK, BLUE, GREEN, ORANGE, save_picture
-from support.recordings import open_recording
+from support.recordings import open_recording, seconds_of
 
 SECONDS = 3  # of the first recording that are shown
 
@@ -26,7 +26,7 @@ def draw_pipeline(audio, feature, d_vectors, thres, filename):
     audio: (n_samples,); feature: (n_frames, FILTER_BANK), the same part; d_vectors: two of (embedding_size,).
     """
     fig, axes = plt.subplots(1, 4, figsize=(15, 3.6), width_ratios=(3, 3, 2, 3), layout='constrained')
-    for ax, title in zip(axes, ('1. a recording', '2. log mel filterbank', '3. ResNet: two d-vectors',
+    for ax, title in zip(axes, ('1. a recording', '2. log mel filterbank', '3. network: two d-vectors',
                                 '4. their cosine, and a threshold')):
         ax.set_title(title, loc='left')
         ax.grid(False)
@@ -65,9 +65,10 @@ def main(
     d_vectors = np.concatenate([embed_feature(True, feature, model, None).numpy() for feature in features])
     start = int(c.TRIM_SECONDS * c.SAMPLE_RATE)
     audio = open_recording(wav_file).prepared(level)  # (n_samples,); the feature is of this
+    seconds = min(map(seconds_of, [wav_file, other_file]))
     draw_pipeline(audio[start:start + SECONDS * c.SAMPLE_RATE],
                   features[0][:round(SECONDS / c.WIN_STEP)], d_vectors,
-                  choose_thres('model', model, 'cosine', wav_file), picture)
+                  choose_thres('model', model, 'cosine', wav_file, seconds), picture)
 
 
 if __name__ == '__main__':
