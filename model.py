@@ -110,8 +110,8 @@ def get_embeddings(use_cuda, filename, model, test_frames):
 def embed_feature(use_cuda, feature, model, test_frames, filename='a recording'):
     """The d-vector of a feature (n_frames, n_dims): (1, embedding_size) tensor of unit length, on the CPU.
 
-    The utterance is cut into segments of test_frames (None: into one, or into minutes). The sum of their embeddings is divided
-    by its norm. Raises LabError, with filename, if it is 0, infinite or NaN.
+    The utterance is cut into segments of test_frames (None: into one, or into minutes). The sum of their
+    embeddings is divided by its norm. Raises LabError, with filename, if it is 0, infinite or NaN.
     """
     x = ToTensorTestInput()(feature)  # (1, 1, n_dims, n_frames)
     x = x.to(get_device(use_cuda), memory_format=torch.channels_last)

@@ -22,7 +22,7 @@ def limits_of(description, enrolled, thres=None, seconds=None):
     description: of the scores of a model, with its threshold 'eer'. enrolled: (n, size), of unit length.
     'named': the score that a name needs. It is the threshold, or the mean score of two enrolled people plus
     answer_gap plus answer_growth times ln(n), if that is higher. If one person is enrolled, it is the
-    threshold plus the margin. It is never above 1 minus the margin. 'unknown': below it (by answer_slack), the answer is 'unknown'. 'margin': by
+    threshold plus the margin. Above 1 minus the margin, it is never more than the threshold. 'unknown': below it (by answer_slack), the answer is 'unknown'. 'margin': by
     which the best score must be above the second. thres: takes the place of 'named'. seconds: of speech that
     is tested. A model that knows its threshold for short recordings lowers 'named' by as much as that.
     """
@@ -37,7 +37,7 @@ def limits_of(description, enrolled, thres=None, seconds=None):
         alike = np.mean((enrolled @ enrolled.T)[np.triu_indices(n, 1)])
         named = max(named, alike + numbers['answer_gap'] + numbers['answer_growth'] * np.log(n) - lower)
     if thres is None:
-        named = min(named, 1 - numbers['answer_margin'])  # who is enrolled twice can still be named
+        named = min(named, max(threshold, 1 - numbers['answer_margin']))  # who is enrolled twice can still be named
     return {'named': float(named), 'unknown': float(named - numbers['answer_slack']),
             'margin': numbers['answer_margin']}
 
