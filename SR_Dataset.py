@@ -23,7 +23,7 @@ from support.safe_files import read_pickles
 def read_MFB(filename, level=None):
     """Read a feature file, or make the feature of a recording, and drop TRIM_SECONDS at its ends.
 
-    level: dBFS given to a recording; None: LEVEL_DBFS; 'any': of a feature file, not checked. Returns
+    level: dBFS given to a recording; None: LEVEL_DBFS; 'any': that of a feature file is not checked. Returns
     (feature (n_frames, n_dims), label: the speaker). Raises LabError for a bad or too short file.
     """
     if is_recording(filename):

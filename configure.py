@@ -15,7 +15,7 @@ TEST_FEAT_DIR = 'feat_logfbank_nfilt40/test'  # recordings (wav) may be in it, t
 
 # How a feature is made (DB_wav_reader.py)
 SAMPLE_RATE = 16000  # Hz; recordings of another rate are resampled
-CHANNEL = None  # 1, 2, ...: of a recording; None: where speech is clearest; 'mean': average
+CHANNEL = None  # 1, 2, ...: this channel of a recording; None: where speech is clearest; 'mean': average
 WIN_LENGTH = 0.025  # seconds of audio in one frame
 WIN_STEP = 0.01  # seconds from one frame to the next: 100 frames a second
 FILTER_BANK = 40  # number of mel filters between 0 Hz and SAMPLE_RATE / 2; try 23, 64
@@ -28,6 +28,6 @@ USE_DELTA = False  # add the first and second differences between frames: three 
 USE_SCALE = False  # divide each column by its standard deviation over the utterance
 
 # What the network sees (SR_Dataset.py)
-TRIM_SECONDS = 0.5  # seconds dropped at both ends of an utterance: silence, as published
+TRIM_SECONDS = 0.5  # seconds dropped at both ends of an utterance: silence in the published data
 MIN_FRAMES = 40  # frames (0.4 s): an utterance must be longer than this after trimming
 NUM_WIN_SIZE = 100  # frames of a training window: 1 second; try 200 (then test with test_frames=None)

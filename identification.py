@@ -13,9 +13,8 @@ from DB_wav_reader import speaker_of, split_enroll_and_test, test_files_of
 from model import get_embeddings, load_enroll_embeddings, load_model
 from support.checks import check_enrolled
 from support.demo_voices import provide_test_features
-from support.enrolments import check_recordings, choose_thres
+from support.enrolments import check_recordings, thres_for
 from support.messages import NAMES, SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
-from support.recordings import seconds_of
 
 UNKNOWN = 'unknown'  # the answer if nobody is near enough
 
@@ -99,7 +98,7 @@ def main(
     for test_path in test_paths:
         if len(test_paths) > 1:
             print('\n%s' % test_path)
-        limit = choose_thres(thres, model, 'cosine', test_path, seconds_of(test_path))
+        limit = thres_for(thres, model, test_path)
         perform_identification(use_cuda, model, embeddings, test_path, test_frames, spk_list, thres=limit)
 
 

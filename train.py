@@ -65,7 +65,7 @@ def create_optimizer(optimizer_type, model, lr, wd):
 
 
 def create_scheduler(scheduler_type, optimizer, lr, n_steps, patience, min_lr):
-    """Changes lr: 'plateau' steps after an epoch, the others after each of n_steps batches."""
+    """Changes lr: 'plateau' after an epoch, the others after each of n_steps batches."""
     if scheduler_type == 'plateau':
         return optim.lr_scheduler.ReduceLROnPlateau(optimizer, 'min', patience=patience, min_lr=min_lr)
     if scheduler_type == 'onecycle':  # up during 30 % of the batches, then down (Smith & Topin 2019)
@@ -187,7 +187,7 @@ def main(
     train_dataset, valid_dataset, n_classes = load_dataset(val_ratio, train_dir=train_dir, seed=seed)
     print('\nNumber of classes (speakers):\n{}\n'.format(n_classes))
     train_loader = DataLoader(train_dataset, batch_size, shuffle=use_shuffle,
-                              drop_last=len(train_dataset) % batch_size == 1)  # no batch of one
+                              drop_last=len(train_dataset) % batch_size == 1)  # BatchNorm needs two
     valid_loader = DataLoader(valid_dataset, valid_batch_size, collate_fn=collate_fn_feat_padded)
 
     # Instantiate the model
@@ -202,7 +202,7 @@ def main(
     scheduler = create_scheduler(scheduler_type, optimizer, lr, n_steps, patience, min_lr)
     batch_scheduler = None if scheduler_type == 'plateau' else scheduler
 
-    # Run (support/runs.py): checkpoints
+    # Train. Run (support/runs.py) saves
     with Run(settings, [train_dataset, valid_dataset], model, criterion, optimizer, scheduler) as run:
         for epoch in range(start, start + n_epochs):
             train_loss = train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,

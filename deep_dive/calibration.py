@@ -136,8 +136,8 @@ def describe_model(model, features, speakers, levels, use_cuda, groups=None, *, 
                                                      EER=float(equal_error_rate(target, impostor, **weights)))
                 elif 'cosine' in of_backends:
                     of_backends['cosine'].update(describe_length(target, impostor, seconds, weights))
-                if scorer.name == 'cosine' and 'cosine' in of_backends:
-                    trial_groups = np.array([names[i][0] for i in first])
+                if conditions and scorer.name == 'cosine' and 'cosine' in of_backends:
+                    trial_groups = np.array([group for group, _ in names])[first]
                     of_backends['cosine'].update(
                         lines_of_conditions(scores, is_target, trial_groups, conditions, seconds))
         if of_backends:
@@ -156,11 +156,11 @@ def describe_length(target, impostor, seconds, weights):
 def lines_of_conditions(scores, is_target, groups, conditions, seconds):
     """{'slope_one_room': , 'offset_one_room': }, or 'slope_one_room_2s' and so on: the line of each condition.
 
-    scores, is_target, groups: (n,) each; conditions: dict name -> list of groups, or None. A condition without
+    scores, is_target, groups: (n,) each; conditions: dict name -> list of groups. A condition without
     trials of both kinds is left out. In the others, each group counts equally.
     """
     found, end = {}, '' if seconds is None else '_%ds' % seconds
-    for name, members in (conditions or {}).items():
+    for name, members in conditions.items():
         target, impostor = (np.isin(groups, members) & kind for kind in (is_target, ~is_target))
         if target.any() and impostor.any():
             slope, offset = calibrate(scores[target], scores[impostor], target_weights=equal_weights(groups[target]),

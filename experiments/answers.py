@@ -8,19 +8,15 @@ each. Their other recordings are tested, and those of everybody who is left out.
 answers of own_voice/answers.py. Run it again with another model: a checkpoint may carry its own answer_gap,
 answer_growth, answer_margin and answer_slack. 250 recordings take a minute.
 """
-import contextlib
-import io
-
 import numpy as np
 
 import project  # noqa: F401 (finds the lab)
 
 import configure as c
-from DB_wav_reader import read_feats_and_wavs
-from SR_Dataset import read_MFB
 from deep_dive.calibration import piece_vectors
 from model import load_model
 from own_voice.answers import answer, limits_of
+from strangers import read_folder
 from support.enrolments import own_description
 from support.messages import TEST_RULES, LabError, check_settings, run_script, whole
 
@@ -60,10 +56,8 @@ def main(
     check_settings(main, locals(), cp_num=TEST_RULES['cp_num'], n_enrolled=whole(1), n_draws=whole(1), seed=whole(0))
     model = load_model(True, log_dir, cp_num, None, None)
     for folder in folders:
-        with contextlib.redirect_stdout(io.StringIO()):  # notes on recordings
-            DB = read_feats_and_wavs(folder)
-            features = [read_MFB(filename, model.settings['level'])[0] for filename in DB['filename']]
-            vectors, speakers = piece_vectors(model, features, list(DB['speaker_id']), None, True)
+        DB, features = read_folder(folder, model.settings['level'])
+        vectors, speakers = piece_vectors(model, features, list(DB['speaker_id']), None, True)
         description = own_description(model, 'cosine', DB['filename'][0])
         if not description or len(set(speakers)) < 2:
             raise LabError('%s: two speakers are needed, and a checkpoint with a threshold of its own.' % folder)

@@ -8,21 +8,16 @@ condition but one, and each percentage of that one is compared with the share of
 speaker and of two count equally, and so does each folder. Prints a row for each condition and range of percentages.
 Writes nothing. 250 recordings take two minutes.
 """
-import contextlib
-import io
-
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
 import project  # noqa: F401 (finds the lab)
 
-from DB_wav_reader import read_feats_and_wavs
-from SR_Dataset import read_MFB
 from deep_dive.calibration import calibrate, equal_weights, piece_vectors
 from exercises.scoring import all_pairs, cosine_scores
 from model import load_model
-from strangers import LENGTHS
+from strangers import LENGTHS, read_folder
 from support.messages import NAMES, TEST_RULES, LabError, check_settings, run_script
 
 RANGES = [(1, 10), (10, 25), (25, 50), (50, 75), (75, 90), (90, 99), (50, 99)]  # percent
@@ -30,9 +25,7 @@ RANGES = [(1, 10), (10, 25), (25, 50), (50, 75), (75, 90), (90, 99), (50, 99)]  
 
 def trials_of(model, folder, lengths):
     """Scores of every two recordings of a folder: dict seconds -> (scores (n,), is_target (n,))."""
-    with contextlib.redirect_stdout(io.StringIO()):  # notes on recordings
-        DB = read_feats_and_wavs(folder)
-        features = [read_MFB(filename, model.settings['level'])[0] for filename in DB['filename']]  # (n_frames, n_dims)
+    DB, features = read_folder(folder, model.settings['level'])
     found = {}
     for seconds in lengths:
         vectors, names = piece_vectors(model, features, list(DB['speaker_id']), seconds, True)

@@ -95,11 +95,16 @@ def figures_of(vectors, speakers, recordings, scorer, sexes, seconds=None, thres
     return figures
 
 
+def read_folder(folder, level):
+    """The recordings of a folder: (DataFrame, list of features (n_frames, n_dims)). Notes on them are not printed."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        DB = read_feats_and_wavs(folder)
+        return DB, [read_MFB(filename, level)[0] for filename in DB['filename']]
+
+
 def measure(model, folder, lengths, n_pieces, backend, thres, sexes):
     """The figures of one folder, a dict for each length. The other arguments are settings of main()."""
-    with contextlib.redirect_stdout(io.StringIO()):  # notes on recordings
-        DB = read_feats_and_wavs(folder)
-        features = [read_MFB(filename, model.settings['level'])[0] for filename in DB['filename']]  # (n_frames, n_dims)
+    DB, features = read_folder(folder, model.settings['level'])
     filename, scorer, rows = DB['filename'][0], Scorer(backend, model), []
     for seconds in lengths:
         length = None if seconds is None else round(seconds / c.WIN_STEP)

@@ -22,9 +22,10 @@ def limits_of(description, enrolled, thres=None, seconds=None):
     description: of the scores of a model, with its threshold 'eer'. enrolled: (n, size), of unit length.
     'named': the score that a name needs. It is the threshold, or the mean score of two enrolled people plus
     answer_gap plus answer_growth times ln(n), if that is higher. If one person is enrolled, it is the
-    threshold plus the margin. Above 1 minus the margin, it is never more than the threshold. 'unknown': below it (by answer_slack), the answer is 'unknown'. 'margin': by
-    which the best score must be above the second. thres: takes the place of 'named'. seconds: of speech that
-    is tested. A model that knows its threshold for short recordings lowers 'named' by as much as that.
+    threshold plus the margin. It is at most 1 minus the margin, or the threshold, if that is higher.
+    'unknown': below it (by answer_slack), the answer is 'unknown'. 'margin': by which the best score must be
+    above the second. thres: takes the place of 'named'. seconds: of speech that is tested. A model that knows
+    its threshold for short recordings lowers 'named' by as much as that.
     """
     numbers = {name: description.get(name, default) for name, default in DEFAULTS.items()}
     threshold = description_for(description, seconds)['eer']

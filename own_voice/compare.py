@@ -13,9 +13,8 @@ from deep_dive.calibration import percent
 from exercises.scoring import log_likelihood_ratio
 from model import get_embeddings, load_model
 from support.enrolments import CONDITIONS, choose_thres, own_description
-from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
-from support.recordings import CHANNEL_RULE, compare_origins, is_recording, open_recording, origin_of
-from support.recordings import seconds_of, use_channel
+from support.messages import CHANNEL, SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
+from support.recordings import compare_origins, is_recording, open_recording, origin_of, seconds_of, use_channel
 from verification import print_decision
 
 WORDS = dict(zip(CONDITIONS, [', recorded in one room with one microphone', ', recorded in two places']))
@@ -83,7 +82,7 @@ def main(
 ):
     if not enroll_file or not test_file:
         raise LabError('Name two recordings, as in\npython -m own_voice.compare a.wav b.wav')
-    check_settings(main, locals(), **TEST_RULES, thres=or_none(SCORE_OR_MODEL), channel=CHANNEL_RULE)
+    check_settings(main, locals(), **TEST_RULES, thres=or_none(SCORE_OR_MODEL), channel=CHANNEL)
     use_channel(channel)
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     check_two_recordings(enroll_file, test_file, model.settings['level'])

@@ -16,8 +16,8 @@ from model import get_embeddings, load_enroll_embeddings, load_model
 from own_voice.answers import answer, in_words, limits_of, print_passing_pairs
 from support.checks import check_enrolled
 from support.enrolments import ENROLL_FILE, check_recordings, checkpoint_of, choose_thres, own_description
-from support.messages import NAMES, SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
-from support.recordings import CHANNEL_RULE, seconds_of, use_channel
+from support.messages import CHANNEL, NAMES, SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
+from support.recordings import seconds_of, use_channel
 
 EMBEDDING_DIR = 'enroll_own'  # where the page enrols
 
@@ -60,7 +60,7 @@ def main(
     if not recording:
         raise LabError('Name a recording, as in\npython -m own_voice.who x.wav')
     check_settings(main, locals(), spk_list=or_none(NAMES), thres=or_none(SCORE_OR_MODEL),
-                   test_frames=TEST_RULES['test_frames'], channel=CHANNEL_RULE)
+                   test_frames=TEST_RULES['test_frames'], channel=CHANNEL)
     use_channel(channel)
     model, embeddings = load_enrolled(embedding_dir, use_cuda)
     spk_list = spk_list or sorted(embeddings)

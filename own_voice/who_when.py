@@ -22,9 +22,9 @@ from model import embed_feature
 from own_voice.answers import NOT_SURE, answer, in_words
 from own_voice.who import EMBEDDING_DIR, limits_for, load_enrolled
 from support.enrolments import check_recordings
-from support.messages import SCORE_OR_MODEL, LabError, check_settings, or_none, run_script
+from support.messages import CHANNEL, SCORE_OR_MODEL, LabError, check_settings, or_none, run_script
 from support.pictures import drawable, save_picture
-from support.recordings import CHANNEL_RULE, open_recording, use_channel
+from support.recordings import open_recording, use_channel
 
 SEGMENT = 1.6  # seconds that are judged together; shorter: quicker to notice a change, and less sure
 STEP = 0.2  # seconds from one segment to the next
@@ -134,7 +134,7 @@ def main(
 ):
     if not recording:
         raise LabError('Name a recording, as in\npython -m own_voice.who_when talk.wav')
-    check_settings(main, locals(), thres=or_none(SCORE_OR_MODEL), channel=CHANNEL_RULE)
+    check_settings(main, locals(), thres=or_none(SCORE_OR_MODEL), channel=CHANNEL)
     use_channel(channel)
     model, embeddings = load_enrolled(embedding_dir, use_cuda)
     check_recordings(embedding_dir, list(embeddings), [recording], model.settings['level'])

@@ -10,7 +10,7 @@ import numpy as np
 
 from support.checks import are_thresholds, check_enrolled, in_another_folder, is_enrolment, is_origin
 from support.messages import LabError, one_form
-from support.recordings import compare_origins, origin_of
+from support.recordings import compare_origins, origin_of, seconds_of
 from support.safe_files import read_pickles, read_whole
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -140,6 +140,11 @@ def own_description(model, backend, filename, seconds=None):
     """What description_at says of a test file, for recordings of so many seconds of speech (None: as if long)."""
     description = description_at(model, backend, origin_of(filename, model.settings['level'])['LEVEL_DBFS'])
     return description_for(description, seconds)
+
+
+def thres_for(thres, model, filename):
+    """choose_thres for the cosines of one test file, by the length of its speech."""
+    return choose_thres(thres, model, 'cosine', filename, seconds_of(filename) if thres == 'model' else None)
 
 
 def choose_thres(thres, model, backend, filename, seconds=None):

@@ -229,6 +229,7 @@ NAMES = 'a list of names', lambda value: isinstance(value, list) and len(value) 
 SCORE = 'a number from -1 to 1', lambda value: is_number(value, -1, 1)
 SCORE_OR_MODEL = "a number from -1 to 1, or 'model'", lambda value: SCORE[1](value) or value == 'model'
 EPOCH_OR_NAME = "the number of an epoch, or a name such as 'best'", lambda value: is_whole(value) or is_name(value)
+CHANNEL = "None, 1, 2, ... or 'mean'", lambda value: value in (None, 'mean') or is_whole(value, 1)
 TEST_RULES = {  # of the scripts that use a trained network
     'embedding_size': or_none(whole(1)), 'n_classes': or_none(whole(1)), 'cp_num': EPOCH_OR_NAME,
     'test_frames': or_none(whole(1))}

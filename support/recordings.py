@@ -18,7 +18,7 @@ from tqdm import tqdm
 import configure as c
 from support.audio_files import is_recording, quoted, read_recording
 from support.checks import check_feature, level_or_configured, path_parts
-from support.messages import LabError, NoSpeech, in_parallel, is_name, is_whole
+from support.messages import LabError, NoSpeech, in_parallel, is_name
 from support.safe_files import read_pickles
 
 FRAMES_IN_PART, BLOCKS_IN_PART = 6000, 2400  # a minute: a longer recording is worked on in parts
@@ -237,9 +237,6 @@ def choose_channels(samples, rate, filename):
     is_good = quality > quality.max() - 1
     is_best = is_good & (clicks < clicks[is_good].min() + 0.2)
     return [int(np.flatnonzero(is_best)[0])]  # of channels as good, the first
-
-
-CHANNEL_RULE = "None, 1, 2, ... or 'mean'", lambda value: value in (None, 'mean') or is_whole(value, 1)
 
 
 def use_channel(channel):
