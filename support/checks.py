@@ -13,6 +13,8 @@ from python_speech_features import get_filterbanks
 import configure as c
 from support.messages import LARGEST_NUMBER, LabError, NoSpeech, is_name, is_number, one_form
 
+PROJECT = Path(__file__).resolve().parent.parent
+
 
 # ------------------------------------------------------------------------------------------------- features
 
@@ -140,10 +142,9 @@ def path_parts(filename):
 
 def in_another_folder(filename):
     """Advice about a file that does not exist: where to go if the folder of the project has it, or ''."""
-    project = Path(__file__).resolve().parent.parent
-    if os.path.isabs(filename) or not (project / filename).exists():
+    if os.path.isabs(filename) or not (PROJECT / filename).exists():
         return ''
-    return '\nIt is in the folder of the project, and you are in another one: cd "%s"' % project
+    return '\nIt is in the folder of the project, and you are in another one: cd "%s"' % PROJECT
 
 
 def check_folders(DB):

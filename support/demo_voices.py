@@ -24,6 +24,7 @@ from scipy.io import wavfile
 
 import configure as c
 from DB_wav_reader import convert_wavs, feature_of, find_feats, find_wavs, speaker_of, write_feature
+from support.checks import PROJECT
 from support.messages import LabError, in_parallel, run_script
 from support.recordings import Recording, is_of_recording
 from support.safe_files import written_whole
@@ -423,7 +424,6 @@ def synthesise(seed, voice, utterance, seconds):
 
 # ----------------------------------------------------------------------------------------- files, in parallel
 
-PROJECT = Path(__file__).resolve().parent.parent
 SEED = 0  # for all demo voices
 N_TRAIN_VOICES, N_TEST_VOICES = 240, 10
 N_UTTERANCES = 7  # utterances of each training voice

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from support.checks import are_thresholds, check_enrolled, in_another_folder, is_enrolment, is_origin
+from support.checks import PROJECT, are_thresholds, check_enrolled, in_another_folder, is_enrolment, is_origin
 from support.messages import LabError, one_form
 from support.recordings import compare_origins, origin_of, seconds_of
 from support.safe_files import read_pickles, read_whole
 
-PROJECT = Path(__file__).resolve().parent.parent
 ENROLL_FILE = 'embeddings.p'  # in the folder of the enrolment
 CALIBRATION_FILE = 'calibration.json'  # beside it: what own_voice/calibrate.py found
 CONDITIONS = ['one_room', 'two_places']  # under which recordings are made; a model may know a calibration of each
