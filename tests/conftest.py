@@ -43,7 +43,7 @@ def lab(tmp_path, monkeypatch):
     """An empty folder to run the scripts in: the paths of configure.py are relative, so they lead into it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(c, 'CHANNEL', c.CHANNEL)  # the next test finds it as it is now
-    monkeypatch.setattr(checks, 'PROJECT', tmp_path)  # whatever somebody has trained in the project's own folder
+    monkeypatch.setattr(checks, 'PROJECT', tmp_path)  # somebody may have trained in the project's own folder
     return tmp_path
 
 

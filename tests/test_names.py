@@ -192,7 +192,8 @@ def test_an_enrolment_from_another_computer(lab, monkeypatch, there):
     assert Path(enrolments.checkpoint_of('enrolled')[0]).resolve() == Path('model_saved').resolve()
 
 
-def test_from_another_folder(lab):
+def test_from_another_folder(lab, monkeypatch):
+    monkeypatch.setattr(checks, 'PROJECT', PROJECT)  # lab lets it be an empty folder
     with pytest.raises(LabError) as error:
         runs.find_checkpoint('model_saved', 'voices')
     assert str(error.value) == (

@@ -302,15 +302,6 @@ def test_loss_plot_marks_the_lowest_validation_loss(lab, monkeypatch):
 
 # --------------------------------------------------------------------------------------- the scripts, by hand
 
-def test_who_is_in_another_folder_is_told_where_the_project_is(lab, stopped_with, monkeypatch):
-    monkeypatch.setattr(checks, 'PROJECT', lab / 'project')
-    runs.save_checkpoint('project/model_saved/checkpoint_24.pth', {})
-    assert stopped_with(enroll.main) == (
-        'Error: model_saved/checkpoint_24.pth does not exist.\nIt is in the folder of the project, and you are in '
-        'another one: cd "%s"' % (lab / 'project'))
-    assert 'Run python train.py first' in stopped_with(enroll.main, cp_num=25)
-
-
 def test_missing_pieces_are_explained_in_order(lab, stopped_with, write_feat):
     assert 'feat_logfbank_nfilt40/train does not exist' in stopped_with(train.main)
     for script in (enroll, identification, verification):
