@@ -31,7 +31,7 @@ SMALL_STD = 2e-12  # added to a standard deviation, because a column may be cons
 def find_files(directory):
     """Sorted list of the files anywhere below `directory`. / stands between folders on Windows, too."""
     names = glob(os.path.join(escape(str(directory)), '**', '*.*'), recursive=True)
-    return sorted(name.replace('\\', '/') for name in names if not os.path.isdir(name))
+    return sorted(name.replace(os.sep, '/') for name in names if not os.path.isdir(name))
 
 
 def find_feats(directory):
@@ -128,23 +128,23 @@ def read_audio(filename, sample_rate=c.SAMPLE_RATE):
 def extract_features(audio):
     """The feature of mono audio (n_samples,), float in [-1, 1] at SAMPLE_RATE: (n_frames, n_dims) float64.
 
-    As published, by default: energies of 25 ms every 10 ms, floored, in 20*log10, minus column means.
+    By default: energies of 25 ms every 10 ms, floored, in 20*log10, minus column means. Sets no level.
     """
     return finish_features(log_filterbank(audio))
 
 
 def log_filterbank(audio):
     """Mel filterbank energies of mono audio (n_samples,), floored, in 20*log10: (n_frames, FILTER_BANK)."""
-    if audio.ndim != 1 or audio.dtype.kind != 'f':  # of other audio, the library makes wrong features
+    if audio.ndim != 1 or audio.dtype.kind != 'f':  # the library makes wrong features of other audio
         raise ValueError('audio must be one channel of floats in [-1, 1]; read_audio returns that')
     check_frames()
     energies = [fbank(part, c.SAMPLE_RATE, c.WIN_LENGTH, c.WIN_STEP, c.FILTER_BANK, preemph=0)[0]
-                for part in parts_for_frames(audio)]  # pre-emphasised, cut to save memory
+                for part in parts_for_frames(audio)]  # cut to save memory, pre-emphasised already
     return 20 * np.log10(np.maximum(np.concatenate(energies), c.ENERGY_FLOOR))
 
 
 def finish_features(log_energies):
-    """The feature (n_frames, n_dims) that configure.py asks for, of log energies (n_frames, FILTER_BANK)."""
+    """Log energies (n_frames, FILTER_BANK) -> the feature (n_frames, n_dims) that configure.py asks for."""
     feature = log_energies if c.USE_LOGSCALE else 10 ** (log_energies / 20)
     if c.USE_MFCC:
         natural = log_energies * np.log(10) / 20  # a cepstrum is made of natural logarithms
@@ -171,7 +171,7 @@ def feature_of(recording, level=None):
 def write_feature(filename, feature, label, origin=None):
     """Write the feature file {'feat': feature (n_frames, n_dims), 'label': speaker}.
 
-    Adds 'settings' if they are not the published ones, and origin (Recording.origin) as 'recording'.
+    Adds 'settings' if they are not the published ones, and origin (how it was recorded) as 'recording'.
     """
     content = {'feat': feature, 'label': label}
     if feature_settings() != PUBLISHED_SETTINGS:

@@ -1,4 +1,4 @@
-"""From a feature file to a batch, in three steps.
+"""From a feature file (MFB: mel filterbank) to a batch, in three steps.
 
     read_MFB                  file -> feature (n_frames, 40), label
     DvectorDataset            index -> feature (1, 40, n_frames) as a tensor, index of the speaker
@@ -23,7 +23,7 @@ from support.safe_files import read_pickles
 def read_MFB(filename, level=None):
     """Read a feature file, or make the feature of a recording, and drop TRIM_SECONDS at its ends.
 
-    level: dBFS given to a recording; None: LEVEL_DBFS; 'any': that of a feature file is not checked. Returns
+    level: dBFS given to a recording and asked of a feature file (None: LEVEL_DBFS; 'any': not asked). Returns
     (feature (n_frames, n_dims), label: the speaker). Raises LabError for a bad or too short file.
     """
     if is_recording(filename):
@@ -88,7 +88,7 @@ class DvectorDataset(Dataset):
 
     def __init__(self, DB, loader, transforms, spk_to_idx, *, cache_gb=4.0):
         self.filenames, self.loader, self.transforms = list(DB['filename']), loader, transforms
-        self.n_classes = self.n_speakers = len(spk_to_idx)  # differ in deep_dive/
+        self.n_classes = self.n_speakers = len(spk_to_idx)  # deep_dive/ may have more classes
         file_bytes = sum(os.path.getsize(filename) for filename in self.filenames)
         self.in_memory = file_bytes / 2 <= cache_gb * 1e9  # files hold float64, the memory float32
         self.features, self.labels = [], []

@@ -31,6 +31,7 @@ def enroll_per_spk(use_cuda, test_frames, model, DB, embedding_dir):
         spk = DB['speaker_id'][i]
         try:
             activation = get_embeddings(use_cuda, filename, model, test_frames)  # (1, embedding_size)
+            # LabError if it was not recorded like the speaker's other files
             recordings[spk] = same_origin(recordings.get(spk), filename, model.settings['level'])
         except (LabError, OSError, MemoryError) as error:
             print('Skipped %s: %s' % (spk, error), file=sys.stderr)
@@ -52,7 +53,7 @@ def main(
         log_dir='model_saved',  # where the checkpoints are saved
         embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
         cp_num=24,  # which checkpoint? 'best': lowest validation loss; 'etri240': the project's trained model
-        n_classes=None,  # how many training speakers? None: what the checkpoint says
+        n_classes=None,  # training speakers (slides: 240); None: what the checkpoint says
         test_frames=200,  # frames (10 ms apart) in a segment of the utterance; None: not cut
         embedding_dir='enroll_embeddings',  # where to save the embeddings
 
@@ -73,7 +74,7 @@ def main(
 
     # Perform the enrolment and save the results
     embeddings = enroll_per_spk(use_cuda, test_frames, model, enroll_DB, embedding_dir)
-    if plot and len(embeddings) > 2:  # also what demo voices were made with
+    if plot and len(embeddings) > 2:  # the picture also shows how demo voices were made
         draw_who_sounds_alike(embeddings, parameters_of_all(embeddings), embedding_dir)
     skipped = sorted(set(enroll_DB['speaker_id']) - set(embeddings))
     if skipped:

@@ -14,7 +14,7 @@ from model import get_embeddings, load_enroll_embeddings, load_model
 from support.checks import check_enrolled
 from support.demo_voices import provide_test_features
 from support.enrolments import check_recordings, thres_for
-from support.messages import NAMES, SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
+from support.messages import NAMES, SCORE_OR_MODEL, TEST_RULES, check_settings, one_or_see, or_none, run_script
 
 UNKNOWN = 'unknown'  # the answer if nobody is near enough
 
@@ -38,7 +38,7 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
     best_spk = best_speaker(scores, thres)
 
     # With a threshold, UNKNOWN is right for a speaker who is not in spk_list
-    true_spk = speaker_of(test_filename)
+    true_spk = speaker_of(test_filename)  # the name of its folder
     right = true_spk if true_spk in spk_list or thres is None else UNKNOWN
     result = best_spk == right
     print('\n=== Speaker identification ===')
@@ -48,7 +48,7 @@ def perform_identification(use_cuda, model, embeddings, test_filename, test_fram
 
 
 def print_scores(scores, thres):
-    """Print all of scores (dict speaker -> score), the highest first, and the threshold if there is one."""
+    """Print scores (dict speaker -> score), the highest first; with thres, also the margin and thres."""
     ranking = sorted(scores, key=scores.get, reverse=True)
     for spk in ranking:
         print('%s : %0.4f' % (spk, scores[spk]))
@@ -67,17 +67,16 @@ def main(
         use_cuda=True,  # use a GPU if there is one
         embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
         cp_num=24,  # which checkpoint? The one that enroll.py used
-        n_classes=None,  # how many training speakers? None: what the checkpoint says
+        n_classes=None,  # training speakers (slides: 240); None: what the checkpoint says
         test_frames=100,  # frames (10 ms apart) in a segment of the utterance; None: not cut
         spk_list=None,  # who can it be? None: everybody enrolled; or a list such as ['103F3021', '207F2088']
-        test_speaker='242M9242',  # a demo voice; try 230M4087 of the real corpus, or the name of a wav file
+        test_speaker='242M9242',  # a demo voice; try 230M4087 of the real corpus, or a wav file
 
         # Beyond the slides
-        thres=None,  # no score above it: 'unknown'; try 0.9, 'model' (the checkpoint's). None: the nearest
+        thres=None,  # 'unknown' if no score is above it; try 0.9, 'model' (the checkpoint's). None: never
 ):
-    check_settings(main, locals(), **TEST_RULES, spk_list=or_none(NAMES), thres=or_none(SCORE_OR_MODEL))
-    if test_speaker == 'all':
-        raise LabError("test_speaker = 'all': run python -m exercises.similar_voices")
+    check_settings(main, locals(), **TEST_RULES, spk_list=or_none(NAMES), thres=or_none(SCORE_OR_MODEL),
+                   test_speaker=one_or_see('python -m exercises.similar_voices'))
 
     # Load the model from the checkpoint
     model = load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes)
@@ -98,7 +97,7 @@ def main(
     for test_path in test_paths:
         if len(test_paths) > 1:
             print('\n%s' % test_path)
-        limit = thres_for(thres, model, test_path)
+        limit = thres_for(thres, model, test_path)  # a number or None
         perform_identification(use_cuda, model, embeddings, test_path, test_frames, spk_list, thres=limit)
 
 

@@ -18,7 +18,7 @@ from support.safe_files import read_checkpoint, write_pickles
 
 BACKBONES = {'resnet18': resnet.resnet18, 'resnet34': resnet.resnet34, 'resnet50': resnet.resnet50,
              'resnet101': resnet.resnet101, 'resnet152': resnet.resnet152}
-SLIDES = {'pooling': 'average', 'head': 'slides'}  # deep_dive/networks.py has others
+SLIDES = {'pooling': 'average', 'head': 'slides'}  # this network; deep_dive/networks.py has others
 
 
 class background_resnet(nn.Module):
@@ -32,9 +32,9 @@ class background_resnet(nn.Module):
         super().__init__()
         if backbone not in BACKBONES:
             raise LabError('unknown backbone: %s. Choose one of %s.' % (backbone, ', '.join(BACKBONES)))
-        # A checkpoint keeps these. level (dBFS): test recordings are brought to that of the training
+        # Saved in each checkpoint. level: dBFS of the training, to which test recordings are brought
         self.settings = {'backbone': backbone, 'level': c.LEVEL_DBFS}
-        self.pretrained = BACKBONES[backbone]()  # the slides' name
+        self.pretrained = BACKBONES[backbone]()  # the slides' name; starts untrained
         self.fc0 = nn.Linear(self.pretrained.out_channels, embedding_size)
         self.bn0 = nn.BatchNorm1d(embedding_size)
         self.last = nn.Linear(embedding_size, num_classes)
@@ -43,7 +43,7 @@ class background_resnet(nn.Module):
         x = self.pretrained.conv1(x)  # (batch, 16, 40, n_frames)
         x = self.pretrained.bn1(x)
         x = self.pretrained.relu(x)
-        x = self.pretrained.layer1(x)  # (batch, 16, 40, n_frames); 4 x channels with Bottleneck
+        x = self.pretrained.layer1(x)  # (batch, 16, 40, n_frames); from here, 4 x channels with Bottleneck
         x = self.pretrained.layer2(x)  # (batch, 32, 20, n_frames / 2)
         x = self.pretrained.layer3(x)  # (batch, 64, 10, n_frames / 4)
         x = self.pretrained.layer4(x)  # (batch, 128, 5, n_frames / 8)
@@ -73,11 +73,11 @@ def network_of(checkpoint):
 
 
 def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
-    """The trained network cp_num of LOG_DIR (find_checkpoint), in eval mode, on the GPU if there is one.
+    """The trained network of checkpoint cp_num in log_dir, in eval mode, on the GPU if there is one.
 
     embedding_size and n_classes may be None, because the checkpoint knows them. model.checkpoint names the
-    file and its hash. model.thresholds, model.backend: made by deep_dive/. Raises LabError if the
-    file is missing, damaged, or of other sizes.
+    file and its hash. model.thresholds: for thres='model'. model.backend: for deep_dive/. Raises
+    LabError if the file is missing, damaged, or of other sizes.
     """
     filename = find_checkpoint(log_dir, cp_num)
     device = get_device(use_cuda, say_so=True)
@@ -98,7 +98,7 @@ def load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes):
     model.checkpoint = {'file': filename, 'sha256': sha256}
     model.settings['level'] = checkpoint.get('level', c.LEVEL_DBFS)
     model.thresholds = checkpoint.get('thresholds', {})
-    return model.to(device, memory_format=torch.channels_last).eval()
+    return model.to(device, memory_format=torch.channels_last).eval()  # faster
 
 
 def get_embeddings(use_cuda, filename, model, test_frames):
@@ -110,14 +110,14 @@ def get_embeddings(use_cuda, filename, model, test_frames):
 def embed_feature(use_cuda, feature, model, test_frames, filename='a recording'):
     """The d-vector of a feature (n_frames, n_dims): (1, embedding_size) tensor of unit length, on the CPU.
 
-    The utterance is cut into segments of test_frames (None: into one, or into minutes). The sum of their
+    The utterance is cut into segments of test_frames (None: not cut, up to a minute). The sum of their
     embeddings is divided by its norm. Raises LabError, with filename, if it is 0, infinite or NaN.
     """
     x = ToTensorTestInput()(feature)  # (1, 1, n_dims, n_frames)
     x = x.to(get_device(use_cuda), memory_format=torch.channels_last)
     activation = 0
     with torch.inference_mode():
-        for segments in segments_of(x, test_frames):  # (n, 1, n_dims, n_frames)
+        for segments in segments_of(x, test_frames):  # (n, 1, n_dims, test_frames or less)
             spk_embedding, _ = model(segments)  # (n, embedding_size)
             activation = activation + spk_embedding.sum(dim=0, keepdim=True)  # (1, embedding_size)
     if not 0 < activation.norm() < torch.inf:  # false for NaN, too
@@ -129,8 +129,8 @@ def embed_feature(use_cuda, feature, model, test_frames, filename='a recording')
 def save_enroll_embeddings(embedding_dir, embeddings, model, recordings):
     """Write an enrolment: a pickle of dict speaker -> (1, embedding_size) array.
 
-    A second one in that file: the checkpoint, and `recordings`: speaker -> how recorded. Raises LabError
-    if nobody is enrolled.
+    A second pickle follows in that file: the checkpoint, and `recordings`: speaker -> how recorded. Raises
+    LabError if nobody is enrolled.
     """
     if not embeddings:
         raise LabError('Nobody is enrolled: no speaker has a file that can be used.')

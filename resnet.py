@@ -13,7 +13,7 @@ def conv3x3(in_planes, out_planes, stride=1):
 
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions and a residual connection around them: the block of ResNet-18 and 34."""
-    expansion = 1
+    expansion = 1  # channels of the output / planes
 
     def __init__(self, inplanes, planes, stride=1, downsample=None):
         super().__init__()
@@ -82,16 +82,16 @@ class ResNet(nn.Module):
         self.inplanes = planes * block.expansion
         return nn.Sequential(first, *[block(self.inplanes, planes) for _ in range(1, n_blocks)])
 
-    def forward(self, x):  # (batch, 1, 40, T)
-        x = self.relu(self.bn1(self.conv1(x)))  # (batch, 16, 40, T)
-        x = self.layer1(x)  # (batch, 16, 40, T), here and below: 4 x channels with Bottleneck
-        x = self.layer2(x)  # (batch, 32, 20, T / 2)
-        x = self.layer3(x)  # (batch, 64, 10, T / 4)
-        return self.layer4(x)  # (batch, 128, 5, T / 8)
+    def forward(self, x):  # model.py writes these lines out, with shapes
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer1(x)
+        x = self.layer2(x)
+        x = self.layer3(x)
+        return self.layer4(x)
 
 
 def resnet18():
-    """The name counts conv1, 16 convolutions in blocks and one linear layer: model.py has 2."""
+    """18: conv1, 16 convolutions in blocks and one linear layer. model.py has two of these."""
     return ResNet(BasicBlock, [2, 2, 2, 2])
 
 

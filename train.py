@@ -2,8 +2,8 @@
 
     python train.py                  # every setting of main() can be named, as in --n_epochs=10
 
-Reads the features in TRAIN_FEAT_DIR, or makes demo voices. Writes checkpoints and pictures into model_saved.
-Moves an earlier run aside. With demo voices: 8 to 14 minutes on two CPU cores, 4 with bfloat16.
+Reads the features in TRAIN_FEAT_DIR, or makes demo voices (synthetic). Writes checkpoints and pictures into
+model_saved. Moves an earlier run aside. Demo voices: 8 to 14 minutes on two CPU cores, 4 with fast bfloat16.
 """
 import copy
 import time
@@ -59,7 +59,7 @@ def split_train_dev(train_feat_dir, valid_ratio, *, seed=0, without=()):
 
 
 def create_optimizer(optimizer_type, model, lr, wd):
-    """The optimizer named optimizer_type, one of OPTIMIZERS, for the parameters of model."""
+    """The optimizer of that name (in OPTIMIZERS) for the parameters of model."""
     momentum = {'momentum': 0.9} if optimizer_type == 'sgd' else {}
     return OPTIMIZERS[optimizer_type](model.parameters(), lr=lr, weight_decay=wd, **momentum)
 
@@ -97,7 +97,7 @@ def loss_of(criterion, logits, targets, spk_embedding):
 
 def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes, *, log_interval=84,
           scheduler=None):
-    """Train for one epoch. Returns the average loss. scheduler: stepped after a batch. n_classes: unused."""
+    """Train for one epoch. Returns the average loss. scheduler steps after each batch. n_classes: unused."""
     device = get_device(use_cuda)
     batch_time, losses, train_acc = AverageMeter(), AverageMeter(), AverageMeter()
     model.train()
@@ -109,7 +109,7 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
         inputs, targets = inputs.to(device), targets.to(device)
 
         # Forward
-        with mixed_precision(device):
+        with mixed_precision(device):  # bfloat16 if fast
             spk_embedding, logits = model(inputs)  # (batch, embedding_size), (batch, n_classes)
         loss = loss_of(criterion, logits, targets, spk_embedding)
 
@@ -120,7 +120,7 @@ def train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,
         if scheduler is not None:
             scheduler.step()
 
-        # Measure. The numbers stay on the GPU, because reading each of them takes time
+        # Measure. Numbers stay on the GPU: reading each takes time
         losses.update(loss.detach(), len(targets))
         train_acc.update(100 * (logits.argmax(dim=1) == targets).float().mean(), len(targets))
         batch_time.update(time.perf_counter() - end)
@@ -157,7 +157,7 @@ def validate(valid_loader, model, criterion, use_cuda, epoch, *, valid_acc=None)
 def main(
         # Settings of the slides
         use_cuda=True,  # use a GPU if there is one
-        val_ratio=10,  # percent of the utterances, to validate
+        val_ratio=10,  # percent of the utterances
         embedding_size=128,  # dimension of a d-vector; try 32 to 512
         start=1,  # first epoch; 5: go on after checkpoint_4
         n_epochs=30,  # how many epochs
@@ -167,12 +167,12 @@ def main(
         batch_size=64,  # utterances in a training step; if you halve it, try half of lr
         valid_batch_size=16,  # utterances in a validation step
         use_shuffle=True,  # a new order in every epoch
-        patience=2,  # plateau: after more bad epochs than this, lr is divided by 10
+        patience=2,  # plateau: lr / 10 after more epochs than this without a lower loss
         min_lr=1e-4,  # plateau: the lowest lr
 
         # Beyond the slides
         seed=0,  # of everything random; try several
-        scheduler_type='plateau',  # or 'onecycle' (up, then to near 0), 'cosine' (down from lr to 0)
+        scheduler_type='plateau',  # or 'onecycle' (up, then down), 'cosine' (only down)
         train_dir=c.TRAIN_FEAT_DIR,  # where the training features are
         log_dir='model_saved',  # where checkpoints and pictures go
         log_interval=84,  # batches between printed lines
@@ -193,7 +193,7 @@ def main(
     # Instantiate the model
     model = background_resnet(embedding_size, n_classes)
     model.to(device, memory_format=torch.channels_last)  # faster
-    model_before = copy.deepcopy(model)  # for clusters.png
+    model_before = copy.deepcopy(model)  # untrained, for clusters.png
 
     # Define the criterion, the optimizer and the scheduler
     criterion = nn.CrossEntropyLoss()
@@ -202,7 +202,7 @@ def main(
     scheduler = create_scheduler(scheduler_type, optimizer, lr, n_steps, patience, min_lr)
     batch_scheduler = None if scheduler_type == 'plateau' else scheduler
 
-    # Train. Run (support/runs.py) saves
+    # Train. Run (support/runs.py) loads and saves
     with Run(settings, [train_dataset, valid_dataset], model, criterion, optimizer, scheduler) as run:
         for epoch in range(start, start + n_epochs):
             train_loss = train(train_loader, model, criterion, optimizer, use_cuda, epoch, n_classes,

@@ -14,7 +14,7 @@ from model import get_embeddings, load_enroll_embeddings, load_model
 from support.checks import check_enrolled
 from support.demo_voices import provide_test_features
 from support.enrolments import check_recordings, thres_for
-from support.messages import SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, run_script
+from support.messages import SCORE_OR_MODEL, TEST_RULES, check_settings, one_or_see, run_script
 
 
 def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filename, test_frames, thres):
@@ -33,7 +33,7 @@ def perform_verification(use_cuda, model, embeddings, enroll_speaker, test_filen
 
 
 def print_decision(enroll_speaker, test_spk, score, thres):
-    """Print whether a score is accepted. "True" and "claimed" are as in the slides."""
+    """Print the decision. "True" and "claimed" as in the slides; papers swap the two words."""
     result = 'Accept' if score > thres else 'Reject'
     print('\n=== Speaker verification ===')
     print('True speaker: %s\nClaimed speaker : %s\n\nResult : %s\n' % (enroll_speaker, test_spk, result))
@@ -49,15 +49,14 @@ def main(
         use_cuda=True,  # use a GPU if there is one
         embedding_size=128,  # dimension of a d-vector; None: what the checkpoint says
         cp_num=24,  # which checkpoint? The one that enroll.py used
-        n_classes=None,  # how many training speakers? None: what the checkpoint says
+        n_classes=None,  # training speakers (slides: 240); None: what the checkpoint says
         test_frames=100,  # frames (10 ms apart) in a segment of the utterance; None: not cut
         enroll_speaker='242M9242',  # who is enrolled ('true'); try 230M4087 of the real corpus
         test_speaker='242M9242',  # who speaks in the test file ('claimed'); try 241F9241 or a wav file
         thres=0.95,  # a score above it is accepted; try 0.9, 0.97, 'model' (that of the checkpoint)
 ):
-    check_settings(main, locals(), **TEST_RULES, thres=SCORE_OR_MODEL)
-    if test_speaker == 'all':
-        raise LabError("test_speaker = 'all': run python -m exercises.thresholds")
+    check_settings(main, locals(), **TEST_RULES, thres=SCORE_OR_MODEL,
+                   test_speaker=one_or_see('python -m exercises.thresholds'))
 
     # Load the model from the checkpoint
     model = load_model(use_cuda, log_dir, cp_num, embedding_size, n_classes)

@@ -215,6 +215,11 @@ def or_none(rule):
     return rule[0] + ', or None', lambda value: value is None or rule[1](value)
 
 
+def one_or_see(command):
+    """A rule: one speaker or file. command: the program that takes all of them."""
+    return 'one speaker or one file. For all of them: %s' % command, lambda value: is_name(value) and value != 'all'
+
+
 def some_of(known):
     return 'a list of some of %s, such as %s' % (', '.join(known), list(known)[:2]), lambda value: (
         isinstance(value, list) and all(one in known for one in value))

@@ -292,9 +292,11 @@ def test_a_folder_without_test_files(enrolled, lab, write_feat, stopped_with):
 
 def test_the_lab_names_the_exercises(stopped_with):
     assert stopped_with(identification.main, test_speaker='all') == (
-        "Error: test_speaker = 'all': run python -m exercises.similar_voices")
+        "Error: test_speaker = 'all': it must be one speaker or one file. "
+        'For all of them: python -m exercises.similar_voices.')
     assert stopped_with(verification.main, test_speaker='all') == (
-        "Error: test_speaker = 'all': run python -m exercises.thresholds")
+        "Error: test_speaker = 'all': it must be one speaker or one file. "
+        'For all of them: python -m exercises.thresholds.')
 
 
 # ------------------------------------------------------------------------------------- pictures
