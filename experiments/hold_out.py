@@ -25,23 +25,25 @@ def main(
         feat_dir='',  # features or recordings: a folder for each speaker
         out_dir='',  # where the links go; a new folder
         n_unseen=None,  # how many speakers are kept; None: the 40 of the slides' 240
+        n_files=0,  # of another corpus: only speakers with so many files or more are kept
         seed=1,  # of the draw
 ):
     if not feat_dir or not out_dir:
         raise LabError('Give two folders: the one of the speakers, and where the links go.')
-    check_settings(main, locals(), n_unseen=or_none(whole(1)), seed=whole(0))
+    check_settings(main, locals(), n_unseen=or_none(whole(1)), n_files=whole(0), seed=whole(0))
     feat_dir, out_dir = Path(feat_dir), Path(out_dir)
     speakers = sorted(folder for folder in feat_dir.glob('[!.]*') if folder.is_dir())
     if n_unseen is None and len(speakers) != N_SPEAKERS:
         raise LabError("%s has %d speakers; the slides' corpus has %d. For another corpus, say how many speakers to "
                        'keep: --n_unseen=40' % (feat_dir, len(speakers), N_SPEAKERS))
-    if n_unseen is not None and n_unseen >= len(speakers):
-        raise LabError('n_unseen = %d: %s has %d speakers, and some must be left to train on.'
-                       % (n_unseen, feat_dir, len(speakers)))
+    enough = [i for i, folder in enumerate(speakers) if len(list(folder.glob('[!.]*'))) >= n_files]
+    if n_unseen is not None and (n_unseen > len(enough) or n_unseen == len(speakers)):
+        raise LabError('n_unseen = %d: %s has %d speakers, %d of them with n_files = %d files or more, and some must be '
+                       'left to train on.' % (n_unseen, feat_dir, len(speakers), len(enough), n_files))
     if out_dir.exists():
         raise LabError('%s exists already: remove it, or name another folder.' % out_dir)
 
-    unseen = UNSEEN if n_unseen is None else random.Random(seed).sample(range(len(speakers)), n_unseen)
+    unseen = UNSEEN if n_unseen is None else random.Random(seed).sample(enough, n_unseen)
     for name in ('train', 'unseen'):
         (out_dir / name).mkdir(parents=True)
     for i, folder in enumerate(speakers):

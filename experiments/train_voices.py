@@ -1,7 +1,9 @@
 """Train a model for anybody: from folders of recordings to a checkpoint. This is the recipe of `voices`.
 
     python experiments/train_voices.py <folder> [folder ...] --log_dir=<new folder> --teacher=teacher.npz
-    python experiments/train_voices.py <folder> [folder ...] --log_dir=<new folder> --speeds=[]   # without a teacher
+    python experiments/train_voices.py <folder> [folder ...] --log_dir=<new folder>     # without a teacher
+    python experiments/train_voices.py <folder> [folder ...] --log_dir=<next folder> --init_from=<folder>/going_on.pth
+        --feature_dir=<folder> --quiet_share=0.2 ...     # a further stage, with people of whom there are features only
 
 A folder holds <person>/<name>.wav. People of one name in two folders are one person. Four things happen:
 1. The speech of each recording is cut out and kept in LOG_DIR/speech, so that it is read only once.
@@ -10,11 +12,13 @@ A folder holds <person>/<name>.wav. People of one name in two folders are one pe
    makes other people of them.
 3. The network learns to find the person (AAM-softmax). With a teacher, it learns above all to give the vector that
    the teacher gave to the unchanged recording (knowledge distillation, Hinton et al. 2015). The teacher is a larger
-   network that heard many thousands of people. Only its vectors are needed.
+   network that heard many thousands of people. Only its vectors are needed. Windows of the feature files of
+feature_dir are told apart by AAM alone.
 4. LOG_DIR/going_on.pth gets all that the next epoch needs: the same command goes on where it stopped. At the end,
    LOG_DIR/checkpoint_<epoch>.pth gets the averages of the parameters, and what a card of the model says is printed.
 
-A step of 32 pieces takes 1.5 s on one core, and the settings ask for 30,000 steps. Afterwards find thresholds on people
+A step of 32 pieces takes 1.5 s on one plain core, and half of that on one with bfloat16. The settings ask for 30,000
+steps. Afterwards find thresholds on people
 who were held out: python -m own_voice.calibrate <folder> --log_dir=... --cp_num=... --into_checkpoint=...
 """
 import copy
@@ -34,13 +38,14 @@ from tqdm import tqdm
 import project  # noqa: F401 (finds the lab)
 
 import configure as c
-from DB_wav_reader import read_DB_structure
+from DB_wav_reader import read_DB_structure, read_feats_structure
+from SR_Dataset import read_MFB
 from absorb_wccn import absorb
 from deep_dive.acoustics import change_speed, to_level, vary_piece
 from deep_dive.losses import AAMSoftmaxLoss
 from deep_dive.networks import background_network
 from support.checks import FFT_LENGTH, feature_settings, path_parts, require_log_filterbank
-from support.devices import get_device
+from support.devices import get_device, mixed_precision
 from support.messages import NAME, SHARE, LabError, check_settings, in_parallel, is_number, or_none, run_script, whole
 from support.recordings import open_recording
 from support.runs import save_checkpoint
@@ -49,10 +54,12 @@ from support.safe_files import written_whole
 KEPT_LEVEL = -30  # dBFS: speech is kept at this level, because int16 would clip louder speech
 MARGIN = 0.05  # seconds that are kept before and after the speech
 MEAN_SECONDS = 4  # of a piece from which the mean of all people is computed
+QUIETEST = 20  # dB: so much quieter are the pieces of quiet_share at most
 SIZE = 192  # numbers of an embedding in the training, as many as the teacher's
 KEPT = 128  # numbers of a d-vector afterwards, as many as in the slides
 SPEEDS = 'a list of numbers, such as [0.88, 1.13]', lambda value: (
     isinstance(value, list) and all(is_number(speed, 0.5, 2) and speed != 1 for speed in value))
+PART = 'a number from 0 to 1', lambda value: is_number(value, 0, 1)
 LEVEL = 'a level in dBFS, from -60 to -10', lambda value: is_number(value, -60, -10)
 
 
@@ -120,22 +127,31 @@ def unit(vectors):
 # ------------------------------------------------------------------------------------------------- batches
 
 class Batches(Dataset):
-    """Batch number `step` of an epoch: pieces (batch, n_samples) float32, targets (batch, SIZE), classes (batch,).
+    """Batch number `step` of an epoch: pieces (n_pieces, n_samples), windows (n_windows, n_frames, FILTER_BANK), targets
+    (n_pieces, SIZE), classes (n_pieces + n_windows,).
 
     A person is drawn with a probability of the square root of the number of recordings: who has more is heard more
     often, but does not crowd out the others. A person at another speed is another class. The target of a piece is
     between the teacher's vector of its recording and the mean of that person. Both are less the mean of all: what all
-    vectors share says nothing about anybody. Without a teacher, the targets are zeros.
+    vectors share says nothing about anybody. Without a teacher, the targets are zeros. The windows are of the feature
+    files in feature_dir. Their people are further classes.
     """
 
     def __init__(self, speech, people, filenames, settings):
         self.speech, self.s, self.epoch = speech, settings, 0
+        self.feature_files, self.n_windows, n_feature_people = [], 0, 0
+        if settings['feature_dir']:
+            DB = read_feats_structure(settings['feature_dir'])
+            self.feature_files, self.n_windows = list(DB['filename']), round(
+                settings['feature_share'] * settings['batch_size'])
+            feature_people, self.feature_person = np.unique(DB['speaker_id'], return_inverse=True)
+            n_feature_people = len(feature_people)
         self.names, self.person = np.unique(people, return_inverse=True)  # names, and the number of each recording's
         self.of_person = [np.flatnonzero(self.person == number) for number in range(len(self.names))]
         roots = np.sqrt([len(recordings) for recordings in self.of_person])
         self.chances = roots / roots.sum()
         self.speeds = [1, *settings['speeds']]
-        self.n_classes = len(self.speeds) * len(self.names)
+        self.n_classes = len(self.speeds) * len(self.names) + n_feature_people
         self.targets, self.centres = [], []  # of each speed: (n recordings, SIZE), (n people, SIZE)
         overall = read_teacher(settings['teacher'], 1, filenames).mean(axis=0) if settings['teacher'] else 0
         for speed in self.speeds if settings['teacher'] else []:
@@ -153,20 +169,35 @@ class Batches(Dataset):
         n_frames = round(rng.uniform(self.s['shortest'], self.s['longest']) / c.WIN_STEP)  # one length in a batch
         n_samples = round((c.WIN_LENGTH + (n_frames - 1) * c.WIN_STEP) * c.SAMPLE_RATE)
         pieces, targets, classes = [], [], []
-        for person in rng.choice(len(self.names), self.s['batch_size'], p=self.chances):
+        for person in rng.choice(len(self.names), self.s['batch_size'] - self.n_windows, p=self.chances):
             recording, k = rng.choice(self.of_person[person]), 0
             if len(self.speeds) > 1 and rng.random() < self.s['speed_share']:
                 k = int(rng.integers(1, len(self.speeds)))
             pieces.append(self.piece(recording, self.speeds[k], n_samples, rng))
             targets.append(self.targets[k][recording] if self.targets else np.zeros(SIZE, np.float32))
             classes.append(k * len(self.names) + person)
-        return np.stack(pieces), np.stack(targets), np.array(classes)
+        windows = np.zeros((self.n_windows, n_frames, c.FILTER_BANK), np.float32)
+        for i, number in enumerate(rng.choice(len(self.feature_files), self.n_windows) if self.n_windows else []):
+            windows[i] = self.window(self.feature_files[number], n_frames, rng)
+            classes.append(len(self.speeds) * len(self.names) + self.feature_person[number])
+        return np.stack(pieces), windows, np.stack(targets), np.array(classes)
+
+    def window(self, filename, n_frames, rng):
+        """A random window of a feature file, less its mean: (n_frames, FILTER_BANK). A shorter file is repeated."""
+        feature, _ = read_MFB(filename)  # (all frames, FILTER_BANK)
+        feature = np.tile(feature, (math.ceil(n_frames / len(feature)), 1))
+        start = rng.integers(len(feature) - n_frames + 1)
+        window = feature[start:start + n_frames]
+        return window - window.mean(axis=0)
 
     def piece(self, recording, speed, n_samples, rng):
         """A random piece of a recording, changed: (n_samples,) float32."""
         audio = change_speed(self.cut(recording, math.ceil(n_samples * speed) + 1, rng), speed)[:n_samples]
         audio = vary_piece(audio, rng, lambda n, rng: self.cut(rng.integers(len(self.speech)), n, rng))
-        return to_level(audio, self.s['level'] + 2 * rng.normal()).astype(np.float32)  # levels are never measured well
+        level = self.s['level'] + 2 * rng.normal()  # levels are never measured well
+        if rng.random() < self.s['quiet_share']:
+            level -= rng.uniform(0, QUIETEST)  # the floor of the features cuts off more of it
+        return to_level(audio, level).astype(np.float32)
 
     def cut(self, recording, n_samples, rng):
         """n_samples of a recording from a random place on: (n_samples,). A shorter one is repeated."""
@@ -218,14 +249,18 @@ def train_epoch(run, batches, s, device):
     criterion.train()
     sums, begin = np.zeros(3), time.perf_counter()
     loader = DataLoader(batches, batch_size=None, num_workers=s['num_workers'])
-    for pieces, targets, classes in tqdm(loader, desc='Epoch %d' % (batches.epoch + 1), disable=None, leave=False):
+    for pieces, windows, targets, classes in tqdm(loader, desc='Epoch %d' % (batches.epoch + 1), disable=None, leave=False):
         rate = rate_at(run['step'], s['n_epochs'] * s['n_steps'], s['warm_up'], s['decay'])
         for group in optimizer.param_groups:
             group['lr'] = s['lr'] * rate * group['share']
         targets, classes = targets.to(device), classes.to(device)
-        embedding, cosines = model(features_of(pieces.to(device)))  # (batch, SIZE), (batch, n_classes)
+        windows = windows.to(device).transpose(1, 2).unsqueeze(1)  # (n_windows, 1, FILTER_BANK, n_frames)
+        x = torch.cat([features_of(pieces.to(device)), windows])  # (batch, 1, FILTER_BANK, n_frames)
+        with mixed_precision(device):
+            embedding, cosines = model(x)  # (batch, SIZE), (batch, n_classes)
+        embedding, cosines = embedding.float(), cosines.float()
         aam = criterion(cosines, classes, embedding)
-        nearness = F.cosine_similarity(embedding, targets).mean()
+        nearness = F.cosine_similarity(embedding[:len(targets)], targets).mean()  # the teacher has no vector of a window
         loss = 1 - nearness + s['aam_weight'] * aam if s['teacher'] else aam
         optimizer.zero_grad()
         loss.backward()
@@ -246,7 +281,8 @@ def begin_run(batches, s, device):
     torch.manual_seed(s['seed'])
     model = background_network(SIZE, batches.n_classes, 'conformer_large', pooling='attentive', head='cosine')
     if s['teacher']:  # the teacher knows where the people lie
-        model.last.weight.data = torch.from_numpy(np.concatenate(batches.centres))
+        centres = torch.from_numpy(np.concatenate(batches.centres))  # (n people at all speeds, SIZE)
+        model.last.weight.data[:len(centres)] = centres
     model = model.to(device)
     of_network = [parameter for name, parameter in model.named_parameters() if name != 'last.weight']
     optimizer = torch.optim.AdamW([  # share: of the learning rate
@@ -269,6 +305,16 @@ def go_on(run, filename):
                        'log_dir.' % filename) from error
     run['step'] = state['step']
     return state['epoch']
+
+
+def begin_with(run, filename):
+    """Give a run the network of another one. If the people are others, the classes stay as begin_run made them."""
+    state = torch.load(filename, map_location='cpu', weights_only=True)
+    for name in ('model', 'average'):
+        parameters = state[name]
+        if parameters['last.weight'].shape != run[name].last.weight.shape:
+            parameters['last.weight'] = run[name].last.weight.data
+        run[name].load_state_dict(parameters)
 
 
 def save(run, epoch, s):
@@ -327,7 +373,10 @@ def main(
         aam_weight=0.05,  # weight of AAM beside the teacher
         ramp=3000,  # steps in which the margin of AAM rises to 0.2
         own_share=0.5,  # which share of a target is the recording; the rest is the person
-        init_from=None,  # begin with the going_on.pth of another run: two seeds of the last epochs
+        feature_dir=None,  # feature files of further people; None: none
+        feature_share=0.15,  # which share of a step is windows of them
+        quiet_share=0.0,  # which share of the pieces is up to 20 dB quieter, as the slides' features are; try 0.2
+        init_from=None,  # begin with the network of another run's going_on.pth: a further stage
         seed=0,  # of the network and of all that is drawn
         num_workers=0,  # processes that draw pieces; try 4 with a GPU
         use_cuda=True,  # use a GPU if there is one
@@ -335,7 +384,7 @@ def main(
     if not folders:
         raise LabError('Name a folder or more: each holds <person>/<name>.wav.')
     s = check_settings(main, locals(), hold_out=or_none(NAME), teacher=or_none(NAME), init_from=or_none(NAME),
-                       speeds=SPEEDS, level=LEVEL, batch_size=whole(2), average=SHARE, decay=whole(0),
+                       feature_dir=or_none(NAME), feature_share=SHARE, quiet_share=PART, speeds=SPEEDS, level=LEVEL, batch_size=whole(2), average=SHARE, decay=whole(0),
                        warm_up=whole(0))
     require_log_filterbank('train_voices.py')
 
@@ -355,6 +404,9 @@ def main(
     if kept - left_out:
         raise LabError('%s: no folder has %s. Correct the name, or nobody is kept.' % (hold_out, min(kept - left_out)))
     batches = Batches(speech, people, filenames, s)
+    if feature_dir:
+        card.append('%s: %d people, %d feature files'
+                    % (feature_dir, len(set(batches.feature_person)), len(batches.feature_files)))
     card.append('Together %d people, at %d speeds. %d people are kept for tests. Seed %d.'
                 % (len(batches.names), len(batches.speeds), len(kept), seed))
     print('\n'.join(card), flush=True)
@@ -365,8 +417,7 @@ def main(
     if os.path.exists(going_on):
         first = go_on(run, going_on)
     elif init_from:
-        go_on(run, init_from)
-        run['step'] = 0
+        begin_with(run, init_from)
 
     # Train
     for epoch in range(first, n_epochs):

@@ -168,6 +168,16 @@ def test_some_speakers_of_another_corpus_are_held_out(lab, capsys):
     assert kept[0] == kept[1] != kept[2]
 
 
+def test_only_speakers_with_enough_files_are_held_out(lab, write_feat, stopped_with):
+    for i in range(6):
+        for n in range(2 if i % 2 else 1):
+            write_feat('corpus/s%d/%d.p' % (i, n))
+    hold_out.main(feat_dir='corpus', out_dir='x', n_unseen=3, n_files=2)
+    assert {path.name for path in (lab / 'x' / 'unseen').iterdir()} == {'s1', 's3', 's5'}
+    assert 'corpus has 6 speakers, 3 of them with n_files = 2 files or more' in stopped_with(
+        hold_out.main, feat_dir='corpus', out_dir='y', n_unseen=4, n_files=2)
+
+
 # ------------------------------------------------------------------------------------------- other features
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import attacks
 import configure as c
 import train_voices
 from DB_wav_reader import extract_features
+from SR_Dataset import read_MFB
 from deep_dive import acoustics
 from deep_dive.conformer import LargeConformer
 from model import load_model
@@ -142,7 +143,7 @@ def test_features_are_those_of_the_lab():
 
 def settings_of(**more):
     return {'teacher': None, 'speeds': [0.5], 'seed': 0, 'n_steps': 4, 'shortest': 0.5, 'longest': 1, 'batch_size': 300,
-            'speed_share': 0.25, 'own_share': 0.25, 'level': -24, **more}
+            'speed_share': 0.25, 'own_share': 0.25, 'level': -24, 'feature_dir': None, 'quiet_share': 0, **more}
 
 
 def test_a_batch_by_hand(lab, monkeypatch):
@@ -154,7 +155,7 @@ def test_a_batch_by_hand(lab, monkeypatch):
     monkeypatch.setattr(train_voices, 'vary_piece', lambda audio, rng, voice: audio)
     speech = [(1000 * np.sin(np.arange(n) / 3)).astype(np.int16) for n in (20000, 20000, 20000, 20000, 3000)]
     batches = train_voices.Batches(speech, list('aaaab'), files, settings_of(teacher='t.npz'))
-    pieces, targets, classes = batches[2]
+    pieces, windows, targets, classes = batches[2]
     np.testing.assert_array_equal(pieces, batches[2][0])  # the same in any process
     assert pieces.shape[0] == 300 and (pieces.shape[1] - 400) % 160 == 0 and 8000 <= pieces.shape[1] <= 16000
     assert np.mean(classes % 2 == 0) == pytest.approx(2 / 3, abs=0.08)
@@ -168,6 +169,44 @@ def test_a_batch_by_hand(lab, monkeypatch):
     np.testing.assert_allclose(batches.targets[1][4], train_voices.unit(vectors[1][4:] - mean)[0], atol=1e-6)
     levels = [10 * math.log10(np.mean(piece ** 2)) for piece in pieces]
     assert np.mean(levels) == pytest.approx(-24, abs=0.5) and np.std(levels) == pytest.approx(2, abs=0.4)
+
+
+def test_windows_of_feature_files(lab, write_feat, monkeypatch):
+    """Two further people, with a file each. A window is as long as a piece, and its mean is zero."""
+    features = {name: read_MFB(write_feat('feats/%s/x.p' % name, n_frames=n_frames, seed=n_frames))[0]
+                for name, n_frames in (('c', 145), ('d', 300))}
+    monkeypatch.setattr(train_voices, 'vary_piece', lambda audio, rng, voice: audio)
+    batches = train_voices.Batches([np.arange(20000).astype(np.int16)] * 2, list('ab'), ['f/a/0.wav', 'f/b/0.wav'],
+                                   settings_of(feature_dir='feats', feature_share=0.2))
+    pieces, windows, targets, classes = batches[1]
+    assert len(pieces) == len(targets) == 240 and batches.n_classes == 2 * 2 + 2
+    assert windows.shape == (60, (pieces.shape[1] - 400) // 160 + 1, 40) and windows.dtype == np.float32
+    assert set(classes[:240]) <= {0, 1, 2, 3} and set(classes[240:]) == {4, 5}
+    for window, person in zip(windows, classes[240:]):
+        feature = features['cd'[person - 4]]
+        feature = np.tile(feature, (3, 1))  # 45 frames are left of c, which is shorter than a window
+        starts = [i for i in range(len(feature) - len(window))
+                  if np.allclose(feature[i:i + len(window)] - feature[i:i + len(window)].mean(axis=0), window, atol=1e-5)]
+        assert starts
+    np.testing.assert_allclose(windows.mean(axis=1), 0, atol=1e-5)
+
+
+def test_some_pieces_are_quieter(lab, monkeypatch):
+    monkeypatch.setattr(train_voices, 'vary_piece', lambda audio, rng, voice: audio)
+    speech = [(1000 * np.sin(np.arange(20000) / 3)).astype(np.int16)]
+    pieces = train_voices.Batches(speech, ['a'], ['f/a/0.wav'], settings_of(quiet_share=0.5))[0][0]
+    quieter = -24 - np.array([10 * math.log10(np.mean(piece ** 2)) for piece in pieces])
+    assert np.mean(quieter > 7) == pytest.approx(0.5 * 13 / 20, abs=0.08) and quieter.max() < 20 + 8
+
+
+def test_a_further_stage_may_have_other_people(people, capsys):
+    settings = {**QUICK, 'folders': ['corpus'], 'n_epochs': 1}
+    train_voices.main(**settings, log_dir='one')
+    Path('kept.txt').write_text(people[0] + '\n')
+    train_voices.main(**settings, log_dir='two', init_from='one/going_on.pth', hold_out='kept.txt', lr=1e-12)
+    one, two = (read(folder + '/going_on.pth')['model'] for folder in ('one', 'two'))
+    torch.testing.assert_close(one['fc0.weight'], two['fc0.weight'], atol=1e-6, rtol=0)
+    assert one['last.weight'].shape == (8, 192) and two['last.weight'].shape == (6, 192)
 
 
 def test_the_learning_rate():
