@@ -149,7 +149,7 @@ def draw_parameters(differences, scores, same_sex, names, filename):
     names: of the parameters. The bars are rank correlations (Spearman) of score and difference, one for each parameter.
     """
     distances = np.linalg.norm(differences, axis=1)  # (n_pairs,)
-    fig, (ax, bars) = plt.subplots(1, 2, figsize=(13, 6.5), width_ratios=(3, 2))
+    fig, (ax, bars) = plt.subplots(1, 2, figsize=(13, 6.5), width_ratios=(3, 2), layout='constrained')
     for mask, marker, label in ((same_sex, 'o', 'same sex'), (~same_sex, 'x', 'a woman and a man')):
         ax.plot(distances[mask], scores[mask], marker, label='%s (%d pairs)' % (label, mask.sum()))
     ends = np.array([distances.min(), distances.max()])
@@ -157,7 +157,7 @@ def draw_parameters(differences, scores, same_sex, names, filename):
     ax.set(xlabel="distance of the voices' parameters (standard deviations)", ylabel='cosine similarity',
            title='Score of two demo voices against how differently they were made:\nrank correlation %.2f over %d pairs'
            % (spearmanr(distances, scores)[0], len(scores)))
-    ax.legend()
+    fig.legend(loc='outside lower left', ncols=3)
     heard = np.array([spearmanr(column, scores)[0] for column in differences.T])
     order = np.argsort(-heard)  # the most negative one on top
     bars.barh(np.array(names)[order], heard[order], color=BLUE)
