@@ -3,6 +3,7 @@ import os
 import re
 import threading
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -84,11 +85,11 @@ def pictures_of(browser, name):
     PICTURES=<folder> python -m pytest tests/test_browser.py
     """
     if os.environ.get('PICTURES'):
-        for width in (400, 1400):
-            for dark in (False, True):
-                browser.picture('%s/%s_%d_%s.png' % (os.environ['PICTURES'], name, width,
-                                                     'dark' if dark else 'light'),
-                                width, dark=dark)
+        for width, scheme, language in product((360, 960, 1400), ('light', 'dark'), ('ko', 'en')):
+            browser.click('#language-%s' % language)
+            in_korean = '_ko' if language == 'ko' else ''
+            browser.picture('%s/%s_%d_%s%s.png' % (os.environ['PICTURES'], name, width, scheme, in_korean), width,
+                            dark=scheme == 'dark')
 
 
 def test_the_microphone_and_dropped_files(served):
@@ -256,6 +257,11 @@ def test_labels_of_the_map_do_not_hide_each_other(served):
                         'for (let i = 0; i < 4; i++) placeLabel(pen, "name", 200, 100, 400, taken); return '
                         'taken; })()')
     assert [(one['left'], one['top']) for one in taken] == [(175, 74), (175, 110), (210, 92), (140, 92)]
+    # Where nothing is free, there is no label. A long one is shortened
+    drawn = browser.ask('(() => { const taken = [], words = [], pen = {measureText: () => ({width: 50}), fillText: '
+                        'word => words.push(word)}; for (let i = 0; i < 20; i++) placeLabel(pen, "a name of 20 letters",'
+                        ' 200, 100, 400, taken); return words; })()')
+    assert 4 <= len(drawn) <= 9 and set(drawn) == {'a name of 20 le…'}
 
 
 def test_both_languages_say_everything(served):
@@ -385,6 +391,8 @@ def test_nothing_is_wider_than_the_window(served, n):
         assert browser.ask('document.documentElement.scrollWidth <= innerWidth'), width
         least = browser.ask('Math.min(...[...document.querySelectorAll(".why")].map(one => one.clientWidth))')
         assert least > 250, width
+        assert browser.ask('[...document.querySelectorAll(".names span")].every(one => '
+                           'one.offsetHeight < 30)'), width  # a score is not broken into two lines
     pictures_of(browser, 'people_%d' % n)
 
 
