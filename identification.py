@@ -14,7 +14,8 @@ from model import get_embeddings, load_enroll_embeddings, load_model
 from support.checks import check_enrolled
 from support.demo_voices import provide_test_features
 from support.enrolments import check_recordings, thres_for
-from support.messages import NAMES, SCORE_OR_MODEL, TEST_RULES, check_settings, one_or_see, or_none, run_script
+from support.messages import NAMES, SCORE_OR_MODEL, TEST_RULES, check_settings, one_or_see, or_none
+from support.messages import run_script
 
 UNKNOWN = 'unknown'  # the answer if nobody is near enough
 
@@ -97,7 +98,7 @@ def main(
     for test_path in test_paths:
         if len(test_paths) > 1:
             print('\n%s' % test_path)
-        limit = thres_for(thres, model, test_path)  # a number or None
+        limit = thres_for(thres, model, test_path)
         perform_identification(use_cuda, model, embeddings, test_path, test_frames, spk_list, thres=limit)
 
 

@@ -26,7 +26,7 @@ def check_batches(settings):
                            'Set batch_size = 32 and batch_speakers = 8, for batches of 8 speakers with 4 utterances '
                            'of each.'
                            % loss_type)
-        return 1
+        return 0
     if batch_size % n_speakers or batch_size == n_speakers:
         raise LabError('batch_speakers = %d, batch_size = %d: each speaker must have the same number of utterances, '
                        '2 or more.\nSet batch_size to 2, 3, 4 ... times batch_speakers.' % (n_speakers, batch_size))

@@ -3,7 +3,7 @@
     python -m deep_dive.export --cp_num=voices --out=voices.pt2
 
 Anywhere: `embed = torch.export.load('voices.pt2').module()`, then `embed(x)`. In: features as read_MFB gives them,
-(batch, 1, 40, n_frames), float32, of any length. Out: d-vectors (batch, embedding_size) of unit length, those of
+(batch, 1, 40, n_frames), float32, 41 frames or more. Out: d-vectors (batch, embedding_size) of unit length, those of
 get_embeddings with test_frames=None. They are compared before the file is written. Takes a minute.
 """
 import io

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from support.messages import LabError, check_settings, is_name, run_script
-from support.pictures import CLUSTER_STYLES, save_picture
+from support.pictures import CLUSTER_STYLES, drawable, save_picture
 from support.runs import RUN_FILE, WITHOUT_EFFECT, read_run
 
 LOG_DIR = 'model_saved'
@@ -82,7 +82,7 @@ def main(
     # Draw the losses
     losses_of = [[[entry[name] for entry in run['epochs']] for name in ('train_loss', 'valid_loss')]
                  for run in runs]
-    draw_losses(losses_of, labels, filename)
+    draw_losses(losses_of, drawable(labels), filename)
 
     # Print the table
     lowest = [min(valid_losses) for _, valid_losses in losses_of]

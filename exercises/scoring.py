@@ -183,8 +183,10 @@ def bootstrap_interval(scores, is_target, first, second, *, n_rounds=500, seed=0
     if len(speakers) < 2:
         return np.nan, np.nan
     # Count trials of the same two speakers with the same score, to three decimals, as one with a weight.
-    # Scores that are no cosines may lie further apart, so they are rounded more
-    whole_scores = np.round(1000 * scores / max(1, np.ptp(scores) / 2)).astype(int)
+    # Scores that are no cosines may lie further apart, and those of a network that is hardly trained much nearer
+    # together. So they are rounded more, or less
+    unit = max(min(1, 10 * np.ptp(scores)), np.ptp(scores) / 2) or 1
+    whole_scores = np.round(1000 * scores / unit).astype(int)
     whole_scores -= whole_scores.min()
     places = np.stack([number[:len(first)], number[len(first):], whole_scores, is_target])
     code, counts = np.unique(np.ravel_multi_index(places, places.max(axis=1) + 1), return_counts=True)

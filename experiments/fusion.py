@@ -26,9 +26,11 @@ def main(
         n_files=25,  # test utterances of each of the 40 speakers
         speakers='all',  # the 40; or 'even': the 20 to choose settings on; or 'odd': the other 20, to report on
 ):
+    folders = 'a list of folders', lambda value: isinstance(value, list)
+    text = 'a name', lambda value: isinstance(value, str)
+    check_settings(main, locals(), n_files=whole(2), speakers=['all', 'even', 'odd'], log_dirs=folders, data_dir=text)
     if not data_dir or len(log_dirs) < 2:
         raise LabError('Give the folder that hold_out.py made, and two or more folders of trained networks.')
-    check_settings(main, locals(), n_files=whole(2), speakers=['all', 'even', 'odd'])
     unseen_dir = features_for('softmax', data_dir) / 'unseen'  # the lab's features
     for log_dir in log_dirs:
         if not (Path(log_dir) / 'checkpoint_best.pth').exists():

@@ -75,13 +75,16 @@ def passing_pairs(names, enrolled, threshold):
     return sorted(pairs, key=lambda pair: -pair[2])
 
 
-def print_passing_pairs(names, enrolled, threshold):
-    """Say which enrolled people pass as each other, if any do, and what helps."""
+def print_passing_pairs(names, enrolled, threshold, is_of_room):
+    """Say which enrolled people pass as each other, if any do, and what helps.
+
+    is_of_room: whether the threshold is that of the room already.
+    """
     pairs = passing_pairs(names, enrolled, threshold)
     if pairs:
         named = ', '.join('%s and %s' % (first, second) for first, second, _ in pairs[:3])
-        print('Note: %d of %d pairs of enrolled people pass as each other at the threshold %.4f: %s%s.\n'
-              'Find the threshold of this room, if three of them have two recordings: '
-              'python -m own_voice.calibrate'
+        advice = '' if is_of_room else ('\nFind the threshold of this room, if three of them have two recordings: '
+                                        'python -m own_voice.calibrate')
+        print('Note: %d of %d pairs of enrolled people pass as each other at the threshold %.4f: %s%s.%s'
               % (len(pairs), len(names) * (len(names) - 1) // 2, threshold, named,
-                 ' ...' if len(pairs) > 3 else ''))
+                 ' ...' if len(pairs) > 3 else '', advice))

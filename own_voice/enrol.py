@@ -22,7 +22,8 @@ from model import get_embeddings, load_enroll_embeddings, load_model, save_enrol
 from own_voice.answers import print_passing_pairs
 from own_voice.compare import check_recording
 from own_voice.who import EMBEDDING_DIR
-from support.enrolments import ENROLL_FILE, checkpoint_of, own_description, read_enrolment
+from support.checks import check_enrolment
+from support.enrolments import CALIBRATION_FILE, ENROLL_FILE, checkpoint_of, own_description, read_enrolment
 from support.messages import TEST_RULES, LabError, as_on_disk, check_settings, is_name, one_form
 from support.messages import run_script
 from support.recordings import RESERVED, is_recording, is_speaker, same_origin
@@ -105,6 +106,33 @@ def keep_recording(folder, content, suffix):
         f.write(content)
 
 
+def without_copies(files, there):
+    """Those of files (list of names) that are not in a person's folder already, under any name: list of paths.
+
+    there: the recordings in that folder. A copy would count twice.
+    """
+    contents, new = [path.read_bytes() for path in there], []
+    for path in map(Path, files):
+        if path.read_bytes() in contents:
+            print('%s is among the recordings already.' % path)
+        else:
+            new.append(path)
+            contents.append(path.read_bytes())
+    return new
+
+
+def remove_pictures(embedding_dir):
+    """Delete the pictures of an enrolment, because they show names, and what a killed program left.
+
+    Returns the deleted paths.
+    """
+    folder = Path(embedding_dir)
+    paths = sorted([*folder.glob('*.png'), *folder.glob('.*.part')])
+    for path in paths:
+        path.unlink()
+    return paths
+
+
 def remove_files(folder):
     """Delete files_of a person. The folder stays if something else is in it. Returns the deleted paths."""
     deleted = files_of(folder)
@@ -117,29 +145,35 @@ def remove_files(folder):
 
 # ------------------------------------------------------------------------------------- the enrolment
 
+def enrolled_in(embedding_dir, model):
+    """Who is enrolled: (dict speaker -> embedding, dict speaker -> how recorded), or two empty dicts."""
+    if not Path(embedding_dir, ENROLL_FILE).is_file():
+        return {}, {}
+    embeddings, made_with = load_enroll_embeddings(embedding_dir), read_enrolment(embedding_dir)[1]
+    check_enrolment(embedding_dir, embeddings, made_with, model.checkpoint)
+    return embeddings, made_with['recordings']
+
+
 def add_person(model, name, files, test_dir, embedding_dir, test_frames, use_cuda):
     """Enrol a person with recordings (list of names), and with those in <test_dir>/<name>. Copies them there.
 
     Returns the paths of all of them there. If a recording cannot be used, raises LabError before anything is
     written.
     """
-    embeddings, recordings, folder = {}, {}, folder_of(test_dir, name)
-    if Path(embedding_dir, ENROLL_FILE).is_file():
-        embeddings = load_enroll_embeddings(embedding_dir, model=model)
-        recordings = read_enrolment(embedding_dir)[1]['recordings']
+    folder, embeddings = folder_of(test_dir, name), enrolled_in(embedding_dir, model)[0]
     check_spelling(folder.name, [*embeddings, *(path.name for path in Path(test_dir).glob('*'))])
     there = enrolment_files(folder)
     if folder.name in embeddings and not there:
         raise LabError('%s is enrolled with recordings that are not in %s.\nSet test_dir to where they are, or '
                        'first use --remove=%s.' % (folder.name, folder, folder.name))
-    known = [path.resolve() for path in there]
-    new = [Path(filename) for filename in files if Path(filename).resolve() not in known]
+    new = without_copies(files, there)
     vectors = [get_embeddings(use_cuda, str(path), model, test_frames) for path in there + new]
     for path in new:
         keep_recording(folder, path.read_bytes(), path.suffix)
     there, origin = enrolment_files(folder), None
     for path in there:
         origin = same_origin(origin, str(path), model.settings['level'])
+    embeddings, recordings = enrolled_in(embedding_dir, model)  # again: others may have come or gone
     embeddings = {**embeddings, folder.name: sum(vectors)}  # (1, embedding_size) each
     save_enroll_embeddings(embedding_dir, dict(sorted(embeddings.items())), model,
                            {**recordings, folder.name: origin})
@@ -149,10 +183,12 @@ def add_person(model, name, files, test_dir, embedding_dir, test_frames, use_cud
 def remove_person(name, test_dir, embedding_dir):
     """Remove a person from the enrolment, and delete the recordings in <test_dir>/<name>. Returns their paths.
 
+    The pictures go, too, because they show the name. With the last person, the threshold of the room goes.
     Raises LabError for somebody who has neither.
     """
     filename, folder = Path(embedding_dir, ENROLL_FILE), Path(as_on_disk(os.path.join(test_dir, name)))
     arrays, made_with = read_enrolment(embedding_dir) if filename.is_file() else ({}, {})
+    name = one_form(folder.name)  # of 'kim/', too
     if folder.resolve().parent != Path(test_dir).resolve() or name not in arrays and not files_of(folder):
         raise LabError('%r is not enrolled in %s. Enrolled there: %s.'
                        % (name, embedding_dir, ', '.join(arrays) or 'nobody'))
@@ -162,7 +198,8 @@ def remove_person(name, test_dir, embedding_dir):
         write_pickles(filename, arrays, made_with)
     else:
         filename.unlink(missing_ok=True)
-    return remove_files(folder)
+        Path(embedding_dir, CALIBRATION_FILE).unlink(missing_ok=True)
+    return remove_files(folder) + remove_pictures(embedding_dir)
 
 
 # ------------------------------------------------------------------------------------- the program
@@ -208,7 +245,8 @@ def main(
     description = own_description(model, 'cosine', str(there[0]))
     if description:
         enrolled = F.normalize(torch.cat(list(embeddings.values()))).numpy()  # (n_speakers, embedding_size)
-        print_passing_pairs(list(embeddings), enrolled, description['eer'])
+        print_passing_pairs(list(embeddings), enrolled, description['eer'],
+                            Path(embedding_dir, CALIBRATION_FILE).is_file())
 
 
 if __name__ == '__main__':

@@ -26,7 +26,7 @@ from model import embed_feature, save_enroll_embeddings
 from own_voice.answers import answer, limits_of, passing_pairs
 from own_voice.calibrate import MIN_SPEAKERS, find_thresholds, save_thresholds
 from own_voice.enrol import check_spelling, coded, enrolment_files, files_of, folder_name, folder_of
-from own_voice.enrol import in_one_way, keep_recording, remove_files
+from own_voice.enrol import in_one_way, keep_recording, remove_files, remove_pictures
 from own_voice.who_when import SEGMENT, who_spoke_when
 from support.audio_files import decode_wav, seconds_of_wav
 from support.checks import level_or_configured
@@ -350,7 +350,7 @@ class Gallery:
                 self.check_enrolled(name)
             if folder.resolve().parent != self.test_dir.resolve():
                 folder_of(self.test_dir, name)  # says why it is not touched
-            deleted = remove_files(folder) + self.delete_pictures()
+            deleted = remove_files(folder) + remove_pictures(self.embedding_dir)
             self.refresh()
             if not self.people:  # the last one: nothing of anybody is left
                 for filename in (ENROLL_FILE, CALIBRATION_FILE):
@@ -368,14 +368,6 @@ class Gallery:
             write_pickles(filename, rest, {**made_with, 'recordings': recordings})
         else:
             filename.unlink()
-
-    def delete_pictures(self):
-        """Remove the pictures of the enrolment, which show names and scores, and what a killed program left."""
-        folder = Path(self.embedding_dir)
-        paths = sorted([*folder.glob('*.png'), *folder.glob('.*.part')])
-        for path in paths:
-            path.unlink()
-        return paths
 
     def take_back(self, name, filename):
         """Remove one recording of a person. With the last one, the person goes."""
@@ -397,7 +389,7 @@ class Gallery:
                 with coded('spelling', name=taken[0].name):
                     raise LabError('%s is enrolled already. Choose another name.' % taken[0].name)
             folder.rename(target)
-            self.delete_pictures()  # they show the old name
+            remove_pictures(self.embedding_dir)  # they show the old name
             return {'name': target.name, 'state': self.state()}
 
     # ------------------------------------------------------------------------------------------- thresholds

@@ -7,6 +7,7 @@ Uses the checkpoint that the enrolment was made with. The answer is a name, 'unk
 (answers.py). Takes five seconds.
 """
 import os
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,8 @@ from identification import print_scores
 from model import get_embeddings, load_enroll_embeddings, load_model
 from own_voice.answers import answer, in_words, limits_of, print_passing_pairs
 from support.checks import check_enrolled
-from support.enrolments import ENROLL_FILE, check_recordings, checkpoint_of, choose_thres, own_description
+from support.enrolments import CALIBRATION_FILE, ENROLL_FILE, check_recordings, checkpoint_of, choose_thres
+from support.enrolments import own_description
 from support.messages import CHANNEL, NAMES, SCORE_OR_MODEL, TEST_RULES, LabError, check_settings, or_none, run_script
 from support.recordings import seconds_of, use_channel
 
@@ -69,7 +71,8 @@ def main(
     enrolled = torch.cat([embeddings[spk] for spk in spk_list]).numpy()  # (n_speakers, embedding_size)
     limits = limits_for(model, enrolled, thres, recording, seconds_of(recording))
     if thres in (None, 'model'):
-        print_passing_pairs(spk_list, enrolled, own_description(model, 'cosine', recording)['eer'])
+        print_passing_pairs(spk_list, enrolled, own_description(model, 'cosine', recording)['eer'],
+                            Path(embedding_dir, CALIBRATION_FILE).is_file())
 
     test_embedding = get_embeddings(use_cuda, recording, model, test_frames)  # (1, embedding_size)
     scores = {spk: F.cosine_similarity(test_embedding, embeddings[spk]).item() for spk in spk_list}

@@ -142,7 +142,7 @@ def path_parts(filename):
 
 def in_another_folder(filename):
     """Advice about a file that does not exist: where to go if the folder of the project has it, or ''."""
-    if os.path.isabs(filename) or not (PROJECT / filename).exists():
+    if os.path.isabs(filename) or not (PROJECT / filename).exists() or Path.cwd() == PROJECT:
         return ''
     return '\nIt is in the folder of the project, and you are in another one: cd "%s"' % PROJECT
 

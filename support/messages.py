@@ -261,8 +261,9 @@ def check_settings(main, settings, **rules):
     for name, value in settings.items():
         rule = rules[name] if name in rules else rule_of(defaults[name])
         if isinstance(value, str) and value.startswith(('[', '(', '{')) and not takes_name(defaults[name]):
-            raise LabError("%s = %.60r cannot be read. Put quotes around a list: --%s=\"['a', 'b']\""
-                           % (name, value, name))
+            example = {'[': "['a', 'b']", '(': "('a', 1)", '{': "{'a': 1}"}[value[0]]
+            raise LabError('%s = %.60r cannot be read. Put quotes around the whole and around words in it: --%s="%s"'
+                           % (name, value, name, example))
         if not isinstance(rule, tuple):
             if value not in list(rule):
                 raise LabError('unknown %s: %s. Choose one of %s.'

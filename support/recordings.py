@@ -448,7 +448,7 @@ RESERVED = ['unknown', 'all']  # an answer, and a value of test_speaker
 
 def is_speaker(name):
     """Whether a person can be enrolled under this name: a name, not reserved, and not like a file's."""
-    return is_name(name) and name not in RESERVED and not is_recording(name) and not name.endswith('.p')
+    return is_name(name) and name.casefold() not in RESERVED and not is_recording(name) and not name.endswith('.p')
 
 
 def check_speaker(filename):

@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import uuid
+import warnings
 import zipfile
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -188,7 +189,8 @@ def read_checkpoint(filename):
                     raise ValueError('it would unpack to more than its own size')
                 if archive.testzip() is not None:  # PyTorch itself does not look at the checksums
                     raise ValueError('a checksum is wrong: the file is damaged')
-        checkpoint = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
+        with warnings.catch_warnings(action='ignore'):  # advice for programmers
+            checkpoint = torch.load(io.BytesIO(content), map_location='cpu', weights_only=True)
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get('state_dict'), dict):
             raise ValueError("it has no 'state_dict'")
         for name, tensor in [*checkpoint['state_dict'].items(), *checkpoint.items()]:
@@ -207,11 +209,11 @@ def read_checkpoint(filename):
 
 def reason_of(error):
     """What PyTorch says is wrong with a file, without its advice, which is to trust the file."""
-    refused = re.search(r'Unsupported global: GLOBAL (\S+)', str(error))
+    refused = re.search(r'[Uu]nsupported (?:global: )?GLOBAL (\S+)', str(error))
     if refused:
         return 'it holds %s, and only tensors and plain data are read' % refused.group(1)
     found = str(error).rpartition('WeightsUnpickler error:')[2]
-    return in_one_line(re.split('Please|Re-running|Check the documentation', found)[0] or type(error).__name__)
+    return in_one_line(re.split('Please|Re-running|Check the documentation|Weights only load failed', found)[0] or type(error).__name__)
 
 
 WRAPPERS = r'^(module\.|_orig_mod\.)+'  # what DataParallel and torch.compile put before each name

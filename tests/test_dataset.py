@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 import SR_Dataset as dataset
 import configure as c
+import deep_dive.train
 import train
 from support import checks
 from support.messages import LabError
@@ -137,6 +138,10 @@ def test_the_note_comes_before_the_training(lab, write_feat, capsys):
     train.load_dataset(20, train_dir='train')
     out = capsys.readouterr().out
     assert 'Note: 2 of 2 validation speakers' in out and 'their accuracy stays 0' in out
+    # deep_dive.train does not refuse them, either
+    settings = {'train_dir': 'train', 'val_ratio': 20, 'n_epochs': 1, 'batch_size': 4, 'plot': False}
+    deep_dive.train.main(**settings)
+    assert os.path.exists('model_saved/checkpoint_1.pth')
 
 
 def test_split_depends_on_the_seed_alone(lab, write_feat):

@@ -1,4 +1,5 @@
 """One person enrolled or removed, while the others stay as they are. And nobody stays who was removed."""
+import json
 import os
 import shutil
 from pathlib import Path
@@ -63,13 +64,34 @@ def test_one_person_is_added_as_enroll_adds_everybody(recordings, lab, monkeypat
         np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
 
 
-def test_a_recording_that_is_there_already_counts_once(recordings, lab):
+def test_a_recording_that_is_there_already_counts_once(recordings, lab, capsys):
     write_recording('feat_own/test/kim/enroll.wav', 9)
     enrol.main('kim')
     alone = load_enroll_embeddings('enroll_own')['kim']
     enrol.main('kim', ['feat_own/test/kim/enroll.wav'])
     torch.testing.assert_close(load_enroll_embeddings('enroll_own')['kim'], alone)
     assert os.listdir('feat_own/test/kim') == ['enroll.wav']
+
+    # A copy under another name, as after a program that was killed before it had enrolled
+    shutil.copy('feat_own/test/kim/enroll.wav', 'copy.wav')
+    enrol.main('kim', ['copy.wav', recordings[0], recordings[0]])
+    assert sorted(os.listdir('feat_own/test/kim')) == ['enroll.wav', 'enroll2.wav']
+    assert 'copy.wav is among the recordings already' in capsys.readouterr().out
+
+
+def test_who_comes_or_goes_while_another_is_enrolled(recordings, lab, monkeypatch):
+    enrol.main('ann', [recordings[0]])
+    enrol.main('kim', [recordings[1]])
+    get_embeddings, meanwhile = enrol.get_embeddings, [lambda: enrol.main(remove='ann'),
+                                                       lambda: enrol.main('lee', [recordings[2]])]
+
+    def slowly(*arguments):
+        if meanwhile:
+            meanwhile.pop()()
+        return get_embeddings(*arguments)
+    monkeypatch.setattr(enrol, 'get_embeddings', slowly)
+    enrol.main('bob', ['d.wav'])
+    assert list(load_enroll_embeddings('enroll_own')) == ['bob', 'kim', 'lee']
 
 
 def test_removing_one_leaves_the_others_and_removing_the_last_leaves_nothing(recordings, lab, stopped_with, capsys):
@@ -88,8 +110,11 @@ def test_removing_one_leaves_the_others_and_removing_the_last_leaves_nothing(rec
         assert about_others['recordings'][name] == about['recordings'][name]
     who.main('a.wav', thres=0.5)
     assert 'kim' not in capsys.readouterr().out
-    enrol.main(remove='ann')
-    enrol.main(remove='lee')
+    Path('enroll_own/similarity.png').write_bytes(b'names')
+    Path('enroll_own/calibration.json').write_text('{}')
+    enrol.main(remove='ann/')
+    assert sorted(os.listdir('enroll_own')) == ['calibration.json', 'embeddings.p']
+    enrol.main(remove='./lee')
     assert os.listdir('enroll_own') == [] and os.listdir('feat_own/test') == ['kim']
     assert 'Nobody is enrolled in enroll_own' in stopped_with(who.main, recording='a.wav')
     enrol.main('lee', ['a.wav'])  # and one can begin again
@@ -107,6 +132,15 @@ def test_people_who_pass_as_each_other_are_named(recordings, lab, monkeypatch, c
     enrol.main('lee', ['a.wav'])  # the same voice under a second name
     assert ('Note: 1 of 1 pairs of enrolled people pass as each other at the threshold 0.9000: kim and lee.'
             in capsys.readouterr().out)
+    # Whoever uses the threshold of the room need not be told of it
+    description = {'eer': 0.9, 'slope': 10.0, 'offset': -5.0}
+    Path('enroll_own/calibration.json').write_text(json.dumps(
+        {'sha256': MeanSize().checkpoint['sha256'], 'thresholds': {'-44': {'cosine': description}}}))
+    enrol.main('kim', ['a.wav'])
+    out = capsys.readouterr().out
+    assert 'pass as each other at the threshold 0.9000: kim and lee.\n' in out and 'Find the threshold' not in out
+    assert out.count('Threshold and calibration') == 1
+    os.remove('enroll_own/calibration.json')
     monkeypatch.setattr(enrol, 'load_model', model(1.1))
     enrol.main('kim', ['a.wav'])
     assert 'pass as each other' not in capsys.readouterr().out

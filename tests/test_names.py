@@ -62,7 +62,7 @@ def test_a_person_is_enrolled_and_found(write_vector, first_frame, capsys, name)
     assert 'Result : Accept' in capsys.readouterr().out
 
 
-NO_PERSON = ['all', 'unknown', 'kim.wav', 'KIM.M4A', 'kim.p', '\u3000', 'a\tb', 'a\x1b[1mb', 'a\u2028b',
+NO_PERSON = ['all', 'unknown', 'Unknown', 'kim.wav', 'KIM.M4A', 'kim.p', '\u3000', 'a\tb', 'a\x1b[1mb', 'a\u2028b',
              'x\x85y']
 
 
@@ -207,5 +207,7 @@ def test_a_threshold_is_still_a_number():
     assert messages.read_command_line(identification.main, ['--thres=0.5', '--spk_list=None']) == {
         'thres': 0.5, 'spk_list': None}
     assert messages.read_command_line(verification.main, ['--thres=model'])['thres'] == 'model'
-    with pytest.raises(LabError, match='cannot be read. Put quotes around a list'):
-        identification.main(spk_list='[kim')
+    for value, example in (('[kim', "['a', 'b']"), ('{kim: 1}', "{'a': 1}"), ('(far, 0.05)', "('a', 1)")):
+        with pytest.raises(LabError, match='cannot be read. Put quotes around the whole and around words') as error:
+            identification.main(spk_list=value)
+        assert str(error.value).endswith('--spk_list="%s"' % example)

@@ -1,5 +1,6 @@
 """The network and what one does with it: shapes and sizes by hand, checkpoints, d-vectors against a literal loop."""
 import hashlib
+import os
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -249,8 +250,10 @@ class Unknown:
 @pytest.mark.parametrize('content, reason', [
     (Unknown(), 'it holds test_network.Unknown, and only tensors and plain data are read'),
     (np.ones(3), 'it holds numpy._core.multiarray._reconstruct, and only'),
+    (os.system, 'it holds %s.system, and only' % os.name),
+    (pickle.dumps({'state_dict': {}}, 4), ''),
     (b'\x80\x02garbage', 'Unsupported operand 103'), (b'', 'EOFError'), (b'hello', '101')])
-def test_the_advice_of_pytorch_is_not_passed_on(lab, content, reason):
+def test_the_advice_of_pytorch_is_not_passed_on(lab, content, reason, recwarn):
     """Its advice is to trust the file. Its letters are bold."""
     if isinstance(content, bytes):
         (lab / 'a.pth').write_bytes(content)
@@ -260,8 +263,9 @@ def test_the_advice_of_pytorch_is_not_passed_on(lab, content, reason):
         safe_files.read_checkpoint('a.pth')
     message = str(error.value)
     assert message.startswith('a.pth: not a checkpoint that can be loaded (%s' % reason)
-    for word in ('trust', 'weights_only', 'two options', '\x1b', 'https', 'Please'):
+    for word in ('trust', 'weights_only', 'Weights only', 'file an issue', 'two options', '\x1b', 'https', 'Please'):
         assert word not in message
+    assert not recwarn.list
 
 
 def test_checkpoint_of_other_features_is_refused(lab, monkeypatch):

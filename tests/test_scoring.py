@@ -99,6 +99,9 @@ def test_interval_by_drawing_speakers():
     # By trials: 2 * 1.96 * sqrt(0.25 * 0.75 / 180), about 12 at its widest
     assert low < eer < high and high - low > 8
     assert (low, high) == scoring.bootstrap_interval(scores, rows == columns, rows, columns, n_rounds=200)
+    for scale in (1e-5, 1e-3, 100):  # of a network that is hardly trained, and of scores that are no cosines
+        assert scoring.bootstrap_interval(scale * scores, rows == columns, rows, columns, n_rounds=200) == (
+            pytest.approx((low, high), abs=1.5))
     of_one = scoring.bootstrap_interval(scores[:3], rows[:3] == 0, rows[:3] * 0, columns[:3] * 0)
     assert np.isnan(of_one).all()
 

@@ -149,9 +149,11 @@ def test_a_folder_of_kaldi(three_vectors, lab, stopped_with):
     trials.main(**settings, trials='pairs')
     all_scores = 'first,second,score,target\nu1,u2,0.960000,%s\nu1,u3,0.800000,%s\nu2,u3,0.600000,%s\n'
     assert (lab / 'x.csv').read_text() == all_scores % ('', '', '')
-    for kind in ('pairs', 'list.txt'):
+    for kind, reason in (('pairs', 'Nobody says which trials are of one speaker'),
+                         ('list.txt', 'list.txt says which trials are of one speaker, but not who the speakers are: '
+                                      'utt2spk is missing in data')):
         message = stopped_with(trials.main, **{**settings, 'scores_file': None, 'trials': kind})
-        assert 'Nobody says which trials are of one speaker' in message
+        assert reason in message
     (lab / 'data/utt2spk').write_text('u3 b\nu2 a\nu1 a\n')
     trials.main(**settings, trials='pairs')
     assert (lab / 'x.csv').read_text() == all_scores % (1, 0, 0)
