@@ -32,7 +32,7 @@ from support.safe_files import write_pickles, written_whole
 LONGEST_NAME = 60
 NOT_IN_NAMES = '<>:"/\\|?*'  # Windows allows none of them in the name of a folder
 NO_FOLDERS = ['CON', 'PRN', 'AUX', 'NUL',
-              *('%s%d' % (word, n) for word in ('COM', 'LPT') for n in range(1, 10))]
+              'CONIN$', 'CONOUT$', *(word + n for word in ('COM', 'LPT') for n in '123456789¹²³')]
 
 
 # ------------------------------------------------------------------------------------- names
@@ -68,7 +68,7 @@ def folder_name(name):
 def check_spelling(name, others):
     """Raise LabError if one of others is this name written otherwise. Some systems have one folder for both."""
     for other in others:
-        if other != name and in_one_way(other) == in_one_way(name):
+        if one_form(other) != name and in_one_way(other) == in_one_way(name):
             with coded('spelling', name=other):
                 raise LabError('%s is enrolled already. Write the name in the same way.' % other)
 
@@ -77,7 +77,7 @@ def check_spelling(name, others):
 
 def folder_of(test_dir, name):
     """The folder of a person. Raises LabError if it lies anywhere else than in test_dir."""
-    folder = Path(test_dir) / folder_name(name)
+    folder = Path(as_on_disk(os.path.join(test_dir, folder_name(name))))
     if folder.resolve().parent != Path(test_dir).resolve():
         raise LabError('%s leads out of %s. Remove that link.' % (folder, test_dir))
     return folder
@@ -160,12 +160,12 @@ def add_person(model, name, files, test_dir, embedding_dir, test_frames, use_cud
     Returns the paths of all of them there. If a recording cannot be used, raises LabError before anything is
     written.
     """
-    folder, embeddings = folder_of(test_dir, name), enrolled_in(embedding_dir, model)[0]
-    check_spelling(folder.name, [*embeddings, *(path.name for path in Path(test_dir).glob('*'))])
+    folder, embeddings, name = folder_of(test_dir, name), enrolled_in(embedding_dir, model)[0], folder_name(name)
+    check_spelling(name, [*embeddings, *(path.name for path in Path(test_dir).glob('*'))])
     there = enrolment_files(folder)
-    if folder.name in embeddings and not there:
+    if name in embeddings and not there:
         raise LabError('%s is enrolled with recordings that are not in %s.\nSet test_dir to where they are, or '
-                       'first use --remove=%s.' % (folder.name, folder, folder.name))
+                       'first use --remove=%s.' % (name, folder, name))
     new = without_copies(files, there)
     vectors = [get_embeddings(use_cuda, str(path), model, test_frames) for path in there + new]
     for path in new:
@@ -174,9 +174,9 @@ def add_person(model, name, files, test_dir, embedding_dir, test_frames, use_cud
     for path in there:
         origin = same_origin(origin, str(path), model.settings['level'])
     embeddings, recordings = enrolled_in(embedding_dir, model)  # again: others may have come or gone
-    embeddings = {**embeddings, folder.name: sum(vectors)}  # (1, embedding_size) each
+    embeddings = {**embeddings, name: sum(vectors)}  # (1, embedding_size) each
     save_enroll_embeddings(embedding_dir, dict(sorted(embeddings.items())), model,
-                           {**recordings, folder.name: origin})
+                           {**recordings, name: origin})
     return there
 
 
@@ -189,6 +189,8 @@ def remove_person(name, test_dir, embedding_dir):
     filename, folder = Path(embedding_dir, ENROLL_FILE), Path(as_on_disk(os.path.join(test_dir, name)))
     arrays, made_with = read_enrolment(embedding_dir) if filename.is_file() else ({}, {})
     name = one_form(folder.name)  # of 'kim/', too
+    if name in arrays and folder.is_symlink():
+        folder_of(test_dir, name)  # says so if it leads out of test_dir
     if folder.resolve().parent != Path(test_dir).resolve() or name not in arrays and not files_of(folder):
         raise LabError('%r is not enrolled in %s. Enrolled there: %s.'
                        % (name, embedding_dir, ', '.join(arrays) or 'nobody'))

@@ -17,6 +17,7 @@ from support.safe_files import read_whole
 WAV_FORMATS = ('.wav', '.wave')
 FFMPEG_FORMATS = ('.mp3', '.m4a', '.aac', '.flac', '.ogg', '.oga', '.opus', '.wma', '.webm', '.mp4', '.mov',
                   '.3gp', '.amr', '.aiff', '.aif', '.aifc', '.caf', '.au', '.w64')
+QUIET_FOR_8_BITS = 10 ** (-30 / 20)  # RMS
 STREAMED = 0x7ff00000  # bytes: a program that writes into a pipe promises so much, or more
 PCM, FLOATS, EXTENSIBLE = 1, 3, 0xfffe  # how samples are coded; 'extensible': it is said further down
 FROM_FFMPEG = {  # what it says -> what that means
@@ -76,8 +77,9 @@ def read_wav(filename):
 
 def decode_wav(content):
     """Decode the bytes of a wav file. Returns what read_recording does. Raises ValueError if it is none."""
-    start = content.find(b'RIF') if content.startswith(b'ID3') else 0  # a tag of music programs may be first
-    kind = content[max(start, 0):][:4]
+    tagged = content.startswith(b'ID3') and re.search(b'RIF[FX].{4}WAVE', content, re.DOTALL)
+    start = tagged.start() if tagged else 0  # after a tag of music programs
+    kind = content[start:start + 4]
     if kind == b'vers' and b'git-lfs' in content[:100]:
         raise ValueError('only a pointer of Git LFS; run git lfs pull')
     if kind not in (b'RIFF', b'RIFX', b'RF64', b'BW64') or content[start + 8:start + 12] != b'WAVE':
@@ -90,12 +92,17 @@ def decode_wav(content):
     if not n_channels:
         raise ValueError('it has no channel')
     width = frame_bytes // n_channels or (bits + 7) // 8  # bytes of a sample
+    if coding == PCM and (bits, width) == (16, 4):
+        raise ValueError('samples of 16 bits do not fill 4 bytes')
     stop, says = first_and_last(content, first, size, order)
     n_samples = (stop - first) // (width * n_channels or 1)
     seconds, promised = n_samples / max(rate, 1), size / max(rate * width * n_channels, 1)
     remark = says % (promised, seconds) if says and abs(promised - seconds) > 0.05 else ''
     data = memoryview(content)[first:first + n_samples * width * n_channels]
-    return to_floats(data, coding, width, order).reshape(-1, n_channels), rate, remark
+    samples = to_floats(data, coding, width, order).reshape(-1, n_channels)
+    if width == 1 and len(samples) and np.sqrt(np.mean(samples ** 2)) < QUIET_FOR_8_BITS:
+        remark = '; '.join([remark] * bool(remark) + ['it is quiet, so its 8 bits are coarse: record with 16 bits'])
+    return samples, rate, remark
 
 
 def seconds_of_wav(content):
@@ -114,10 +121,11 @@ def find_chunks(content, at, order):
     at: where the first chunk begins. Raises ValueError if one of them is missing.
     """
     form, data, long_size = b'', None, 0
-    while at + 8 <= len(content) and not (form and data):
+    while at + 8 <= len(content) and not (form and data and (
+            data[1] or not begins_chunk(content, data[0], order))):  # an empty one may come first
         name, size = content[at:at + 4].lower(), struct.unpack(order + 'I', content[at + 4:at + 8])[0]
         at += 8
-        if name == b'fmt ':
+        if name == b'fmt ' and not form:
             form = content[at:at + size]
         elif name == b'ds64':  # of files above 4 GB
             long_size = struct.unpack(order + 'Q', content[at + 8:at + 16].ljust(8, b'\0'))[0]

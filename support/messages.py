@@ -68,19 +68,24 @@ def one_form(name):
 def as_on_disk(name, exists=os.path.exists):
     """A path that was typed, in the form in which it exists. If it exists in none, one_form of it."""
     forms = [name, one_form(name), unicodedata.normalize('NFD', name)]
+    folder, last = os.path.split(name)
+    if not any(map(exists, forms)) and os.path.isdir(folder or '.'):  # or in a mixture of these
+        forms += [os.path.join(folder, there) for there in os.listdir(folder or '.')
+                  if one_form(there) == one_form(last)]
     return next(filter(exists, forms), forms[1])
 
 
+UNSEEN = ['Zs', 'Cf', 'Mn']  # spaces, joiners, marks above or below a letter
 NO_LETTERS = ['Cc', 'Cs', 'Zl', 'Zp']  # control characters, bytes that are no UTF-8, ends of a line
 
 
 def is_name(text):
-    """Whether this can be the name of a speaker, a setting or a file: one line, not only spaces.
+    """Whether this can be the name of a speaker, a setting or a file: one line, with something to see.
 
     Names of several scripts hold spaces of other kinds, or marks that join letters or turn the direction.
     """
-    return isinstance(text, str) and 0 < len(text.strip()) and len(text) <= 300 and not any(
-        unicodedata.category(letter) in NO_LETTERS for letter in text)
+    kinds = [unicodedata.category(letter) for letter in text] if isinstance(text, str) else []
+    return len(kinds) <= 300 and not set(kinds) & set(NO_LETTERS) and bool(set(kinds) - set(UNSEEN))
 
 
 # ------------------------------------------------------------------------------------------------- settings
@@ -268,6 +273,8 @@ def check_settings(main, settings, **rules):
             if value not in list(rule):
                 raise LabError('unknown %s: %s. Choose one of %s.'
                                % (name, in_one_line(value), ', '.join(map(str, rule))))
+        elif isinstance(value, str) and any(unicodedata.category(letter) == 'Cs' for letter in value):
+            raise LabError('%s = %r: the letters of this name are not in UTF-8. Rename it.' % (name, value))
         elif not rule[1](value):
             raise LabError('%s = %r: it must be %s.' % (name, value, rule[0]))
     return settings

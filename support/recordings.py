@@ -38,6 +38,7 @@ PAUSE_RUN, PAUSE_RANGE = 4, 2  # a pause: so many blocks, at most so many dB abo
 MIN_PAUSES = 0.125  # share of the blocks: in fewer pauses, nobody hears the background
 MOST_BLOCKS = 24000  # of which the spectrum is looked at: ten minutes
 FULL_SCALE = 0.99  # samples above this are clipped
+LEAST_TOP = 0.1  # below this, nobody sees whether tops are flat
 
 
 def parts_for_frames(audio):
@@ -65,16 +66,21 @@ def blocks_of(audio):
     return audio[:len(audio) // length * length].reshape(-1, length)
 
 
+def high_pass():
+    """The filter that takes away what is below VOICE_LOWEST, as scipy's second-order sections."""
+    return butter(8, VOICE_LOWEST, 'highpass', fs=c.SAMPLE_RATE, output='sos')
+
+
 def block_levels(audio, n_pieces=1):
     """Level of each block of audio (n_samples,), above VOICE_LOWEST: mean power in dBFS, (n_blocks,).
 
     n_pieces: 8: the median of the powers of so many pieces of a block, in which clicks do not count.
     """
-    high_pass = butter(8, VOICE_LOWEST, 'highpass', fs=c.SAMPLE_RATE, output='sos')
-    state, mean, powers = np.zeros((len(high_pass), 2)), audio.mean(), []
+    sections = high_pass()
+    state, mean, powers = np.zeros((len(sections), 2)), audio.mean(), []
     length = BLOCKS_IN_PART * round(c.WIN_LENGTH * c.SAMPLE_RATE)
     for begin in range(0, len(audio), length):
-        part, state = sosfilt(high_pass, audio[begin:begin + length] - mean, zi=state)
+        part, state = sosfilt(sections, audio[begin:begin + length] - mean, zi=state)
         pieces = blocks_of(part)
         pieces = pieces.reshape(len(pieces), n_pieces, pieces.shape[1] // n_pieces)
         powers.append(np.median(np.mean(pieces ** 2, axis=2), axis=1))
@@ -95,7 +101,7 @@ def find_speech(levels, filename):
     """Which blocks hold speech, by their levels (n_blocks,): (n_blocks,) of bool. Raises LabError if none
     do."""
     sounding = levels[levels > DIGITAL_SILENCE]
-    if not len(sounding):
+    if len(levels) and not len(sounding):
         raise NoSpeech('%s: is silent. Check the microphone and record again.' % filename)
     if len(levels) * c.WIN_LENGTH < SHORTEST:
         raise NoSpeech('%s: is too short, %.1f s. Record two seconds of speech or more.'
@@ -103,7 +109,8 @@ def find_speech(levels, filename):
     quiet, loud = np.percentile(sounding, 10), loud_level(sounding)
     is_speech = binary_opening(levels > least_level(loud, quiet), np.ones(SHORTEST_RUN))
     if loud - quiet < SPEECH_RANGE or not is_speech.any():
-        raise NoSpeech('%s: no speech stands out of a steady noise at %.0f dBFS. Record again.'
+        raise NoSpeech('%s: no speech stands out of a steady noise at %.0f dBFS. Record two seconds '
+                       'of speech or more.'
                        % (filename, loud))
     return is_speech
 
@@ -153,7 +160,8 @@ def kind_of_sound(audio):
     in dB. In speech, syllables come and go, with vowels and consonants. Only two minutes are looked at.
     """
     length = round(0.04 * c.SAMPLE_RATE)
-    blocks = audio[:len(audio) // length * length].reshape(-1, length)[:3000]
+    audio = audio[:min(3000, len(audio) // length) * length]
+    blocks = sosfilt(high_pass(), audio - audio.mean()).reshape(-1, length)  # without hum
     window, n_fft = np.hanning(length), 2048
     power = np.abs(np.fft.rfft((blocks - blocks.mean(axis=1, keepdims=True)) * window, n_fft)) ** 2
     level = decibels(power.sum(axis=1))
@@ -176,6 +184,8 @@ def kind_of_sound(audio):
 SAME_CHANNELS = 0.99  # correlation of the differences between samples from which on channels are one sound
 SAME_CLICKS = 0.3  # of the largest difference: what is left of one channel without the other. More is a click
 CLIPPING_COSTS = 20  # dB of speech over noise
+COMPARABLE = 5  # dB: of channels whose quality differs by less, the bandwidth counts
+WIDE = 0.9  # of the largest bandwidth
 MOST_CLICKS, CLICKS_COST = 2, 10  # dB by which speech is above its calm parts; the cost of each dB more
 
 
@@ -196,8 +206,22 @@ def mono_of(samples, rate, remark, filename, sample_rate):
         remarks.append('channel %d of %d is used' % (names[0] + 1, samples.shape[1]))
     audio = samples[:, names[0]].astype(np.float64) if len(names) == 1 else samples[:, names].mean(
         axis=1, dtype=np.float64)
-    clipped = np.mean([np.mean(np.abs(samples[:, name]) >= FULL_SCALE) for name in names])
+    clipped = np.mean([clipped_share(samples[:, name]) for name in names])
     return at_rate(audio, rate, sample_rate), {'clipped': clipped, 'remarks': remarks}
+
+
+def clipped_share(channel):
+    """Which share of a channel (n_samples,) is clipped: in flat tops, or at the highest value of a sound card.
+
+    A flat top is three samples or more at the highest value of all, however high that is: many programs lower
+    a recording afterwards. Floats above 1 are not clipped there.
+    """
+    size = np.abs(channel)
+    highest = size.max()
+    if highest < LEAST_TOP:  # steps of a few bits look flat
+        return 0.0
+    flat = np.mean(binary_opening(size >= 0.9999 * highest, np.ones(3)))
+    return float(flat if highest > 1 else max(flat, np.mean(size >= FULL_SCALE)))
 
 
 def check_samples(samples, rate, filename):
@@ -233,8 +257,11 @@ def choose_channels(samples, rate, filename):
     if n_channels == 1 or wanted == 'mean' or are_same(samples):
         return list(range(n_channels))
     found = [quality_of(samples[:, name], rate) for name in range(n_channels)]
-    quality, clicks = np.array(found).T  # (n_channels,) each
-    is_good = quality > quality.max() - 1
+    quality, clicks, bandwidth = np.array(found).T  # (n_channels,) each
+    # Of channels that are nearly as good, a muffled one has less noise, and less of the voice
+    widest = bandwidth[quality > quality.max() - COMPARABLE].max()
+    is_wide = (bandwidth >= WIDE * widest) & (quality > quality.max() - COMPARABLE)
+    is_good = is_wide & (quality > quality[is_wide].max() - 1)
     is_best = is_good & (clicks < clicks[is_good].min() + 0.2)
     return [int(np.flatnonzero(is_best)[0])]  # of channels as good, the first
 
@@ -247,7 +274,7 @@ def use_channel(channel):
 
 def are_same(samples):
     """Whether all channels (n_samples, n_channels) are one sound. They may differ in loudness."""
-    clipped = np.mean(np.abs(samples) >= FULL_SCALE, axis=0)
+    clipped = np.array([clipped_share(samples[:, name]) for name in range(samples.shape[1])])
     if clipped.max() - clipped.min() > MAX_CLIPPED:
         return False
     first, *others = (np.diff(samples[:, name].astype(np.float64)) for name in range(samples.shape[1]))
@@ -261,7 +288,8 @@ def are_same(samples):
 
 
 def quality_of(channel, rate):
-    """How good a channel (n_samples,) is: (by how many dB speech stands out, by how many clicks raise blocks).
+    """How good a channel (n_samples,) is: (by how many dB speech stands out, by how many clicks raise blocks,
+    bandwidth in Hz).
 
     Less what clipping and clicks cost. A channel that crackles is louder, but not between its clicks.
     """
@@ -269,11 +297,12 @@ def quality_of(channel, rate):
     levels, calm = block_levels(audio), block_levels(audio, 8)
     sounding = calm > DIGITAL_SILENCE
     if sounding.sum() < SHORTEST_RUN:
-        return -CLIPPING_COSTS, 0
-    is_clipped = np.mean(np.abs(channel) >= FULL_SCALE) > MAX_CLIPPED
+        return -CLIPPING_COSTS, 0, 0
+    is_clipped = clipped_share(channel) > MAX_CLIPPED
     stands_out = loud_level(calm[sounding]) - np.percentile(levels[sounding], 10)
     clicks = np.mean((levels - calm)[sounding])
-    return stands_out - CLIPPING_COSTS * is_clipped - CLICKS_COST * max(0, clicks - MOST_CLICKS), clicks
+    return stands_out - CLIPPING_COSTS * is_clipped - CLICKS_COST * max(0, clicks - MOST_CLICKS), clicks, bandwidth_of(
+        audio)
 
 
 class Recording:
@@ -420,6 +449,7 @@ def print_note(filename, facts):
 # ------------------------------------------------------------------------------------- its kind
 
 NARROW = 5000  # Hz: a recording without anything above this was made at 8 kHz, or came over a telephone
+APART = 1500  # Hz: with bandwidths that differ by more, people score 0.2 to 0.3 lower with themselves
 
 
 def seconds_of(filename):
@@ -458,6 +488,7 @@ def check_speaker(filename):
     if not name.isascii():
         with suppress(UnicodeError):  # bytes that are no UTF-8 are surrogates here
             if os.fsencode(name) != name.encode('utf-8', 'replace'):
+                reason = 'its name is not in UTF-8'
                 reason = 'its name is in CP949, not in UTF-8: %s' % os.fsencode(name).decode('cp949')
     if not is_speaker(name):
         raise LabError('%s: nobody can be enrolled as %r.\nRename the folder (%s).'
@@ -486,9 +517,10 @@ def same_origin(there, filename, level=None):
 
 
 def differ_in_bandwidth(there, here):
-    """Whether one of two origins lacks the frequencies above NARROW, and the other has them."""
+    """Whether one of two origins lacks frequencies that the other has: those above NARROW, or APART more."""
     bandwidths = [there['bandwidth'], here['bandwidth']]
-    return None not in bandwidths and min(bandwidths) < NARROW <= max(bandwidths)
+    return None not in bandwidths and (min(bandwidths) < NARROW <= max(bandwidths)
+                                       or max(bandwidths) - min(bandwidths) > APART)
 
 
 def in_words(level):
@@ -571,7 +603,7 @@ def name_unused_files(test_dir, used, enrolled):
     """
     used, lines = {os.path.abspath(filename) for filename in used}, []
     for folder, folders, names in sorted(os.walk(test_dir)):
-        files = [os.path.join(folder, name).replace('\\', '/') for name in sorted(names)
+        files = [os.path.join(folder, name).replace(os.sep, '/') for name in sorted(names)
                  if not name.startswith('.')]
         unused = [filename for filename in files if os.path.abspath(filename) not in used]
         for filename in unused:

@@ -213,7 +213,8 @@ def reason_of(error):
     if refused:
         return 'it holds %s, and only tensors and plain data are read' % refused.group(1)
     found = str(error).rpartition('WeightsUnpickler error:')[2]
-    return in_one_line(re.split('Please|Re-running|Check the documentation|Weights only load failed', found)[0] or type(error).__name__)
+    advice = 'Please|Re-running|Check the documentation|Weights only load failed'
+    return in_one_line(re.split(advice, found)[0] or type(error).__name__)
 
 
 WRAPPERS = r'^(module\.|_orig_mod\.)+'  # what DataParallel and torch.compile put before each name

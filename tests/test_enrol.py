@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,28 @@ def test_a_recording_that_is_there_already_counts_once(recordings, lab, capsys):
     enrol.main('kim', ['copy.wav', recordings[0], recordings[0]])
     assert sorted(os.listdir('feat_own/test/kim')) == ['enroll.wav', 'enroll2.wav']
     assert 'copy.wav is among the recordings already' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('folder', ['\u1112\u1169\u11bc\uae38\ub3d9', unicodedata.normalize('NFD', '홍길동'), '\u091c\u095b'])
+def test_a_folder_in_another_form_of_the_name(recordings, lab, folder):
+    """A Mac writes Hangul in parts, and some letters have two forms of which NFC is not the shorter one."""
+    name = unicodedata.normalize('NFC', folder)
+    write_recording('feat_own/test/%s/enroll.wav' % folder, 8)
+    enroll.main(test_dir='feat_own/test', embedding_dir='enroll_own', test_frames=None, plot=False)
+    enrol.main(name, [recordings[1]])
+    assert list(load_enroll_embeddings('enroll_own')) == [name] and os.listdir('feat_own/test') == [folder]
+    assert sorted(os.listdir('feat_own/test/' + folder)) == ['enroll.wav', 'enroll2.wav']
+    enrol.main(remove=name)
+    assert os.listdir('feat_own/test') == os.listdir('enroll_own') == []
+
+
+def test_a_folder_that_is_a_link_is_named(recordings, lab, stopped_with):
+    write_recording('elsewhere/enroll.wav', 1)
+    os.makedirs('feat_own/test')
+    os.symlink(os.path.abspath('elsewhere'), 'feat_own/test/kim')
+    enroll.main(test_dir='feat_own/test', embedding_dir='enroll_own', test_frames=None, plot=False)
+    assert 'feat_own/test/kim leads out of feat_own/test. Remove that link' in stopped_with(enrol.main, remove='kim')
+    assert os.listdir('elsewhere') == ['enroll.wav'] and list(load_enroll_embeddings('enroll_own')) == ['kim']
 
 
 def test_who_comes_or_goes_while_another_is_enrolled(recordings, lab, monkeypatch):
@@ -161,6 +184,7 @@ def test_what_cannot_be_used_changes_nothing(recordings, lab, stopped_with):
             ({'name': 'Kim', 'files': ['b.wav']}, 'kim is enrolled already. Write the name in the same way'),
             ({'name': 'a/b', 'files': ['b.wav']}, 'This name cannot be used'),
             ({'name': 'all', 'files': ['b.wav']}, 'This name cannot be used'),
+            ({'name': 'COM¹', 'files': ['b.wav']}, 'This name cannot be used'),
             ({'name': 'b.wav', 'files': ['c.wav']}, 'Name a person and recordings'),
             ({'name': 'lee'}, 'Name recordings of lee'), ({}, 'Name a person and recordings'),
             ({'name': 'kim', 'remove': 'kim'}, 'Name a person and recordings'),

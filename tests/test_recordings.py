@@ -14,6 +14,7 @@ import pytest
 from scipy.io import wavfile
 from scipy.signal import butter, resample_poly, sosfiltfilt
 
+import attacks
 import DB_wav_reader as reader
 import configure as c
 import enroll
@@ -23,7 +24,7 @@ import verification
 from SR_Dataset import read_MFB
 from conftest import PROJECT, FirstFrame
 from own_voice import compare
-from support import audio_files, demo_voices, recordings, runs
+from support import audio_files, checks, demo_voices, recordings, runs
 from support.messages import LabError, NoSpeech
 from support.recordings import Recording
 
@@ -241,6 +242,8 @@ TWO_CHANNELS = {  # name -> what is in the other channel
     'offset alone': lambda audio: 0 * audio + 0.5,
     'hum': lambda audio: 0.1 * np.sin(np.arange(len(audio)) / 50),
     'clipped': lambda audio: np.clip(300 * audio, -1, 1),
+    'clipped and lowered': lambda audio: 0.7 * np.clip(300 * audio, -1, 1),
+    'muffled': lambda audio: sosfiltfilt(butter(8, 2500, fs=16000, output='sos'), audio),
     **{'crackling, %d a second' % n: lambda audio, n=n: audio + crackle(len(audio), n) for n in (1, 4, 20, 100)}}
 
 
@@ -258,6 +261,56 @@ def test_of_channels_that_differ_the_clearer_one_is_used(lab, name, rate):
         np.testing.assert_allclose(recording.audio, expected, atol=1e-9)
         assert recording.remarks == ['channel %d of %d is used' % (used + 1, 2 + place // 2)]
         assert recording.clipped == 0
+
+
+def test_clipping_is_seen_at_any_level():
+    """Flat tops tell it. A recording of floats above 1 is not clipped, and a quiet one has steps that look flat."""
+    tone = np.sin(2 * np.pi * 100 * np.arange(16000) / 16000)
+    for size in (0.2, 0.985, 1.5):
+        assert recordings.clipped_share(size * tone) < 1e-4
+        assert recordings.clipped_share(size * np.clip(2 * tone, -1, 1)) == pytest.approx(2 / 3, abs=0.02)
+    assert recordings.clipped_share(np.round(0.01 * 32768 * tone) / 32768) == 0
+
+
+def test_hum_does_not_make_speech_strange():
+    times = np.arange(5 * 16000) / 16000
+    audio = demo_voices.synthesise(0, demo_voices.draw_voice(0, 1), 0, 5.0)[:len(times)]
+    alone = recordings.kind_of_sound(audio)
+    with_hum = recordings.kind_of_sound(audio + audio.std() * np.sin(2 * np.pi * 50 * times[:len(audio)]))
+    assert with_hum['changing'] == pytest.approx(alone['changing'], abs=0.5)
+    assert with_hum['lasting'] == pytest.approx(alone['lasting'], abs=0.05)
+
+
+@pytest.mark.parametrize('name, value', [
+    ('SAMPLE_RATE', 0), ('SAMPLE_RATE', 16000.0), ('SAMPLE_RATE', '16000'), ('WIN_LENGTH', 25), ('WIN_LENGTH', 0),
+    ('WIN_STEP', 0), ('WIN_STEP', -0.01), ('FILTER_BANK', 0), ('FILTER_BANK', 40.0), ('FILTER_BANK', None),
+    ('TRIM_SECONDS', -1), ('LEVEL_DBFS', 'loud')])
+def test_a_setting_that_nothing_can_be_made_with_is_named(monkeypatch, name, value):
+    monkeypatch.setattr(c, name, value)
+    with pytest.raises(LabError, match='^%s = %r in configure.py: it must be ' % (name, value)):
+        checks.check_frames()
+
+
+def test_odd_chunks_of_a_wav():
+    """A tag that holds the letters RIFF, an empty data chunk before the full one, a second 'fmt '."""
+    samples = np.arange(-2000, 2000, dtype='<i2')
+    whole = attacks.wav(samples.tobytes())
+    fmt, data = whole[12:36], whole[36:]
+    for content in (b'ID3\x04' + 500 * b'RIFF x' + whole, whole[:12] + fmt + b'data\0\0\0\0' + data,
+                    whole[:36] + fmt[:12] + b'\x40\x1f\0\0' + fmt[16:] + data):
+        decoded, rate, _ = audio_files.decode_wav(content)
+        assert rate == 16000
+        np.testing.assert_array_equal(decoded[:, 0], samples / 32768)
+    align = fmt[:20] + b'\x04\0' + fmt[22:]
+    with pytest.raises(ValueError, match='16 bits do not fill 4 bytes'):
+        audio_files.decode_wav(whole[:12] + align + data)
+
+
+def test_eight_bits_of_a_quiet_recording_are_coarse():
+    tone = np.sin(np.arange(16000) / 10)
+    for size, is_coarse in ((0.01, True), (0.3, False)):
+        content = attacks.wav(np.round(128 + 127 * size * tone).astype(np.uint8).tobytes(), bits=8)
+        assert ('8 bits are coarse' in audio_files.decode_wav(content)[2]) == is_coarse
 
 
 @pytest.mark.parametrize('gain', [1, 0.5])
@@ -829,7 +882,7 @@ def test_several_enrolment_files_have_one_origin(made_feat, write_feat, capsys):
 def test_a_test_file_is_compared_with_every_enrolment(made_feat, write_feat, capsys):
     wide, published = made_feat('a/wide.p', -44, 7000.0), write_feat('a/published.p')
     narrow = {name: origin(-44, 3900.0) for name in 'abcde'}
-    recordings.compare_origins({'w': origin(-44, 5000.0), 'x': origin(-44, None), 'y': origin(-44, 8000.0)},
+    recordings.compare_origins({'w': origin(-44, 5600.0), 'x': origin(-44, None), 'y': origin(-44, 8000.0)},
                                wide)
     recordings.compare_origins({'z': origin(None, None)}, published)
     recordings.compare_origins({}, wide)
@@ -838,6 +891,8 @@ def test_a_test_file_is_compared_with_every_enrolment(made_feat, write_feat, cap
         recordings.compare_origins({'w': origin(-44, 7000.0), **enrolled}, wide)
         assert ('Note: a/wide.p has a bandwidth of 7.0 kHz, the enrolment of %s has 3.9 kHz' % names
                 in capsys.readouterr().out)
+    recordings.compare_origins({'w': origin(-44, 5400.0)}, wide)  # not narrow, and 1.6 kHz less
+    assert 'the enrolment of w has 5.4 kHz' in capsys.readouterr().out
     with pytest.raises(LabError,
                        match=r'a/wide.p is levelled to -44 dBFS, the enrolment of q is not levelled'):
         recordings.compare_origins({'a': origin(-44, 7000.0), 'q': origin(None, None)}, wide)
