@@ -38,8 +38,8 @@ def main(
                        'keep: --n_unseen=40' % (feat_dir, len(speakers), N_SPEAKERS))
     enough = [i for i, folder in enumerate(speakers) if len(list(folder.glob('[!.]*'))) >= n_files]
     if n_unseen is not None and (n_unseen > len(enough) or n_unseen == len(speakers)):
-        raise LabError('n_unseen = %d: %s has %d speakers, %d of them with n_files = %d files or more, and some must be '
-                       'left to train on.' % (n_unseen, feat_dir, len(speakers), len(enough), n_files))
+        raise LabError('n_unseen = %d: %s has %d speakers, %d of them with n_files = %d files or more, and some must '
+                       'be left to train on.' % (n_unseen, feat_dir, len(speakers), len(enough), n_files))
     if out_dir.exists():
         raise LabError('%s exists already: remove it, or name another folder.' % out_dir)
 

@@ -127,8 +127,8 @@ def unit(vectors):
 # ------------------------------------------------------------------------------------------------- batches
 
 class Batches(Dataset):
-    """Batch number `step` of an epoch: pieces (n_pieces, n_samples), windows (n_windows, n_frames, FILTER_BANK), targets
-    (n_pieces, SIZE), classes (n_pieces + n_windows,).
+    """Batch number `step` of an epoch: pieces (n_pieces, n_samples) float32, windows of features (n_windows, n_frames,
+    FILTER_BANK), targets of the pieces (n_pieces, SIZE), classes of both (n_pieces + n_windows,).
 
     A person is drawn with a probability of the square root of the number of recordings: who has more is heard more
     often, but does not crowd out the others. A person at another speed is another class. The target of a piece is
@@ -249,7 +249,8 @@ def train_epoch(run, batches, s, device):
     criterion.train()
     sums, begin = np.zeros(3), time.perf_counter()
     loader = DataLoader(batches, batch_size=None, num_workers=s['num_workers'])
-    for pieces, windows, targets, classes in tqdm(loader, desc='Epoch %d' % (batches.epoch + 1), disable=None, leave=False):
+    shown = tqdm(loader, desc='Epoch %d' % (batches.epoch + 1), disable=None, leave=False)
+    for pieces, windows, targets, classes in shown:
         rate = rate_at(run['step'], s['n_epochs'] * s['n_steps'], s['warm_up'], s['decay'])
         for group in optimizer.param_groups:
             group['lr'] = s['lr'] * rate * group['share']
@@ -260,7 +261,7 @@ def train_epoch(run, batches, s, device):
             embedding, cosines = model(x)  # (batch, SIZE), (batch, n_classes)
         embedding, cosines = embedding.float(), cosines.float()
         aam = criterion(cosines, classes, embedding)
-        nearness = F.cosine_similarity(embedding[:len(targets)], targets).mean()  # the teacher has no vector of a window
+        nearness = F.cosine_similarity(embedding[:len(targets)], targets).mean()  # windows have no target
         loss = 1 - nearness + s['aam_weight'] * aam if s['teacher'] else aam
         optimizer.zero_grad()
         loss.backward()
@@ -384,8 +385,8 @@ def main(
     if not folders:
         raise LabError('Name a folder or more: each holds <person>/<name>.wav.')
     s = check_settings(main, locals(), hold_out=or_none(NAME), teacher=or_none(NAME), init_from=or_none(NAME),
-                       feature_dir=or_none(NAME), feature_share=SHARE, quiet_share=PART, speeds=SPEEDS, level=LEVEL, batch_size=whole(2), average=SHARE, decay=whole(0),
-                       warm_up=whole(0))
+                       feature_dir=or_none(NAME), feature_share=SHARE, quiet_share=PART, speeds=SPEEDS, level=LEVEL,
+                       batch_size=whole(2), average=SHARE, decay=whole(0), warm_up=whole(0))
     require_log_filterbank('train_voices.py')
 
     # Read the recordings, and leave out the people who are kept for tests

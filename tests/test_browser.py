@@ -259,8 +259,8 @@ def test_labels_of_the_map_do_not_hide_each_other(served):
     assert [(one['left'], one['top']) for one in taken] == [(175, 74), (175, 110), (210, 92), (140, 92)]
     # Where nothing is free, there is no label. A long one is shortened
     drawn = browser.ask('(() => { const taken = [], words = [], pen = {measureText: () => ({width: 50}), fillText: '
-                        'word => words.push(word)}; for (let i = 0; i < 20; i++) placeLabel(pen, "a name of 20 letters",'
-                        ' 200, 100, 400, taken); return words; })()')
+                        'word => words.push(word)}; for (let i = 0; i < 20; i++) placeLabel(pen, '
+                        '"a name of 20 letters", 200, 100, 400, taken); return words; })()')
     assert 4 <= len(drawn) <= 9 and set(drawn) == {'a name of 20 le…'}
 
 

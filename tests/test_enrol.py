@@ -80,7 +80,8 @@ def test_a_recording_that_is_there_already_counts_once(recordings, lab, capsys):
     assert 'copy.wav is among the recordings already' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('folder', ['\u1112\u1169\u11bc\uae38\ub3d9', unicodedata.normalize('NFD', '홍길동'), '\u091c\u095b'])
+@pytest.mark.parametrize('folder', ['\u1112\u1169\u11bc\uae38\ub3d9', unicodedata.normalize('NFD', '홍길동'),
+                                    '\u091c\u095b'])
 def test_a_folder_in_another_form_of_the_name(recordings, lab, folder):
     """A Mac writes Hangul in parts, and some letters have two forms of which NFC is not the shorter one."""
     name = unicodedata.normalize('NFC', folder)

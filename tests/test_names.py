@@ -62,7 +62,8 @@ def test_a_person_is_enrolled_and_found(write_vector, first_frame, capsys, name)
     assert 'Result : Accept' in capsys.readouterr().out
 
 
-NO_PERSON = ['all', 'unknown', 'Unknown', '\u200d', '\u0301', 'kim.wav', 'KIM.M4A', 'kim.p', '\u3000', 'a\tb', 'a\x1b[1mb', 'a\u2028b',
+NO_PERSON = ['all', 'unknown', 'Unknown', '\u200d', '\u0301',
+             'kim.wav', 'KIM.M4A', 'kim.p', '\u3000', 'a\tb', 'a\x1b[1mb', 'a\u2028b',
              'x\x85y']
 
 
