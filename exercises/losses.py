@@ -45,7 +45,7 @@ def what_differs(settings_of):
 
 def draw_losses(losses_of, labels, filename):
     """Draw the losses of runs: list of (training, validation losses). Mark the lowest validation loss."""
-    fig, ax = plt.subplots(figsize=(10, 8))
+    fig, ax = plt.subplots(figsize=(10, 8), layout='constrained')
     for i, ((train_losses, valid_losses), label) in enumerate(zip(losses_of, labels)):
         colour, marker = CLUSTER_STYLES[i % len(CLUSTER_STYLES)]
         epochs, lowest = range(1, len(valid_losses) + 1), valid_losses.index(min(valid_losses))
@@ -54,7 +54,7 @@ def draw_losses(losses_of, labels, filename):
         ax.plot(epochs, train_losses, color=colour, linewidth=0.7)
     ax.set(xlabel='epochs', ylabel='loss', yscale='log',
            title='Thick: validation loss, with a mark where it is lowest. Thin: training loss')
-    ax.legend()
+    fig.legend(loc='outside lower left')
     save_picture(fig, filename)
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from identification import print_scores
 from model import get_embeddings, load_enroll_embeddings, load_model
 from own_voice.answers import answer, in_words, limits_of, print_passing_pairs
+from own_voice.compare import check_recording
 from support.checks import check_enrolled
 from support.enrolments import CALIBRATION_FILE, ENROLL_FILE, check_recordings, checkpoint_of, choose_thres
 from support.enrolments import own_description
@@ -63,6 +64,7 @@ def main(
         raise LabError('Name a recording, as in\npython -m own_voice.who x.wav')
     check_settings(main, locals(), spk_list=or_none(NAMES), thres=or_none(SCORE_OR_MODEL),
                    test_frames=TEST_RULES['test_frames'], channel=CHANNEL)
+    check_recording(recording, ['.p'])
     use_channel(channel)
     model, embeddings = load_enrolled(embedding_dir, use_cuda)
     spk_list = spk_list or sorted(embeddings)

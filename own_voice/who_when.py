@@ -20,6 +20,7 @@ from exercises.scoring import cosine_scores
 from identification import UNKNOWN
 from model import embed_feature
 from own_voice.answers import NOT_SURE, answer, in_words
+from own_voice.compare import check_recording
 from own_voice.who import EMBEDDING_DIR, limits_for, load_enrolled
 from support.enrolments import check_recordings
 from support.messages import CHANNEL, SCORE_OR_MODEL, LabError, check_settings, or_none, run_script
@@ -135,6 +136,7 @@ def main(
     if not recording:
         raise LabError('Name a recording, as in\npython -m own_voice.who_when talk.wav')
     check_settings(main, locals(), thres=or_none(SCORE_OR_MODEL), channel=CHANNEL)
+    check_recording(recording)
     use_channel(channel)
     model, embeddings = load_enrolled(embedding_dir, use_cuda)
     check_recordings(embedding_dir, list(embeddings), [recording], model.settings['level'])

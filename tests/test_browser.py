@@ -178,6 +178,7 @@ def test_a_stranger_is_unknown(served):
 def test_who_spoke_when(served):
     """Four people are enrolled; the first two talk in turn."""
     browser, server, voices, _ = served
+    server.gallery.read_thresholds()  # with the rules as they are: these four sound different enough
     for name in list(voices)[:4]:
         enrol_file(browser, name, voices[name] / 'enroll.wav')
     first, second = list(voices)[:2]
@@ -261,7 +262,7 @@ def test_labels_of_the_map_do_not_hide_each_other(served):
     drawn = browser.ask('(() => { const taken = [], words = [], pen = {measureText: () => ({width: 50}), fillText: '
                         'word => words.push(word)}; for (let i = 0; i < 20; i++) placeLabel(pen, '
                         '"a name of 20 letters", 200, 100, 400, taken); return words; })()')
-    assert 4 <= len(drawn) <= 9 and set(drawn) == {'a name of 20 le…'}
+    assert 4 <= len(drawn) <= 13 and set(drawn) == {'a name of 20 le…'}
 
 
 def test_both_languages_say_everything(served):

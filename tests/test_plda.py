@@ -52,7 +52,7 @@ def test_em_recovers_what_the_data_were_drawn_from():
     np.testing.assert_allclose(within, WITHIN, atol=4 * 0.5 * np.sqrt(2 / 12000))
 
 
-@pytest.mark.parametrize('seed, smoothing', enumerate((0.0, 0.01, 0.3)))
+@pytest.mark.parametrize('seed, smoothing', list(enumerate((0.0, 0.01, 0.3))))
 def test_the_likelihood_never_falls(seed, smoothing):
     vectors, speakers = draw(15, seed)
     objectives = plda.estimate_plda(vectors, speakers, n_steps=60, smoothing=smoothing)[3]
