@@ -91,7 +91,7 @@ class ResNet(nn.Module):
 
 
 def resnet18():
-    """18: conv1, 16 convolutions in blocks and one linear layer. model.py has two of these."""
+    """18: conv1, 16 convolutions in blocks and one linear layer, of which model.py has two."""
     return ResNet(BasicBlock, [2, 2, 2, 2])
 
 

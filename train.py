@@ -157,7 +157,7 @@ def validate(valid_loader, model, criterion, use_cuda, epoch, *, valid_acc=None)
 def main(
         # Settings of the slides
         use_cuda=True,  # use a GPU if there is one
-        val_ratio=10,  # percent of the utterances
+        val_ratio=10,  # percent kept for validation
         embedding_size=128,  # dimension of a d-vector; try 32 to 512
         start=1,  # first epoch; 5: go on after checkpoint_4
         n_epochs=30,  # how many epochs

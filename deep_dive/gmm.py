@@ -27,13 +27,12 @@ from exercises.similar_voices import answers, print_precision_and_recall
 from exercises.thresholds import ANY_SCORE, print_error_rates, threshold_rule
 from support.checks import require_log_filterbank
 from support.demo_voices import provide_test_features, provide_train_features
-from support.messages import POSITIVE, LabError, check_settings, is_name, is_number, run_script, whole
+from support.messages import NAME_OR_EMPTY, POSITIVE, LabError, check_settings, is_number, run_script, whole
 
 N_CEPSTRA = 20  # coefficients of a frame; try 30. Words need about 13, but voices differ in finer ones, too
 VARIANCE_FLOOR = 0.01  # smallest variance of a component, as a share of the variance of all frames
 BLOCK = 4096  # frames at once, so that (BLOCK, n_components) numbers stay in the processor's cache
 UTTERANCES_AT_ONCE = 20  # in score_pairs
-FOLDER_OR_NONE = "a name, or ''", lambda value: value == '' or is_name(value)
 
 
 class GMM(NamedTuple):
@@ -238,7 +237,7 @@ def main(
         n_each=25,  # so many utterances of each of them are used, the first ones. Every two are compared
         n_enroll=5,  # for identification, so many of these enrol the speaker
 ):
-    check_settings(main, locals(), seed=whole(0), relevance=POSITIVE, unseen_dir=FOLDER_OR_NONE,
+    check_settings(main, locals(), seed=whole(0), relevance=POSITIVE, unseen_dir=NAME_OR_EMPTY,
                    thres=threshold_rule(ANY_SCORE, ['eer']))
 
     # Draw the utterances for the background model, and train it

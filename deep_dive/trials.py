@@ -200,9 +200,9 @@ def main(
         names = sorted({*left, *right})
         files, speakers = files_of_trials(names, test_dir)
         a_file, has_labels = files[0], is_target is not None and all(speakers)
-    if not has_labels and scores_file is None and trials not in ('enrolled', 'pairs') and is_target is not None:
-        raise LabError('%s says which trials are of one speaker, but not who the speakers are: utt2spk is missing in '
-                       '%s.\nAdd it, or set --scores_file=scores.csv.' % (trials, test_dir))
+        if is_target is not None and not has_labels and scores_file is None:
+            raise LabError('%s says which trials are of one speaker, but not who the speakers are: utt2spk is missing '
+                           'in %s.\nAdd it, or set --scores_file=scores.csv.' % (trials, test_dir))
     if not has_labels and scores_file is None:
         raise LabError('Nobody says which trials are of one speaker, so there are no error rates.\nTo write the '
                        'scores into a file, set --scores_file=scores.csv. With a folder of Kaldi, see utt2spk.')

@@ -24,7 +24,7 @@ from exercises.scoring import equal_error_rate, trial_scores
 from exercises.similar_voices import answers, embed_pieces, score_matrix
 from model import get_embeddings, load_model
 from support import demo_voices
-from support.messages import EPOCH_OR_NAME, check_settings, is_name, run_script
+from support.messages import EPOCH_OR_NAME, NAME_OR_EMPTY, check_settings, run_script
 
 FIRST_VOICE, N_VOICES, N_UTTERANCES = 251, 40, 10  # after those of training and test
 TEST_FRAMES, ENROLL_FRAMES = 100, 200
@@ -78,8 +78,7 @@ def main(
         unseen_dir='',  # a feature folder of further speakers; '': none
         log_dir='model_saved',  # where the checkpoints are saved
 ):
-    text = 'a name', lambda value: value == '' or is_name(value)
-    check_settings(main, locals(), cp_num=EPOCH_OR_NAME, test_dir=text, unseen_dir=text)
+    check_settings(main, locals(), cp_num=EPOCH_OR_NAME, test_dir=NAME_OR_EMPTY, unseen_dir=NAME_OR_EMPTY)
     model = load_model(True, log_dir, cp_num, None, None)
     mean = model.backend.get('mean')  # (1, embedding_size)
     if mean is None:

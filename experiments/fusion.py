@@ -14,7 +14,7 @@ import project  # noqa: F401 (finds the lab)
 
 from compare import d_vectors_of, features_for, kinds_of_pairs, rates_of, scorer_of
 from model import load_model
-from support.messages import LabError, check_settings, run_script, whole
+from support.messages import NAME_OR_EMPTY, LabError, check_settings, is_name, run_script, whole
 
 WAYS = ['raw', 'PLDA']  # of SCORERS in compare.py
 
@@ -26,9 +26,9 @@ def main(
         n_files=25,  # test utterances of each of the 40 speakers
         speakers='all',  # the 40; or 'even': the 20 to choose settings on; or 'odd': the other 20, to report on
 ):
-    folders = 'a list of folders', lambda value: isinstance(value, list)
-    text = 'a name', lambda value: isinstance(value, str)
-    check_settings(main, locals(), n_files=whole(2), speakers=['all', 'even', 'odd'], log_dirs=folders, data_dir=text)
+    folders = 'a list of folders', lambda value: isinstance(value, list) and all(map(is_name, value))
+    check_settings(main, locals(), n_files=whole(2), speakers=['all', 'even', 'odd'], log_dirs=folders,
+                   data_dir=NAME_OR_EMPTY)
     if not data_dir or len(log_dirs) < 2:
         raise LabError('Give the folder that hold_out.py made, and two or more folders of trained networks.')
     unseen_dir = features_for('softmax', data_dir) / 'unseen'  # the lab's features

@@ -13,13 +13,13 @@ A folder holds <person>/<name>.wav. People of one name in two folders are one pe
 3. The network learns to find the person (AAM-softmax). With a teacher, it learns above all to give the vector that
    the teacher gave to the unchanged recording (knowledge distillation, Hinton et al. 2015). The teacher is a larger
    network that heard many thousands of people. Only its vectors are needed. Windows of the feature files of
-feature_dir are told apart by AAM alone.
+   feature_dir are told apart by AAM alone.
 4. LOG_DIR/going_on.pth gets all that the next epoch needs: the same command goes on where it stopped. At the end,
    LOG_DIR/checkpoint_<epoch>.pth gets the averages of the parameters, and what a card of the model says is printed.
 
 A step of 32 pieces takes 1.5 s on one plain core, and half of that on one with bfloat16. The settings ask for 30,000
-steps. Afterwards find thresholds on people
-who were held out: python -m own_voice.calibrate <folder> --log_dir=... --cp_num=... --into_checkpoint=...
+steps. Afterwards find thresholds on people who were held out:
+python -m own_voice.calibrate <folder> --log_dir=... --cp_num=... --into_checkpoint=...
 """
 import copy
 import math
@@ -142,8 +142,12 @@ class Batches(Dataset):
         self.feature_files, self.n_windows, n_feature_people = [], 0, 0
         if settings['feature_dir']:
             DB = read_feats_structure(settings['feature_dir'])
-            self.feature_files, self.n_windows = list(DB['filename']), round(
-                settings['feature_share'] * settings['batch_size'])
+            self.feature_files = list(DB['filename'])
+            self.n_windows = round(settings['feature_share'] * settings['batch_size'])
+            if not 0 < self.n_windows < settings['batch_size']:
+                raise LabError('feature_share = %g of batch_size = %d: a step needs pieces and windows. Set a larger '
+                               'batch_size, or another feature_share.'
+                               % (settings['feature_share'], settings['batch_size']))
             feature_people, self.feature_person = np.unique(DB['speaker_id'], return_inverse=True)
             n_feature_people = len(feature_people)
         self.names, self.person = np.unique(people, return_inverse=True)  # names, and the number of each recording's
@@ -309,13 +313,21 @@ def go_on(run, filename):
 
 
 def begin_with(run, filename):
-    """Give a run the network of another one. If the people are others, the classes stay as begin_run made them."""
+    """Give a run the network of another one, and the margin of its loss.
+
+    If the number of classes is another one, they stay as begin_run made them.
+    """
     state = torch.load(filename, map_location='cpu', weights_only=True)
-    for name in ('model', 'average'):
-        parameters = state[name]
-        if parameters['last.weight'].shape != run[name].last.weight.shape:
-            parameters['last.weight'] = run[name].last.weight.data
-        run[name].load_state_dict(parameters)
+    try:
+        for name in ('model', 'average'):
+            parameters = state[name]
+            if parameters['last.weight'].shape != run[name].last.weight.shape:
+                parameters['last.weight'] = run[name].last.weight.data
+            run[name].load_state_dict(parameters)
+        run['criterion'].load_state_dict(state['criterion'])
+    except (RuntimeError, KeyError) as error:
+        raise LabError('%s: not the going_on.pth of such a network. Name another file as init_from.'
+                       % filename) from error
 
 
 def save(run, epoch, s):
@@ -374,7 +386,7 @@ def main(
         aam_weight=0.05,  # weight of AAM beside the teacher
         ramp=3000,  # steps in which the margin of AAM rises to 0.2
         own_share=0.5,  # which share of a target is the recording; the rest is the person
-        feature_dir=None,  # feature files of further people; None: none
+        feature_dir=None,  # feature files of further people, all of whom are trained on; None: none
         feature_share=0.15,  # which share of a step is windows of them
         quiet_share=0.0,  # which share of the pieces is up to 20 dB quieter, as the slides' features are; try 0.2
         init_from=None,  # begin with the network of another run's going_on.pth: a further stage

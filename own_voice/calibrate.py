@@ -42,7 +42,8 @@ def find_thresholds(model, folders, use_cuda=True, one_room=()):
     n_files = pd.Series(list(zip(groups, DB['speaker_id']))).value_counts()
     if (n_files > 1).sum() < MIN_SPEAKERS:
         raise LabError('Speakers with two recordings or more in %s: %d. %d are needed, each with recordings '
-                       'such as enroll.wav and test.wav, or enroll.wav and enroll2.wav.' % (named, (n_files > 1).sum(), MIN_SPEAKERS))
+                       'such as enroll.wav and test.wav, or enroll.wav and enroll2.wav.'
+                       % (named, (n_files > 1).sum(), MIN_SPEAKERS))
     features, levels = [], []
     for filename in DB['filename']:
         features.append(read_MFB(filename, model.settings['level'])[0])  # (n_frames, n_dims)

@@ -5,8 +5,9 @@
 
 Copies the recordings to <test_dir>/<name>/enroll.wav, enroll2.wav and so on, where the page and enroll.py
 find them. Writes the enrolment into embedding_dir, and says who of the enrolled pass as each other. With
---remove, it deletes both, and test recordings of the person in that folder, too. If nobody is left, the file of
-the enrolment is deleted. Takes five seconds.
+--remove, it deletes both, and test recordings of the person in that folder, too, and the pictures (*.png) in
+embedding_dir, because they show names. If nobody is left, the file of the enrolment and the threshold of the
+room are deleted. Takes five seconds.
 """
 import contextlib
 import itertools
@@ -24,7 +25,7 @@ from own_voice.compare import check_recording
 from own_voice.who import EMBEDDING_DIR
 from support.checks import check_enrolment
 from support.enrolments import CALIBRATION_FILE, ENROLL_FILE, checkpoint_of, own_description, read_enrolment
-from support.messages import TEST_RULES, LabError, as_on_disk, check_settings, is_name, one_form
+from support.messages import NAME_OR_EMPTY, TEST_RULES, LabError, as_on_disk, check_settings, is_name, one_form
 from support.messages import run_script
 from support.recordings import RESERVED, is_recording, is_speaker, same_origin
 from support.safe_files import write_pickles, written_whole
@@ -189,6 +190,7 @@ def remove_person(name, test_dir, embedding_dir):
     filename, folder = Path(embedding_dir, ENROLL_FILE), Path(as_on_disk(os.path.join(test_dir, name)))
     arrays, made_with = read_enrolment(embedding_dir) if filename.is_file() else ({}, {})
     name = one_form(folder.name)  # of 'kim/', too
+    check_spelling(name, arrays)
     if name in arrays and folder.is_symlink():
         folder_of(test_dir, name)  # says so if it leads out of test_dir
     if folder.resolve().parent != Path(test_dir).resolve() or name not in arrays and not files_of(folder):
@@ -218,9 +220,8 @@ def main(
         test_frames=None,  # cut a recording into segments of so many frames (10 ms); None: not cut
         use_cuda=True,  # use a GPU if there is one
 ):
-    text = 'a name', lambda value: value == '' or is_name(value)
     names = 'a list of names', lambda value: isinstance(value, list) and all(map(is_name, value))
-    check_settings(main, locals(), **TEST_RULES, name=text, remove=text, files=names)
+    check_settings(main, locals(), **TEST_RULES, name=NAME_OR_EMPTY, remove=NAME_OR_EMPTY, files=names)
     if bool(name) == bool(remove) or is_recording(name):
         raise LabError('Name a person and recordings, as in python -m own_voice.enrol kim a.wav\n'
                        'Or remove a person: python -m own_voice.enrol --remove=kim')

@@ -33,7 +33,8 @@ from support.checks import level_or_configured
 from support.enrolments import CALIBRATION_FILE, ENROLL_FILE, description_at, forget_removed, read_enrolment
 from support.enrolments import description_for, use_own_thresholds
 from support.messages import LabError, NoSpeech
-from support.recordings import NARROW, Recording, bandwidth_of, mono_of, open_recording, what_is_wrong
+from support.recordings import NARROW, Recording, bandwidth_of, differ_in_bandwidth, mono_of, open_recording
+from support.recordings import what_is_wrong
 from support.safe_files import write_pickles
 
 MAX_SECONDS = 600  # of a recording
@@ -452,10 +453,8 @@ class Gallery:
         """
         here = heard['sure']
         there = [one['sure'] for one in self.people[name]['files']] if name else []
-        if here is None or not there or None in there or len({one < NARROW for one in [here, *there]}) == 1:
-            return []
-        if len({one < NARROW for one in there}) > 1:  # the enrolment has both kinds
-            return []
+        if not there or not all(differ_in_bandwidth({'bandwidth': here}, {'bandwidth': one}) for one in there):
+            return []  # or the enrolment has both kinds
         return [{'code': 'otherBandwidth', 'values': {
             'name': name, 'here': round(here), 'there': round(min(there))}}]
 

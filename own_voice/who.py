@@ -64,9 +64,9 @@ def main(
         raise LabError('Name a recording, as in\npython -m own_voice.who x.wav')
     check_settings(main, locals(), spk_list=or_none(NAMES), thres=or_none(SCORE_OR_MODEL),
                    test_frames=TEST_RULES['test_frames'], channel=CHANNEL)
-    check_recording(recording, ['.p'])
     use_channel(channel)
     model, embeddings = load_enrolled(embedding_dir, use_cuda)
+    check_recording(recording, ['.p'])
     spk_list = spk_list or sorted(embeddings)
     check_enrolled(spk_list, embeddings)
     check_recordings(embedding_dir, spk_list, [recording], model.settings['level'])

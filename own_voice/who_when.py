@@ -136,9 +136,9 @@ def main(
     if not recording:
         raise LabError('Name a recording, as in\npython -m own_voice.who_when talk.wav')
     check_settings(main, locals(), thres=or_none(SCORE_OR_MODEL), channel=CHANNEL)
-    check_recording(recording)
     use_channel(channel)
     model, embeddings = load_enrolled(embedding_dir, use_cuda)
+    check_recording(recording)
     check_recordings(embedding_dir, list(embeddings), [recording], model.settings['level'])
     limits = limits_for(model, torch.cat(list(embeddings.values())).numpy(), thres, recording, SEGMENT)
     talk = open_recording(recording)

@@ -17,7 +17,7 @@ from support.safe_files import read_whole
 WAV_FORMATS = ('.wav', '.wave')
 FFMPEG_FORMATS = ('.mp3', '.m4a', '.aac', '.flac', '.ogg', '.oga', '.opus', '.wma', '.webm', '.mp4', '.mov',
                   '.3gp', '.amr', '.aiff', '.aif', '.aifc', '.caf', '.au', '.w64')
-QUIET_FOR_8_BITS = 10 ** (-30 / 20)  # RMS
+QUIET_FOR_8_BITS = 10 ** (-30 / 20)  # RMS of all samples, pauses too: -30 dBFS
 STREAMED = 0x7ff00000  # bytes: a program that writes into a pipe promises so much, or more
 PCM, FLOATS, EXTENSIBLE = 1, 3, 0xfffe  # how samples are coded; 'extensible': it is said further down
 FROM_FFMPEG = {  # what it says -> what that means
@@ -101,7 +101,7 @@ def decode_wav(content):
     data = memoryview(content)[first:first + n_samples * width * n_channels]
     samples = to_floats(data, coding, width, order).reshape(-1, n_channels)
     if width == 1 and len(samples) and np.sqrt(np.mean(samples ** 2)) < QUIET_FOR_8_BITS:
-        remark = '; '.join([remark] * bool(remark) + ['it is quiet, so its 8 bits are coarse: record with 16 bits'])
+        remark = (remark + '; ' if remark else '') + 'it is quiet, so its 8 bits are coarse: record with 16 bits'
     return samples, rate, remark
 
 

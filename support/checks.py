@@ -11,7 +11,8 @@ import numpy as np
 from python_speech_features import get_filterbanks
 
 import configure as c
-from support.messages import LARGEST_NUMBER, LabError, NoSpeech, is_name, is_number, is_whole, number, one_form, whole
+from support.messages import LARGEST_NUMBER, POSITIVE, LabError, NoSpeech, is_name, is_number, is_whole, number
+from support.messages import one_form, whole
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -74,12 +75,12 @@ CONFIGURE_RULES = {  # see check_settings of messages.py
     'SAMPLE_RATE': ('a whole number of Hz, 8000 or more', lambda value: is_whole(value, 8000)),
     'WIN_LENGTH': ('a number of seconds, from 0.001 to 1', lambda value: is_number(value, 0.001, 1)),
     'WIN_STEP': ('a number of seconds, from 0.001 to 1', lambda value: is_number(value, 0.001, 1)),
-    'FILTER_BANK': whole(1), 'TRIM_SECONDS': number(0),
+    'FILTER_BANK': whole(1), 'N_CEPSTRUM': whole(1), 'ENERGY_FLOOR': POSITIVE, 'TRIM_SECONDS': number(0),
     'LEVEL_DBFS': ('a number from -200 to 0, or None', lambda value: value is None or is_number(value, -200, 0))}
 
 
 def check_frames():
-    """Raise LabError if configure.py asks for frames or mel filters that nobody can make, or only wrongly."""
+    """Raise LabError for a setting in configure.py that no feature can be made with, or only a wrong one."""
     for name, (words, fits) in CONFIGURE_RULES.items():
         if not fits(getattr(c, name)):
             raise LabError('%s = %r in configure.py: it must be %s.' % (name, getattr(c, name), words))

@@ -70,6 +70,7 @@ def as_on_disk(name, exists=os.path.exists):
     forms = [name, one_form(name), unicodedata.normalize('NFD', name)]
     folder, last = os.path.split(name)
     if not any(map(exists, forms)) and os.path.isdir(folder or '.'):  # or in a mixture of these
+        forms[1] = os.path.join(folder, one_form(last))  # the folder is there as it was typed
         forms += [os.path.join(folder, there) for there in os.listdir(folder or '.')
                   if one_form(there) == one_form(last)]
     return next(filter(exists, forms), forms[1])
@@ -233,6 +234,7 @@ def some_of(known):
 POSITIVE = 'a number above 0', lambda value: is_number(value, 0, LARGEST_NUMBER) and value > 0
 PERCENTAGE = 'a percentage above 0 and below 100', lambda value: is_number(value) and 0 < value < 100
 SHARE = 'a number above 0 and below 1', lambda value: is_number(value) and 0 < value < 1
+NAME_OR_EMPTY = "a name, or ''", lambda value: value == '' or is_name(value)
 BOOL = 'True or False', lambda value: isinstance(value, bool)
 NAME = 'a name', is_name
 NAMES = 'a list of names', lambda value: isinstance(value, list) and len(value) > 0 and all(map(is_name, value))
@@ -273,7 +275,8 @@ def check_settings(main, settings, **rules):
             if value not in list(rule):
                 raise LabError('unknown %s: %s. Choose one of %s.'
                                % (name, in_one_line(value), ', '.join(map(str, rule))))
-        elif isinstance(value, str) and any(unicodedata.category(letter) == 'Cs' for letter in value):
+        elif any(unicodedata.category(letter) == 'Cs' for one in (value if isinstance(value, list) else [value])
+                 if isinstance(one, str) for letter in one):
             raise LabError('%s = %r: the letters of this name are not in UTF-8. Rename it.' % (name, value))
         elif not rule[1](value):
             raise LabError('%s = %r: it must be %s.' % (name, value, rule[0]))

@@ -189,6 +189,7 @@ def test_what_cannot_be_used_changes_nothing(recordings, lab, stopped_with):
             ({'name': 'b.wav', 'files': ['c.wav']}, 'Name a person and recordings'),
             ({'name': 'lee'}, 'Name recordings of lee'), ({}, 'Name a person and recordings'),
             ({'name': 'kim', 'remove': 'kim'}, 'Name a person and recordings'),
+            ({'remove': 'KIM'}, 'kim is enrolled already. Write the name in the same way'),
             ({'remove': 'lee'}, "'lee' is not enrolled in enroll_own. Enrolled there: kim"),
             ({'remove': '../../enroll_own'}, 'is not enrolled'), ({'remove': '..'}, 'is not enrolled')):
         assert complaint in stopped_with(enrol.main, **settings), settings

@@ -16,7 +16,7 @@ import model as lab_model
 import verification
 from conftest import PROJECT, FirstFrame
 from deep_dive import trials
-from own_voice import gallery
+from own_voice import enrol, gallery
 from support import checks, enrolments, messages, recordings, runs
 from support.messages import LabError
 
@@ -202,6 +202,19 @@ def test_from_another_folder(lab, monkeypatch):
         'in another one: cd "%s"' % PROJECT)
     with pytest.raises(LabError, match='Run python train.py first'):
         runs.find_checkpoint('model_saved', 'none such')
+
+
+def test_a_folder_that_was_typed_stays_as_it_is(lab):
+    """A new person in a folder whose name a Mac wrote in parts."""
+    parts = unicodedata.normalize('NFD', '녹음')
+    os.mkdir(parts)
+    assert enrol.folder_of(parts, '홍길동') == Path(parts, '홍길동')
+
+
+def test_letters_that_are_no_utf_8(lab, stopped_with):
+    for settings in ({'name': 'kim', 'files': ['a\udcc8.wav']}, {'name': 'kim\udcc8', 'files': ['a.wav']}):
+        message = stopped_with(enrol.main, **settings)
+        assert 'not in UTF-8' in message or 'must be' in message
 
 
 def test_a_threshold_is_still_a_number():

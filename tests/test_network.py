@@ -251,7 +251,7 @@ class Unknown:
     (Unknown(), 'it holds test_network.Unknown, and only tensors and plain data are read'),
     (np.ones(3), 'it holds numpy._core.multiarray._reconstruct, and only'),
     (os.system, 'it holds %s.system, and only' % os.name),
-    (pickle.dumps({'state_dict': {}}, 4), ''),
+    (pickle.dumps({'state_dict': {}}, 4), 'Unsupported operand 149'),
     (b'\x80\x02garbage', 'Unsupported operand 103'), (b'', 'EOFError'), (b'hello', '101')])
 def test_the_advice_of_pytorch_is_not_passed_on(lab, content, reason, recwarn):
     """Its advice is to trust the file. Its letters are bold."""

@@ -243,7 +243,6 @@ TWO_CHANNELS = {  # name -> what is in the other channel
     'hum': lambda audio: 0.1 * np.sin(np.arange(len(audio)) / 50),
     'clipped': lambda audio: np.clip(300 * audio, -1, 1),
     'clipped and lowered': lambda audio: 0.7 * np.clip(300 * audio, -1, 1),
-    'muffled': lambda audio: sosfiltfilt(butter(8, 2500, fs=16000, output='sos'), audio),
     **{'crackling, %d a second' % n: lambda audio, n=n: audio + crackle(len(audio), n) for n in (1, 4, 20, 100)}}
 
 
@@ -264,12 +263,28 @@ def test_of_channels_that_differ_the_clearer_one_is_used(lab, name, rate):
 
 
 def test_clipping_is_seen_at_any_level():
-    """Flat tops tell it. A recording of floats above 1 is not clipped, and a quiet one has steps that look flat."""
+    """Flat tops tell it, or samples at full scale. A quiet recording has steps that look flat."""
     tone = np.sin(2 * np.pi * 100 * np.arange(16000) / 16000)
-    for size in (0.2, 0.985, 1.5):
+    for size in (0.2, 0.985):
         assert recordings.clipped_share(size * tone) < 1e-4
         assert recordings.clipped_share(size * np.clip(2 * tone, -1, 1)) == pytest.approx(2 / 3, abs=0.02)
     assert recordings.clipped_share(np.round(0.01 * 32768 * tone) / 32768) == 0
+    # What a decoder makes of clipped speech is not flat any more, and reaches beyond 1
+    decoded = np.append(np.clip(2 * tone, -1, 1) * np.linspace(0.99, 1, 16000), 1.05)
+    assert recordings.clipped_share(decoded) > 0.3
+
+
+@pytest.mark.parametrize('highest', [1500, 2000, 2500])
+def test_a_muffled_channel_is_not_used(lab, highest):
+    """It has less noise. A channel that crackles sounds wide, and is not used, either."""
+    noisy = speech() + 1e-3 * np.random.default_rng(0).normal(size=len(speech()))
+    low_pass = butter(8, highest, fs=16000, output='sos')
+    muffled = sosfiltfilt(low_pass, noisy)
+    write_wav('a.wav', np.stack([muffled, noisy], axis=1))
+    assert recordings.open_recording('a.wav').remarks == ['channel 2 of 2 is used']
+    crackling = muffled + 3 * np.abs(muffled).max() * np.sign(crackle(len(muffled), 4))
+    write_wav('b.wav', np.stack([crackling, muffled], axis=1) / 10)
+    assert recordings.open_recording('b.wav').remarks == ['channel 2 of 2 is used']
 
 
 def test_hum_does_not_make_speech_strange():
@@ -285,10 +300,13 @@ def test_hum_does_not_make_speech_strange():
     ('SAMPLE_RATE', 0), ('SAMPLE_RATE', 16000.0), ('SAMPLE_RATE', '16000'), ('WIN_LENGTH', 25), ('WIN_LENGTH', 0),
     ('WIN_STEP', 0), ('WIN_STEP', -0.01), ('FILTER_BANK', 0), ('FILTER_BANK', 40.0), ('FILTER_BANK', None),
     ('TRIM_SECONDS', -1), ('LEVEL_DBFS', 'loud')])
-def test_a_setting_that_nothing_can_be_made_with_is_named(monkeypatch, name, value):
+def test_a_setting_that_nothing_can_be_made_with_is_named(lab, monkeypatch, name, value):
     monkeypatch.setattr(c, name, value)
     with pytest.raises(LabError, match='^%s = %r in configure.py: it must be ' % (name, value)):
         checks.check_frames()
+    write_wav('a.wav', speech())
+    with pytest.raises(LabError, match='^%s = ' % name):
+        read_MFB('a.wav')
 
 
 def test_odd_chunks_of_a_wav():
@@ -784,6 +802,8 @@ def test_bandwidth_of_a_voice(lab, index):
     assert wide['bandwidth'] > 6000 and 3500 < narrow['bandwidth'] < 4700 and 2500 < phone['bandwidth'] < 4000
     assert recordings.differ_in_bandwidth(wide, narrow) and recordings.differ_in_bandwidth(phone, wide)
     assert not recordings.differ_in_bandwidth(narrow, phone)
+    assert not recordings.differ_in_bandwidth(origin(-44, 5000.0), origin(-44, 6400.0))
+    assert recordings.differ_in_bandwidth(origin(-44, 4999.0), origin(-44, 6400.0))
     assert not recordings.differ_in_bandwidth(wide, wide)
 
 

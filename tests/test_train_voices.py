@@ -198,7 +198,7 @@ def test_some_pieces_are_quieter(lab, monkeypatch):
     assert np.mean(quieter > 7) == pytest.approx(0.5 * 13 / 20, abs=0.08) and quieter.max() < 20 + 8
 
 
-def test_a_further_stage_may_have_other_people(people, capsys):
+def test_a_further_stage_may_have_other_people(people, stopped_with):
     settings = {**QUICK, 'folders': ['corpus'], 'n_epochs': 1}
     train_voices.main(**settings, log_dir='one')
     Path('kept.txt').write_text(people[0] + '\n')
@@ -206,6 +206,10 @@ def test_a_further_stage_may_have_other_people(people, capsys):
     one, two = (read(folder + '/going_on.pth')['model'] for folder in ('one', 'two'))
     torch.testing.assert_close(one['fc0.weight'], two['fc0.weight'], atol=1e-6, rtol=0)
     assert one['last.weight'].shape == (8, 192) and two['last.weight'].shape == (6, 192)
+    steps = [read(folder + '/going_on.pth')['criterion']['n_steps'] for folder in ('one', 'two')]
+    assert steps[1] == steps[0] + 1  # the margin goes on rising
+    assert 'one/checkpoint_1.pth: not the going_on.pth' in stopped_with(
+        train_voices.main, **settings, log_dir='three', init_from='one/checkpoint_1.pth')
 
 
 def test_the_learning_rate():
