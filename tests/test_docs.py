@@ -17,7 +17,7 @@ from support import messages
 from test_settings import SETTINGS
 
 PAGES = [PROJECT / 'README.md', *sorted((PROJECT / 'docs').rglob('*.md')),
-         *sorted(PROJECT.glob('*_*/README.md'))]
+         *sorted(PROJECT.glob('[!.]*_*/README.md'))]
 RUN = ['README.md', 'docs/lab.md', 'docs/own-voice.md']
 COMMAND = re.compile(r'(python|torchrun|pip|mkdir|cp|git) ')
 NOT_RUN = re.compile(r'pip |git |python -m pytest')
