@@ -321,6 +321,9 @@ class Gallery:
             doubt = None if sure else self.doubt(folder.name, heard['vector'])
             if doubt:
                 return {'recording': heard['about'], 'doubt': doubt}
+            if wav in [path.read_bytes() for path in enrolment_files(folder)]:
+                with coded('sameRecording', name=folder.name):
+                    raise LabError('This recording of %s is there already.' % folder.name)
             keep_recording(folder, wav, '.wav')
             return {'recording': heard['about'], 'name': folder.name, 'state': self.state()}
 
@@ -333,7 +336,7 @@ class Gallery:
         nearest = max(scores, key=scores.get, default=None)
         if own is not None and nearest is not None and scores[nearest] > max(own, self.threshold):
             return {'code': 'nearer', 'values': {'name': name, 'other': nearest}}
-        if own is not None and own < self.limits()['unknown']:
+        if own is not None and own < self.limits()['named']:
             return {'code': 'doesNotFit', 'values': {'name': name}}
         if own is None and scores and answer(scores, self.limits())[0] == 'known':
             return {'code': 'secondName', 'values': {'name': name, 'other': nearest}}

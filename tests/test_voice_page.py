@@ -412,12 +412,18 @@ def test_what_does_not_fit_is_asked_about(people, wavs, names, monkeypatch):
     assert people.doubt(me, unit) is None
     assert people.doubt(me, across) == {'code': 'nearer', 'values': {'name': me, 'other': other}}
     assert people.doubt(me, np.eye(128)[5]) == {'code': 'doesNotFit', 'values': {'name': me}}
+    limits = people.limits()  # not unlike enough to be unknown, and not like enough to be named
+    nearly = (limits['named'] + limits['unknown']) / 2 * unit
+    assert people.doubt(me, nearly) == {'code': 'doesNotFit', 'values': {'name': me}}
     assert people.doubt('new', unit) == {'code': 'secondName', 'values': {'name': 'new', 'other': me}}
     assert people.doubt('new', np.eye(128)[5]) is None
     monkeypatch.setattr(people, 'doubt', lambda name, vector: {'code': 'nearer', 'values': {}})
     said = people.enrol(me, wavs[other, 'test'], sure=False)
     assert said['doubt']['code'] == 'nearer' and files_of(people, me) == ['enroll.wav']
     people.enrol(me, wavs[other, 'test'])
+    assert files_of(people, me) == ['enroll.wav', 'enroll2.wav']
+    with pytest.raises(LabError, match='This recording of %s is there already' % me):
+        people.enrol(me, wavs[other, 'test'])
     assert files_of(people, me) == ['enroll.wav', 'enroll2.wav']
 
 
