@@ -82,7 +82,7 @@ def main(
     # Draw the losses
     losses_of = [[[entry[name] for entry in run['epochs']] for name in ('train_loss', 'valid_loss')]
                  for run in runs]
-    draw_losses(losses_of, drawable(labels), filename)
+    draw_losses(losses_of, drawable(labels, 'run'), filename)
 
     # Print the table
     lowest = [min(valid_losses) for _, valid_losses in losses_of]

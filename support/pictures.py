@@ -73,13 +73,14 @@ def visualize_the_losses(train_losses, valid_losses, *, log_dir='.', accuracies=
     save_picture(fig, os.path.join(log_dir, 'loss_plot.png'))
 
 
-def drawable(names):
-    """The names as they can be drawn. A name in letters that no font here has becomes a number, and a line says so."""
+def drawable(names, kind='speaker'):
+    """The names as they can be drawn. A name in letters that no font here has becomes kind and a number, and a line
+    says so."""
     fonts = [FT2Font(font_manager.findfont(family)).get_charmap() for family in plt.rcParams['font.family']]
     shown, numbered = [], {}
     for name in names:
         if not all(any(ord(letter) in font for font in fonts) for letter in name):
-            name = numbered.setdefault(name, 'speaker %d' % (len(numbered) + 1))
+            name = numbered.setdefault(name, '%s %d' % (kind, len(numbered) + 1))
         shown.append(name)
     if numbered:
         print('No font here has the letters of some names. In the pictures: %s'

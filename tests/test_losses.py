@@ -55,7 +55,7 @@ def test_losses_of_several_runs(lab, started, figures, capsys):
         assert valid_line.get_color() == train_line.get_color()
         assert valid_line.get_linewidth() > 2 * train_line.get_linewidth() and valid_line.get_linestyle() == '-'
     assert ax.lines[0].get_color() != ax.lines[2].get_color() and ax.lines[2].get_markevery() == [1]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == [
         'model_saved/run_001: lr = 0.01', 'model_saved: lr = 0.1']
 
 
@@ -66,7 +66,7 @@ def test_losses_of_named_runs(lab, started, figures, capsys):
     write_run('d', [4], lr=0.1, wd=0.5, loss_type='center', utterances=900)
     started('a', 'b', '--filename=ab.png')
     assert 'wd = 0.5 ' in capsys.readouterr().out and (lab / 'ab.png').exists()
-    assert [text.get_text() for text in figures[0].axes[0].get_legend().get_texts()] == ['a: wd = 0.5', 'b: wd = None']
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ['a: wd = 0.5', 'b: wd = None']
 
     started('a', 'c')
     assert capsys.readouterr().out.count('nothing') == 2
@@ -79,7 +79,7 @@ def test_losses_of_named_runs(lab, started, figures, capsys):
     started('a', 'a')
     out = capsys.readouterr().out
     assert out.count('nothing') == 2 and 'Note' not in out
-    assert [text.get_text() for text in figures[3].axes[0].get_legend().get_texts()] == ['a', 'a']
+    assert [text.get_text() for text in figures[3].legends[0].get_texts()] == ['a', 'a']
 
 
 def test_no_losses_to_draw(lab, stopped_with):
@@ -93,3 +93,11 @@ def test_no_losses_to_draw(lab, stopped_with):
             (['broken'], 'broken/run.json: not what train.py wrote there'), ('good', 'it must be a list of folders')):
         assert message in stopped_with(losses.main, log_dirs=log_dirs)
     assert list(lab.glob('*.png')) == []
+
+
+def test_a_folder_in_letters_that_no_font_has(lab, started, figures, capsys):
+    write_run('모델 1', [3], lr=0.1), write_run('b', [3], lr=0.2)
+    started('모델 1', 'b')
+    shown = [text.get_text() for text in figures[0].legends[0].get_texts()]
+    assert shown == ['모델 1: lr = 0.1', 'b: lr = 0.2'] or shown[0] == 'run 1' and (
+        'In the pictures: run 1 = 모델 1: lr = 0.1' in capsys.readouterr().out)
