@@ -5,8 +5,7 @@
 
 Writes two folders of links. <new folder>/train has the speakers to train on (--train_dir of train.py).
 <new folder>/unseen has the others. Of the slides' 240 training speakers these are always the same 40, 17 women and 23
-men. Of another corpus, --n_unseen speakers are drawn of those with
---n_files files or more. Takes a second.
+men. Of another corpus, --n_unseen speakers are drawn of those with --n_files files or more. Takes a second.
 """
 import random
 from pathlib import Path
@@ -40,7 +39,8 @@ def main(
     enough = [i for i, folder in enumerate(speakers) if len(list(folder.glob('[!.]*'))) >= n_files]
     if n_unseen is not None and (n_unseen > len(enough) or n_unseen == len(speakers)):
         raise LabError('n_unseen = %d: %s has %d speakers, %d of them with n_files = %d files or more, and some must '
-                       'be left to train on. Lower n_unseen or n_files.' % (n_unseen, feat_dir, len(speakers), len(enough), n_files))
+                       'be left to train on. Lower n_unseen or n_files.'
+                       % (n_unseen, feat_dir, len(speakers), len(enough), n_files))
     if out_dir.exists():
         raise LabError('%s exists already: remove it, or name another folder.' % out_dir)
 

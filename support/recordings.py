@@ -452,7 +452,7 @@ def print_note(filename, facts):
 # ------------------------------------------------------------------------------------- its kind
 
 NARROW = 5000  # Hz: a recording without anything above this was made at 8 kHz, or came over a telephone
-APART = 1500  # Hz: with bandwidths that differ by more, people score 0.2 to 0.3 lower with themselves
+APART = 1500  # Hz: with bandwidths that differ by more, people score about 0.3 lower with themselves
 
 
 def seconds_of(filename):
