@@ -10,6 +10,7 @@ model. A recording is listened to without a lock, so that one long recording doe
 Only who changes or lists the people holds the lock.
 """
 import hashlib
+import json
 import sys
 import tempfile
 import threading
@@ -248,7 +249,8 @@ class Gallery:
             pairs = passing_pairs(names, gallery, self.threshold)
             return {'model': Path(self.model.checkpoint['file']).stem.removeprefix('checkpoint_'),
                     'threshold': self.threshold, 'is_of_room': self.is_of_room,
-                    'of_model': self.threshold_of_model, 'can_calibrate': self.can_calibrate(),
+                    'room_is_old': self.room_is_old(), 'of_model': self.threshold_of_model,
+                    'can_calibrate': self.can_calibrate(),
                     'test_dir': str(self.test_dir), 'max_seconds': MAX_SECONDS, 'enough': ENOUGH,
                     'embedding_dir': str(self.embedding_dir), 'pairs': pairs,
                     'matrix': rounded(gallery @ gallery.T, 4),
@@ -258,6 +260,17 @@ class Gallery:
                                 for name, person in self.found.items() if 'error' in person]
                     + self.left_in_the_enrolment(),
                     'own': self.description.get('own'), 'others': self.description.get('others')}
+
+    def room_is_old(self):
+        """Whether recordings have come or gone since the threshold of this room was found."""
+        path = Path(self.embedding_dir, CALIBRATION_FILE)
+        if not self.is_of_room or not path.is_file():
+            return False
+        folders = [self.test_dir / name for name in self.found]
+        newest = max((one.stat().st_mtime_ns for folder in folders for one in (folder, *enrolment_files(folder))),
+                     default=0)
+        return (len(folders) != json.loads(path.read_text(encoding='utf-8'))['speakers']
+                or newest > path.stat().st_mtime_ns)
 
     def can_calibrate(self):
         """Whether there are recordings enough to find the threshold of this room."""

@@ -47,6 +47,11 @@ def run_script(main, *, words=False, see=''):
             main(**read_command_line(main, arguments, see))
     except (LabError, OSError) as error:
         sys.exit('Error: %s' % error)
+    except (MemoryError, RuntimeError) as error:  # PyTorch says it with a RuntimeError
+        if isinstance(error, RuntimeError) and not re.search('out of memory|allocate memory', str(error)):
+            raise
+        sys.exit('Error: the memory is full (%s).\nSet a smaller batch_size or embedding_size, or close other programs.'
+                 % in_one_line(error)[:80])
     except KeyboardInterrupt:
         sys.exit('Stopped by Ctrl-C.')
 

@@ -106,6 +106,8 @@ def test_the_microphone_and_dropped_files(served):
                        'one.id)') == [
         'enrol-record']
     assert browser.ask('document.querySelector("#enrol-name").disabled')  # it is the name of this recording
+    browser.wait('/[(][0-5] s left/.test($("enrol-record").textContent)')  # enough was heard
+    browser.click('#enrol-record')
     browser.wait('document.querySelector("#speakers button")')
     assert not browser.ask('$("enrol-name").disabled || $("enrol-name").value')
     assert server.gallery.people[first]['files'][0]['seconds'] > 3
@@ -204,13 +206,20 @@ def test_who_spoke_when(served):
     assert browser.ask('[0, 1, 3].map(i => bandColour(result.when.bands[i]))') == browser.ask(
         'BAND_COLOURS.slice(0, 3)')
     assert browser.ask('rttmOf([{kind: "known", names: ["Kim Minji"], begin: 1, end: 2.5}, '
-                       '{kind: "not sure", names: ["a"], begin: 2.5, end: 3}])') == (
-        'SPEAKER talk 1 1.00 1.50 <NA> <NA> Kim_Minji <NA> <NA>\n')
-    # A click on a band plays it
+                       '{kind: "not sure", names: ["a"], begin: 2.5, end: 3}], "my talk.v2.wav")') == (
+        'SPEAKER my_talk.v2 1 1.00 1.50 <NA> <NA> Kim_Minji <NA> <NA>\n')
+    assert browser.ask('result.when.filename') == 'talk.wav'
+    # A click on a band plays it, to its end
     browser.ask('window.played = [], HTMLMediaElement.prototype.play = function () { '
                 'played.push(Math.round(this.currentTime)); return Promise.resolve(); }')
     browser.ask('$("when-canvas").onclick({offsetX: $("when-canvas").clientWidth * 3 / result.when.seconds})')
     assert browser.ask('played') == [3]
+    # All bands are from 1 to 2 s now; the last one is what a click at 3 s is not in
+    browser.ask('window.paused = 0, HTMLMediaElement.prototype.pause = function () { paused += 1; }')
+    browser.ask('playFrom(1.5), $("when-audio").currentTime = 1.9, followAudio()')
+    assert browser.ask('[playsUntil, paused]') == [2, 0]
+    browser.ask('$("when-audio").currentTime = 2.1, followAudio(), followAudio()')
+    assert browser.ask('[playsUntil === Infinity, paused]') == [True, 1]
     browser.click('#speakers button[data-name=%s]' % repr(first))
     browser.wait('document.querySelector("#delete-dialog").open')
     browser.click('#delete-confirm')
@@ -456,8 +465,11 @@ def test_several_files_a_doubt_another_name_and_one_taken_back(served):
     node = browser.call('DOM.querySelector', nodeId=document, selector='#enrol-file')['nodeId']
     browser.call('DOM.setFileInputFiles', nodeId=node, files=[
         str(voices[first] / name) for name in ('enroll.wav', 'test.wav')])
-    browser.wait('document.body.dataset.busy === "no" && document.querySelectorAll("#speakers audio, '
-                 '#speakers summary").length === 1')
+    browser.wait('document.body.dataset.busy === "no" && document.querySelectorAll("#speakers summary").length === 1')
+    # Each can be played and stopped, and its sound is there. A screen reader hears which one it is
+    assert browser.ask('[...document.querySelectorAll("#speakers audio")].map(one => one.controls && one.ariaLabel)'
+                       ) == ['Recording 1 of me', 'Recording 2 of me']
+    assert browser.ask('fetch(document.querySelector("#speakers audio").src).then(answer => answer.status)') == 200
     assert [one['name'] for one in server.gallery.people['me']['files']] == ['enroll.wav', 'enroll2.wav']
     # A doubt: no, then yes
     server.gallery.doubt = lambda name, vector: {'code': 'nearer', 'values': {'name': name, 'other': 'B'}}
@@ -476,12 +488,51 @@ def test_several_files_a_doubt_another_name_and_one_taken_back(served):
     browser.click('#delete-confirm')
     browser.wait('!$("delete-dialog").open && document.body.dataset.busy === "no"')
     assert [one['name'] for one in server.gallery.people['me']['files']] == ['enroll.wav', 'enroll3.wav']
+    assert browser.ask('document.querySelector("#speakers details").open')  # the list stays as it was
     browser.click('#speakers button[data-name="rename me"]')
     browser.wait('$("delete-dialog").open')
     browser.type('Minji')
     browser.press('Enter')
     browser.wait('!$("delete-dialog").open && document.body.dataset.busy === "no"')
     assert list(server.gallery.people) == ['Minji']
+
+
+def test_of_several_files_the_one_that_cannot_be_read_is_named(served):
+    browser, server, voices, _ = served
+    Path('no sound.m4a').write_bytes(b'not a sound')
+    browser.click('#enrol-name')
+    browser.type('me')
+    document = browser.call('DOM.getDocument')['root']['nodeId']
+    node = browser.call('DOM.querySelector', nodeId=document, selector='#enrol-file')['nodeId']
+    browser.call('DOM.setFileInputFiles', nodeId=node, files=[
+        str(list(voices.values())[0] / 'enroll.wav'), str(Path('no sound.m4a').resolve())])
+    browser.wait('document.body.dataset.busy === "no" && $("enrol-status").textContent.startsWith('
+                 '"no sound.m4a: The browser cannot read this file")')
+    assert list(server.gallery.people) == ['me']  # the one before it was taken
+
+
+def test_nothing_is_said_of_anybody_after_the_last_is_deleted(served):
+    browser, _, voices, _ = served
+    enrol_file(browser, 'me', list(voices.values())[0] / 'enroll.wav')
+    browser.give_file('#who-file', list(voices.values())[0] / 'test.wav')
+    browser.wait(WHY_IS_SHOWN)
+    browser.click('#speakers button[data-name="me"]')
+    browser.wait('$("delete-dialog").open')
+    browser.click('#delete-confirm')
+    browser.wait('document.body.dataset.busy === "no" && !state.speakers.length')
+    assert browser.ask('["who-status", "who-answer", "who-facts", "verify-status", "verify-verdict"].every('
+                       'id => $(id).textContent === "") && recording === null')
+
+
+def test_how_numbers_and_recordings_are_described(served):
+    browser, _, _, _ = served
+    assert browser.ask('[digits(0.4396, 0.4402), digits(-0.001, 0.5), digits(0.7, 0.7), digits(-0.5)]') == [
+        ['0.4396', '0.4402'], ['0.00', '0.50'], ['0.70', '0.70'], ['-0.50']]
+    good = '{seconds: 6, level: -30, noise: 40, bandwidth: 7800, clipped: 0, advice: []}'
+    assert browser.ask('diagnose(%s).at(-1)' % good) == 'This is a good recording.'
+    note = '{code: "otherBandwidth", values: {name: "me", here: 3400, there: 7800}}'
+    for words in ('diagnose({...%s, seconds: 2.3})' % good, 'diagnose(%s, [%s])' % (good, note)):
+        assert 'This is a good recording.' not in browser.ask(words)
 
 
 def test_the_controls_are_there_before_the_server_answers(served):

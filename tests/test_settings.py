@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 import DB_wav_reader
 import deep_dive.train
@@ -527,3 +528,17 @@ def test_a_worker_ignores_ctrl_c_and_ends_with_its_parent(monkeypatch):
     assert handlers == [(signal.SIGINT, signal.SIG_IGN)] and not has_ended.is_set()
     parent_ends.set()
     assert has_ended.wait(60)
+
+
+@pytest.mark.parametrize('fill', [lambda: torch.empty(10 ** 14), lambda: bytearray(10 ** 17)])
+def test_a_full_memory_ends_in_two_lines(stopped_with, fill):
+    message = stopped_with(fill)
+    assert 'the memory is full' in message and 'smaller batch_size' in message
+
+
+def test_a_gpu_out_of_memory_too_and_no_other_error(stopped_with):
+    def stop_with(error):
+        raise error
+    assert 'smaller batch_size' in stopped_with(lambda: stop_with(torch.OutOfMemoryError('CUDA out of memory. Tried')))
+    with pytest.raises(RuntimeError, match='shapes'):
+        stopped_with(lambda: stop_with(RuntimeError('shapes do not fit')))

@@ -486,6 +486,12 @@ def test_the_threshold_of_this_room(people, wavs, names):
         written = thresholds[str(people.model.settings['level'])]['cosine']
         assert state['is_of_room'] and state['threshold'] == written['eer'] and state['of_model'] == of_model
         assert gallery.Gallery(people.model, 'own', 'enrolled', use_cuda=False).threshold == written['eer']
+        # It is old as soon as a recording comes or goes
+        assert not state['room_is_old'] and not people.rename(names[2], 'Minji')['state']['room_is_old']
+        os.utime('enrolled/calibration.json', ns=(0, 10 ** 9))
+        assert people.state()['room_is_old']
+        assert not people.calibrate()['state']['room_is_old']
+        assert people.delete('Minji')['state']['room_is_old']
     finally:
         people.model.thresholds = people.of_model
     state = people.forget_room()['state']
