@@ -158,8 +158,8 @@ def test_a_broken_run_file_is_named(lab, content):
 @pytest.mark.parametrize('suffix', ['.p', '.wav'])
 def test_changed_files(lab, suffix, monkeypatch):
     monkeypatch.setattr(shutil, 'which', lambda name: None)  # no ffmpeg
-    counts, wrong, n_steps = fuzz.fuzz(suffix, 600, 0, str(lab))
-    assert wrong == {} and counts['refused'] > 200 and counts['read'] > 10 and n_steps > 50
+    counts, wrong, n_steps = fuzz.fuzz(suffix, 200, 0, str(lab))  # by_hand/fuzz.py makes 100,000
+    assert wrong == {} and counts['refused'] > 60 and counts['read'] > 10 and n_steps > 50
 
 
 # ------------------------------------------------------------------------------------- no silent wrong answer
