@@ -12,6 +12,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402 (PyTorch brings it)
 
 PROJECT = Path(__file__).resolve().parent.parent
 # The tests run from any folder
@@ -90,9 +91,21 @@ def six_voices_features(six_voices, lab):
 
 @pytest.fixture(scope='session')
 def six_voices(tmp_path_factory):
-    """A trained lab: six of the test voices are also trained on. What train.py printed is in train.log."""
+    """A trained lab: six of the test voices are also trained on. What train.py printed is in train.log.
+
+    One process trains it for all. No test writes into it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if 'PYTEST_XDIST_WORKER' in os.environ else folder) / 'six voices'
+    with FileLock('%s.lock' % folder):
+        if not (folder / 'trained').exists():
+            train_six_voices(folder)
+    return folder
+
+
+def train_six_voices(folder):
     import train  # here, so that tests of features alone do not wait for torch
-    folder = tmp_path_factory.mktemp('six voices')
+    folder.mkdir()
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
         demo_voices.make_train_features(c.TRAIN_FEAT_DIR, first=242, n_voices=6, n_utterances=16)
@@ -100,4 +113,4 @@ def six_voices(tmp_path_factory):
         with open('train.log', 'w') as log, contextlib.redirect_stdout(log):
             train.main(n_epochs=SIX_EPOCHS, scheduler_type='onecycle', optimizer_type='adamw', lr=5e-3,
                        batch_size=16)
-    return folder
+    (folder / 'trained').touch()

@@ -159,7 +159,7 @@ def test_a_broken_run_file_is_named(lab, content):
 def test_changed_files(lab, suffix, monkeypatch):
     monkeypatch.setattr(shutil, 'which', lambda name: None)  # no ffmpeg
     counts, wrong, n_steps = fuzz.fuzz(suffix, 200, 0, str(lab))  # by_hand/fuzz.py makes 100,000
-    assert wrong == {} and counts['refused'] > 60 and counts['read'] > 10 and n_steps > 50
+    assert wrong == {} and counts['refused'] > 40 and counts['read'] > 10 and n_steps > 50
 
 
 # ------------------------------------------------------------------------------------- no silent wrong answer
