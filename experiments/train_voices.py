@@ -46,7 +46,8 @@ from deep_dive.losses import AAMSoftmaxLoss
 from deep_dive.networks import background_network
 from support.checks import FFT_LENGTH, feature_settings, path_parts, require_log_filterbank
 from support.devices import get_device, mixed_precision
-from support.messages import NAME, SHARE, LabError, check_settings, in_parallel, is_number, or_none, run_script, whole
+from support.messages import NAME, SHARE, LabError, check_settings, in_parallel, is_number, number, or_none
+from support.messages import run_script, whole
 from support.recordings import open_recording
 from support.runs import save_checkpoint
 from support.safe_files import written_whole
@@ -56,6 +57,7 @@ MARGIN = 0.05  # seconds that are kept before and after the speech
 MEAN_SECONDS = 4  # of a piece from which the mean of all people is computed
 QUIETEST = 20  # dB: so much quieter are the pieces of quiet_share at most
 SIZE = 192  # numbers of an embedding in the training, as many as the teacher's
+N_WINDOWS, WINDOW_FRAMES = 8, 200  # from which the class of a speaker of feature_dir begins
 KEPT = 128  # numbers of a d-vector afterwards, as many as in the slides
 SPEEDS = 'a list of numbers, such as [0.88, 1.13]', lambda value: (
     isinstance(value, list) and all(is_number(speed, 0.5, 2) and speed != 1 for speed in value))
@@ -139,7 +141,7 @@ class Batches(Dataset):
 
     def __init__(self, speech, people, filenames, settings):
         self.speech, self.s, self.epoch = speech, settings, 0
-        self.feature_files, self.n_windows, n_feature_people = [], 0, 0
+        self.feature_files, self.n_windows, self.n_feature_people = [], 0, 0
         if settings['feature_dir']:
             DB = read_feats_structure(settings['feature_dir'])
             self.feature_files = list(DB['filename'])
@@ -149,13 +151,13 @@ class Batches(Dataset):
                                'batch_size, or another feature_share.'
                                % (settings['feature_share'], settings['batch_size']))
             feature_people, self.feature_person = np.unique(DB['speaker_id'], return_inverse=True)
-            n_feature_people = len(feature_people)
+            self.n_feature_people = len(feature_people)
         self.names, self.person = np.unique(people, return_inverse=True)  # names, and the number of each recording's
         self.of_person = [np.flatnonzero(self.person == number) for number in range(len(self.names))]
         roots = np.sqrt([len(recordings) for recordings in self.of_person])
         self.chances = roots / roots.sum()
         self.speeds = [1, *settings['speeds']]
-        self.n_classes = len(self.speeds) * len(self.names) + n_feature_people
+        self.n_classes = len(self.speeds) * len(self.names) + self.n_feature_people
         self.targets, self.centres = [], []  # of each speed: (n recordings, SIZE), (n people, SIZE)
         overall = read_teacher(settings['teacher'], 1, filenames).mean(axis=0) if settings['teacher'] else 0
         for speed in self.speeds if settings['teacher'] else []:
@@ -267,6 +269,9 @@ def train_epoch(run, batches, s, device):
         aam = criterion(cosines, classes, embedding)
         nearness = F.cosine_similarity(embedding[:len(targets)], targets).mean()  # windows have no target
         loss = 1 - nearness + s['aam_weight'] * aam if s['teacher'] else aam
+        if s['feature_weight'] and len(windows):
+            n = len(targets)
+            loss = loss + s['feature_weight'] * F.cross_entropy(criterion.scale * cosines[n:], classes[n:])
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(run['of_network'], s['clip'])
@@ -312,13 +317,16 @@ def go_on(run, filename):
     return state['epoch']
 
 
-def begin_with(run, filename):
+def begin_with(run, filename, batches, s, device):
     """Give a run the network of another one, and the margin of its loss.
 
-    If the number of classes is another one, they stay as begin_run made them.
+    filename: a going_on.pth, or a checkpoint of save_average(). If the number of classes is another one, they stay as
+    begin_run() made them.
     """
     state = torch.load(filename, map_location='cpu', weights_only=True)
     try:
+        if 'state_dict' in state:
+            return begin_with_checkpoint(run, state['state_dict'], batches, s, device)
         for name in ('model', 'average'):
             parameters = state[name]
             if parameters['last.weight'].shape != run[name].last.weight.shape:
@@ -328,6 +336,42 @@ def begin_with(run, filename):
     except (RuntimeError, KeyError) as error:
         raise LabError('%s: not the going_on.pth of such a network. Name another file as init_from.'
                        % filename) from error
+
+
+def begin_with_checkpoint(run, state_dict, batches, s, device):
+    """Give a run the network of a checkpoint of save_average(), which has KEPT numbers where the training needs SIZE.
+
+    The SIZE numbers are M times the KEPT ones. M brings a piece of each person nearest to the teacher's vector of that
+    person (least squares). BatchNorm begins with the means and deviations of these numbers, so it changes nothing.
+    """
+    if not s['teacher']:
+        raise LabError('init_from: a checkpoint has no layer of %d numbers, and only a teacher can say what they were. '
+                       'Give a teacher, or a going_on.pth.' % SIZE)
+    reduced = background_network(KEPT, 2, 'conformer_large', pooling='attentive', head='cosine')
+    reduced.load_state_dict(state_dict)
+    vectors = embeddings_of_people(reduced.to(device), batches, s, device)  # (n_people, KEPT)
+    centres = torch.from_numpy(batches.centres[0])  # (n_people, SIZE)
+    M = torch.linalg.lstsq(F.normalize(vectors), centres).solution  # (KEPT, SIZE)
+    numbers = vectors @ M  # (n_people, SIZE)
+    state_dict = absorb(state_dict, torch.zeros(1, KEPT), M)
+    mean, variance = numbers.mean(dim=0), numbers.var(dim=0)
+    state_dict.update({'bn0.weight': torch.sqrt(variance + 1e-5), 'bn0.bias': mean,
+                       'bn0.running_mean': mean, 'bn0.running_var': variance})
+    for name in ('model', 'average'):
+        run[name].load_state_dict({**state_dict, 'last.weight': run[name].last.weight.data})
+
+
+@torch.inference_mode()
+def begin_feature_people(run, batches, s, device):
+    """Let the classes of the feature files begin at the mean embedding of some windows of their people."""
+    model, rng, n_people = run['model'].eval(), np.random.default_rng(s['seed']), batches.n_feature_people
+    for number in range(n_people):
+        files = [batches.feature_files[i] for i in np.flatnonzero(batches.feature_person == number)[:N_WINDOWS]]
+        windows = np.stack([batches.window(filename, WINDOW_FRAMES, rng) for filename in files])
+        x = torch.from_numpy(windows).float().to(device).transpose(1, 2).unsqueeze(1)  # (n, 1, FILTER_BANK, n_frames)
+        centre = F.normalize(model(x)[0]).mean(dim=0)  # (SIZE,)
+        for name in ('model', 'average'):
+            run[name].last.weight.data[number - n_people] = centre  # their classes are the last ones
 
 
 def save(run, epoch, s):
@@ -388,8 +432,9 @@ def main(
         own_share=0.5,  # which share of a target is the recording; the rest is the person
         feature_dir=None,  # feature files of further people, all of whom are trained on; None: none
         feature_share=0.15,  # which share of a step is windows of them
+        feature_weight=0.0,  # weight of telling them apart, beside aam_weight, because no teacher knows them; try 0.1
         quiet_share=0.0,  # which share of the pieces is up to 20 dB quieter, as the slides' features are; try 0.2
-        init_from=None,  # begin with the network of another run's going_on.pth: a further stage
+        init_from=None,  # begin with the network of another run's going_on.pth, or of a checkpoint: a further stage
         seed=0,  # of the network and of all that is drawn
         num_workers=0,  # processes that draw pieces; try 4 with a GPU
         use_cuda=True,  # use a GPU if there is one
@@ -397,8 +442,8 @@ def main(
     if not folders:
         raise LabError('Name a folder or more: each holds <person>/<name>.wav.')
     s = check_settings(main, locals(), hold_out=or_none(NAME), teacher=or_none(NAME), init_from=or_none(NAME),
-                       feature_dir=or_none(NAME), feature_share=SHARE, quiet_share=PART, speeds=SPEEDS, level=LEVEL,
-                       batch_size=whole(2), average=SHARE, decay=whole(0), warm_up=whole(0))
+                       feature_dir=or_none(NAME), feature_share=SHARE, feature_weight=number(0), quiet_share=PART,
+                       speeds=SPEEDS, level=LEVEL, batch_size=whole(2), average=SHARE, decay=whole(0), warm_up=whole(0))
     require_log_filterbank('train_voices.py')
 
     # Read the recordings, and leave out the people who are kept for tests
@@ -430,7 +475,8 @@ def main(
     if os.path.exists(going_on):
         first = go_on(run, going_on)
     elif init_from:
-        begin_with(run, init_from)
+        begin_with(run, init_from, batches, s, device)
+        begin_feature_people(run, batches, s, device)
 
     # Train
     for epoch in range(first, n_epochs):

@@ -1,5 +1,6 @@
 """The recipe of the model for anybody: its pieces and features by hand, a small run that is stopped and goes on."""
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -208,8 +209,46 @@ def test_a_further_stage_may_have_other_people(people, stopped_with):
     assert one['last.weight'].shape == (8, 192) and two['last.weight'].shape == (6, 192)
     steps = [read(folder + '/going_on.pth')['criterion']['n_steps'] for folder in ('one', 'two')]
     assert steps[1] == steps[0] + 1  # the margin goes on rising
-    assert 'one/checkpoint_1.pth: not the going_on.pth' in stopped_with(
-        train_voices.main, **settings, log_dir='three', init_from='one/checkpoint_1.pth')
+    torch.save({'model': {}}, 'other.pth')
+    assert 'other.pth: not the going_on.pth' in stopped_with(
+        train_voices.main, **settings, log_dir='three', init_from='other.pth')
+
+
+def test_a_further_stage_from_a_checkpoint_alone(people, write_feat, monkeypatch, stopped_with):
+    """The layer that the checkpoint has no more is found again: what it says of people is what the teacher says."""
+    settings = {**QUICK, 'folders': ['corpus'], 'n_epochs': 1, 'init_from': 'one/checkpoint_1.pth'}
+    train_voices.main(**{**settings, 'init_from': None}, teacher='teacher.npz', log_dir='one')
+    assert 'init_from: a checkpoint has no layer of 192 numbers' in stopped_with(
+        train_voices.main, **settings, log_dir='two')
+    for i in range(4):
+        write_feat('feats/%s/%d.p' % ('cd'[i % 2], i), seed=i)
+    begun = {}
+    monkeypatch.setattr(train_voices, 'train_epoch', lambda run, *others: begun.update(run=run, others=others))
+    train_voices.main(**settings, teacher='teacher.npz', log_dir='two', feature_dir='feats', feature_share=0.4,
+                      feature_weight=0.1)
+    batches, s, device = begun['others']
+    model = begun['run']['average']
+    found = train_voices.embeddings_of_people(model, batches, s, device)
+    assert torch.cosine_similarity(found, torch.from_numpy(batches.centres[0])).min() > 0.999
+    torch.testing.assert_close(model.bn0.weight ** 2, model.bn0.running_var + 1e-5, rtol=1e-4, atol=1e-8)
+    # The classes of the speakers of features, who have two files each, begin where their windows are
+    for number, person in enumerate('cd'):
+        windows = [batches.window('feats/%s/%d.p' % (person, i), 200, np.random.default_rng(0))
+                   for i in range(number, 4, 2)]
+        x = torch.from_numpy(np.stack(windows)).float().transpose(1, 2).unsqueeze(1)
+        centre = torch.nn.functional.normalize(model(x)[0]).mean(dim=0)
+        torch.testing.assert_close(model.last.weight[number - 2], centre, rtol=1e-3, atol=1e-5)
+
+
+def test_the_speakers_of_features_weigh_as_much_as_asked(people, write_feat, capsys):
+    losses = []
+    for i in range(4):
+        write_feat('feats/%s/%d.p' % ('cd'[i % 2], i), seed=i)
+    for weight in (0.0, 1.0, 2.0):
+        train_voices.main(**{**QUICK, 'n_epochs': 1, 'batch_size': 5}, folders=['corpus'], feature_dir='feats',
+                          feature_share=0.4, feature_weight=weight, log_dir='of_%g' % weight)
+        losses.append(float(re.search(r'loss (\d+\.\d+)', capsys.readouterr().out).group(1)))
+    assert losses[1] > losses[0] and losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], abs=2e-4)
 
 
 def test_the_learning_rate():
