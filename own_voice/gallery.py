@@ -259,7 +259,8 @@ class Gallery:
                     'skipped': [{'name': name, **told(person['error']), 'files': self.list_files(name)}
                                 for name, person in self.found.items() if 'error' in person]
                     + self.left_in_the_enrolment(),
-                    'own': self.description.get('own'), 'others': self.description.get('others')}
+                    'own': self.description.get('own'), 'others': self.description.get('others'),
+                    'n_own': self.description.get('targets'), 'n_others': self.description.get('impostors')}
 
     def room_is_old(self):
         """Whether recordings have come or gone since the threshold of this room was found."""

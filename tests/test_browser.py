@@ -136,6 +136,11 @@ def test_the_microphone_and_dropped_files(served):
     browser.ask('(() => { const one = document.querySelector("#verify-threshold"); one.value = 1; '
                 'one.dispatchEvent(new Event("input")); })()')
     assert browser.text('#verify-verdict') == 'Reject' and '100 of 100' in browser.text('#verify-rates')
+    # Of fewer than 100 pairs, how many there are
+    few = 'state = {...state, n_own: 3, n_others: 12, own: [...Array(101).keys()].map(i => 0.5 + i / 200), ' \
+        'others: [...Array(101).keys()].map(i => i / 100)}'
+    assert browser.ask('(() => { const before = state; %s; const found = countsAt(0.75); state = before; '
+                       'return found; })()' % few) == {'own': 3, 'others': 12, 'rejected': '2', 'accepted': '3'}
     browser.click('#verify-reset')
     # The threshold is that of the length, as in own_voice.compare, and not the one for any length
     of_length = description_for(server.gallery.description, server.gallery.people[first]['files'][0]['seconds'])['eer']
