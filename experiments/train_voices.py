@@ -13,7 +13,7 @@ A folder holds <person>/<name>.wav. People of one name in two folders are one pe
 3. The network learns to find the person (AAM-softmax). With a teacher, it learns above all to give the vector that
    the teacher gave to the unchanged recording (knowledge distillation, Hinton et al. 2015). The teacher is a larger
    network that heard many thousands of people. Only its vectors are needed. Windows of the feature files of
-   feature_dir are told apart by AAM alone.
+   feature_dir are told apart by AAM alone, and with feature_weight by a softmax, too.
 4. LOG_DIR/going_on.pth gets all that the next epoch needs: the same command goes on where it stopped. At the end,
    LOG_DIR/checkpoint_<epoch>.pth gets the averages of the parameters, and what a card of the model says is printed.
 
@@ -228,6 +228,7 @@ def features_of(audio):
 
 # ------------------------------------------------------------------------------------------------- learning
 
+OTHER_NETWORK = '%s: neither the going_on.pth nor the checkpoint of such a network. Name another file as init_from.'
 LEARNS = ['model', 'average', 'criterion', 'optimizer']  # what going_on.pth holds the state of
 
 
@@ -320,25 +321,28 @@ def go_on(run, filename):
 def begin_with(run, filename, batches, s, device):
     """Give a run the network of another one, and the margin of its loss.
 
-    filename: a going_on.pth, or a checkpoint of save_average(). If the number of classes is another one, they stay as
-    begin_run() made them.
+    filename: a going_on.pth, or a checkpoint of save_average(), of which the margin begins anew. If the number of
+    classes is another one, they stay as begin_run() made them, and those of feature_dir begin where their people are.
     """
-    state = torch.load(filename, map_location='cpu', weights_only=True)
-    try:
-        if 'state_dict' in state:
-            return begin_with_checkpoint(run, state['state_dict'], batches, s, device)
-        for name in ('model', 'average'):
-            parameters = state[name]
-            if parameters['last.weight'].shape != run[name].last.weight.shape:
-                parameters['last.weight'] = run[name].last.weight.data
-            run[name].load_state_dict(parameters)
-        run['criterion'].load_state_dict(state['criterion'])
-    except (RuntimeError, KeyError) as error:
-        raise LabError('%s: not the going_on.pth of such a network. Name another file as init_from.'
-                       % filename) from error
+    state, keeps_classes = torch.load(filename, map_location='cpu', weights_only=True), False
+    if 'state_dict' in state:
+        begin_with_checkpoint(run, filename, state['state_dict'], batches, s, device)
+    else:
+        try:
+            for name in ('model', 'average'):
+                parameters = state[name]
+                keeps_classes = parameters['last.weight'].shape == run[name].last.weight.shape
+                if not keeps_classes:
+                    parameters['last.weight'] = run[name].last.weight.data
+                run[name].load_state_dict(parameters)
+            run['criterion'].load_state_dict(state['criterion'])
+        except (RuntimeError, KeyError) as error:
+            raise LabError(OTHER_NETWORK % filename) from error
+    if not keeps_classes:
+        begin_feature_people(run, batches, s, device)
 
 
-def begin_with_checkpoint(run, state_dict, batches, s, device):
+def begin_with_checkpoint(run, filename, state_dict, batches, s, device):
     """Give a run the network of a checkpoint of save_average(), which has KEPT numbers where the training needs SIZE.
 
     The SIZE numbers are M times the KEPT ones. M brings a piece of each person nearest to the teacher's vector of that
@@ -348,7 +352,10 @@ def begin_with_checkpoint(run, state_dict, batches, s, device):
         raise LabError('init_from: a checkpoint has no layer of %d numbers, and only a teacher can say what they were. '
                        'Give a teacher, or a going_on.pth.' % SIZE)
     reduced = background_network(KEPT, 2, 'conformer_large', pooling='attentive', head='cosine')
-    reduced.load_state_dict(state_dict)
+    try:
+        reduced.load_state_dict(state_dict)
+    except RuntimeError as error:
+        raise LabError(OTHER_NETWORK % filename) from error
     vectors = embeddings_of_people(reduced.to(device), batches, s, device)  # (n_people, KEPT)
     centres = torch.from_numpy(batches.centres[0])  # (n_people, SIZE)
     M = torch.linalg.lstsq(F.normalize(vectors), centres).solution  # (KEPT, SIZE)
@@ -476,7 +483,6 @@ def main(
         first = go_on(run, going_on)
     elif init_from:
         begin_with(run, init_from, batches, s, device)
-        begin_feature_people(run, batches, s, device)
 
     # Train
     for epoch in range(first, n_epochs):

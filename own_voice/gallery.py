@@ -11,9 +11,11 @@ Only who changes or lists the people holds the lock.
 """
 import hashlib
 import json
+import os
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ import torch
 import torch.nn.functional as F
 
 import configure as c
-from DB_wav_reader import feature_of, find_wavs
+from DB_wav_reader import feature_of, find_feats, find_wavs
 from SR_Dataset import trim
 from model import embed_feature, save_enroll_embeddings
 from own_voice.answers import answer, limits_of, passing_pairs
@@ -263,15 +265,19 @@ class Gallery:
                     'n_own': self.description.get('targets'), 'n_others': self.description.get('impostors')}
 
     def room_is_old(self):
-        """Whether recordings have come or gone since the threshold of this room was found."""
+        """Whether recordings have come or gone since the threshold of this room was found in this folder."""
         path = Path(self.embedding_dir, CALIBRATION_FILE)
-        if not self.is_of_room or not path.is_file():
+        try:
+            known = json.loads(path.read_text(encoding='utf-8'))
+            folder, n_speakers = known['recordings'], known['speakers']
+        except (OSError, ValueError, KeyError, TypeError):
             return False
-        folders = [self.test_dir / name for name in self.found]
-        newest = max((one.stat().st_mtime_ns for folder in folders for one in (folder, *enrolment_files(folder))),
-                     default=0)
-        return (len(folders) != json.loads(path.read_text(encoding='utf-8'))['speakers']
-                or newest > path.stat().st_mtime_ns)
+        if not self.is_of_room or folder != str(self.test_dir):
+            return False
+        files = [Path(name) for name in find_feats(self.test_dir) + find_wavs(self.test_dir)]  # as find_thresholds
+        folders = {file.parent for file in files}
+        newest = max((one.stat().st_mtime_ns for one in (*files, *folders)), default=0)
+        return len(folders) != n_speakers or newest > path.stat().st_mtime_ns
 
     def can_calibrate(self):
         """Whether there are recordings enough to find the threshold of this room."""
@@ -415,10 +421,12 @@ class Gallery:
     def calibrate(self):
         """Find the threshold of this room from the recordings of the people, and keep it with the
         enrolment."""
+        begin = time.time_ns()
         with coded('fewRecordings', n=MIN_SPEAKERS):
             thresholds, n_speakers = find_thresholds(self.model, [str(self.test_dir)], self.use_cuda)
         with self.lock:
-            save_thresholds(self.embedding_dir, self.model, thresholds, str(self.test_dir), n_speakers)
+            written = save_thresholds(self.embedding_dir, self.model, thresholds, str(self.test_dir), n_speakers)
+            os.utime(written, ns=(begin, begin))  # a recording that came meanwhile is newer
             self.read_thresholds()
             return {'state': self.state()}
 

@@ -11,6 +11,7 @@ import contextlib
 import hmac
 import html
 import json
+import re
 import secrets
 import signal
 import sys
@@ -144,12 +145,18 @@ class PageHandler(BaseHTTPRequestHandler):
             jobs.pop(job, None)
 
     def send_recording(self):
-        """Reply with an enrolment recording, to be played."""
+        """Reply with an enrolment recording, to be played, or with the part that a player asks for to move in it."""
         try:
-            path = self.server.gallery.file_of(self.value('name') or '', self.value('file'))
-            self.reply(200, path.read_bytes(), 'audio/wav')
+            content = self.server.gallery.file_of(self.value('name') or '', self.value('file')).read_bytes()
         except (LabError, OSError) as error:
-            self.refuse(404, **told(error))
+            return self.refuse(404, **told(error))
+        headers, asked = {'Accept-Ranges': 'bytes'}, re.fullmatch(r'bytes=(\d{1,12})-(\d{0,12})',
+                                                                  self.headers.get('Range', ''))
+        if not asked or int(asked[1]) >= len(content):
+            return self.reply(200, content, 'audio/wav', more=headers)
+        begin, end = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
+        headers['Content-Range'] = 'bytes %d-%d/%d' % (begin, end, len(content))
+        return self.reply(206, content[begin:end + 1], 'audio/wav', more=headers)
 
     def read_body(self):
         """The body of a request. If it has no length, or is too large, says so and returns None."""
@@ -181,11 +188,11 @@ class PageHandler(BaseHTTPRequestHandler):
         self.close_connection = True  # the body may not have been read
         self.reply(status, json.dumps({'error': error, **code}).encode())
 
-    def reply(self, status, content, kind='application/json', policy="default-src 'none'"):
+    def reply(self, status, content, kind='application/json', policy="default-src 'none'", more={}):
         self.send_response(status)
         headers = {'Content-Type': kind, 'Content-Length': len(content), 'Cache-Control': 'no-store',
                    'Content-Security-Policy': policy, 'X-Content-Type-Options': 'nosniff',
-                   'Referrer-Policy': 'no-referrer'}
+                   'Referrer-Policy': 'no-referrer', **more}
         for name, value in headers.items():
             self.send_header(name, str(value))
         self.end_headers()

@@ -16,6 +16,7 @@ from contextlib import suppress
 from tqdm import tqdm
 
 
+FULL_MEMORY = 'out of memory|allocate memory|not enough memory'  # of a GPU, of Linux, of Windows
 FOR_RECORDINGS = ('\nFor your own recordings: python -m own_voice.compare a.wav b.wav, or '
                   'python -m own_voice.who x.wav')
 
@@ -48,9 +49,9 @@ def run_script(main, *, words=False, see=''):
     except (LabError, OSError) as error:
         sys.exit('Error: %s' % error)
     except (MemoryError, RuntimeError) as error:  # PyTorch says it with a RuntimeError
-        if isinstance(error, RuntimeError) and not re.search('out of memory|allocate memory', str(error)):
+        if isinstance(error, RuntimeError) and not re.search(FULL_MEMORY, str(error)):
             raise
-        sys.exit('Error: the memory is full (%s).\nSet a smaller batch_size or embedding_size, or close other programs.'
+        sys.exit('Error: the memory is full (%s).\nClose other programs. In a training, set a smaller batch_size.'
                  % in_one_line(error)[:80])
     except KeyboardInterrupt:
         sys.exit('Stopped by Ctrl-C.')

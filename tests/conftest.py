@@ -105,6 +105,7 @@ def six_voices(tmp_path_factory):
 
 def train_six_voices(folder):
     import train  # here, so that tests of features alone do not wait for torch
+    shutil.rmtree(folder, ignore_errors=True)  # what a process left that failed
     folder.mkdir()
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)

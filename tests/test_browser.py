@@ -1,4 +1,5 @@
 """The page in a real browser, whose microphone hears demo voices. Skipped where Chromium is not installed."""
+import json
 import os
 import re
 import threading
@@ -527,6 +528,33 @@ def test_nothing_is_said_of_anybody_after_the_last_is_deleted(served):
     browser.wait('document.body.dataset.busy === "no" && !state.speakers.length')
     assert browser.ask('["who-status", "who-answer", "who-facts", "verify-status", "verify-verdict"].every('
                        'id => $(id).textContent === "") && recording === null')
+
+
+def test_what_is_said_about_the_threshold_of_a_room(served):
+    browser, _, voices, _ = served
+    enrol_file(browser, 'me', list(voices.values())[0] / 'enroll.wav')
+
+    def note(**more):
+        values = {'is_of_room': True, 'room_is_old': True, 'can_calibrate': True, 'pairs': [], 'n_pairs': 1, **more}
+        return browser.ask('(() => { const before = state; state = {...state, ...%s}; drawRoom(); const found = '
+                           '$("room-note").textContent; state = before; return found; })()' % json.dumps(values))
+    assert note().endswith('since the threshold of this room was found. Find it again.')
+    assert note(can_calibrate=False).endswith('was found.') and 'was found' not in note(room_is_old=False)
+    alike = {'is_of_room': False, 'room_is_old': False, 'pairs': [['a', 'b', 0.9]]}
+    assert note(**alike).endswith('press the button below.')
+    assert note(**alike, can_calibrate=False).endswith('if three people have two each.')
+
+
+def test_the_matrix_of_many_people_has_numbers_over_its_columns(served):
+    browser, _, _, _ = served
+    for n, headings, numbered, wide in ((5, list('abcde'), 'a', False), (6, list('123456'), '1. a', True)):
+        browser.ask('state.matrix = Array.from({length: %d}, () => Array(%d).fill(-0.001)), drawMatrix([..."%s"])'
+                    % (n, n, 'abcdef'[:n]))
+        assert browser.ask('[...document.querySelectorAll("#why-matrix tr:first-child th")].slice(1).map(one => '
+                           'one.textContent)') == headings
+        assert browser.text('#why-matrix tr:nth-child(2) th') == numbered
+        assert browser.text('#why-matrix td') == '0.00'
+        assert browser.ask('$("why-cosines").classList.contains("wide")') == wide
 
 
 def test_how_numbers_and_recordings_are_described(served):

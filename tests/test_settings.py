@@ -539,6 +539,8 @@ def test_a_full_memory_ends_in_two_lines(stopped_with, fill):
 def test_a_gpu_out_of_memory_too_and_no_other_error(stopped_with):
     def stop_with(error):
         raise error
-    assert 'smaller batch_size' in stopped_with(lambda: stop_with(torch.OutOfMemoryError('CUDA out of memory. Tried')))
+    for error in (torch.OutOfMemoryError('CUDA out of memory. Tried'),
+                  RuntimeError('[enforce fail] data. DefaultCPUAllocator: not enough memory: you')):
+        assert 'smaller batch_size' in stopped_with(lambda: stop_with(error))  # the second is of Windows
     with pytest.raises(RuntimeError, match='shapes'):
         stopped_with(lambda: stop_with(RuntimeError('shapes do not fit')))

@@ -210,8 +210,10 @@ def test_a_further_stage_may_have_other_people(people, stopped_with):
     steps = [read(folder + '/going_on.pth')['criterion']['n_steps'] for folder in ('one', 'two')]
     assert steps[1] == steps[0] + 1  # the margin goes on rising
     torch.save({'model': {}}, 'other.pth')
-    assert 'other.pth: not the going_on.pth' in stopped_with(
-        train_voices.main, **settings, log_dir='three', init_from='other.pth')
+    torch.save({'state_dict': {}}, 'another.pth')
+    for name in ('other.pth', 'another.pth'):
+        assert '%s: neither the going_on.pth nor the checkpoint' % name in stopped_with(
+            train_voices.main, **settings, teacher='teacher.npz', log_dir='three', init_from=name)
 
 
 def test_a_further_stage_from_a_checkpoint_alone(people, write_feat, monkeypatch, stopped_with):
@@ -222,12 +224,14 @@ def test_a_further_stage_from_a_checkpoint_alone(people, write_feat, monkeypatch
         train_voices.main, **settings, log_dir='two')
     for i in range(4):
         write_feat('feats/%s/%d.p' % ('cd'[i % 2], i), seed=i)
-    begun = {}
+    begun, train_epoch = {}, train_voices.train_epoch
     monkeypatch.setattr(train_voices, 'train_epoch', lambda run, *others: begun.update(run=run, others=others))
     train_voices.main(**settings, teacher='teacher.npz', log_dir='two', feature_dir='feats', feature_share=0.4,
                       feature_weight=0.1)
     batches, s, device = begun['others']
     model = begun['run']['average']
+    for name, tensor in begun['run']['model'].state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name])
     found = train_voices.embeddings_of_people(model, batches, s, device)
     assert torch.cosine_similarity(found, torch.from_numpy(batches.centres[0])).min() > 0.999
     torch.testing.assert_close(model.bn0.weight ** 2, model.bn0.running_var + 1e-5, rtol=1e-4, atol=1e-8)
@@ -238,16 +242,29 @@ def test_a_further_stage_from_a_checkpoint_alone(people, write_feat, monkeypatch
         x = torch.from_numpy(np.stack(windows)).float().transpose(1, 2).unsqueeze(1)
         centre = torch.nn.functional.normalize(model(x)[0]).mean(dim=0)
         torch.testing.assert_close(model.last.weight[number - 2], centre, rtol=1e-3, atol=1e-5)
+    # The classes of a run with the same people are kept
+    begun['run']['model'].last.weight.data[-2:] = 7
+    train_voices.save(begun['run'], 1, {**s, 'log_dir': 'two'})
+    again = train_voices.begin_run(batches, s, device)
+    train_voices.begin_with(again, 'two/going_on.pth', batches, s, device)
+    assert (again['model'].last.weight[-2:] == 7).all()
+    # And a step can be made
+    train_epoch(begun['run'], batches, s, device)
 
 
-def test_the_speakers_of_features_weigh_as_much_as_asked(people, write_feat, capsys):
-    losses = []
+def test_the_speakers_of_features_weigh_as_much_as_asked(people, write_feat, capsys, monkeypatch):
+    losses, apart = [], []
+    real = torch.nn.functional.cross_entropy
+    monkeypatch.setattr(train_voices.F, 'cross_entropy', lambda cosines, classes: apart.append(classes.tolist())
+                        or real(cosines, classes))
     for i in range(4):
         write_feat('feats/%s/%d.p' % ('cd'[i % 2], i), seed=i)
     for weight in (0.0, 1.0, 2.0):
         train_voices.main(**{**QUICK, 'n_epochs': 1, 'batch_size': 5}, folders=['corpus'], feature_dir='feats',
                           feature_share=0.4, feature_weight=weight, log_dir='of_%g' % weight)
         losses.append(float(re.search(r'loss (\d+\.\d+)', capsys.readouterr().out).group(1)))
+    assert [len(classes) for classes in apart] == [5, 5, 2, 5, 2]  # of AAM, and of the windows if they have a weight
+    assert all(set(classes) <= {8, 9} for classes in apart if len(classes) == 2)  # 4 people at 2 speeds come first
     assert losses[1] > losses[0] and losses[2] - losses[1] == pytest.approx(losses[1] - losses[0], abs=2e-4)
 
 

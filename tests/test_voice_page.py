@@ -491,7 +491,14 @@ def test_the_threshold_of_this_room(people, wavs, names):
         os.utime('enrolled/calibration.json', ns=(0, 10 ** 9))
         assert people.state()['room_is_old']
         assert not people.calibrate()['state']['room_is_old']
+        assert people.take_back(names[0], 'enroll2.wav')['state']['room_is_old']
+        Path('own', names[0], 'test.wav').write_bytes(wavs[names[0], 'test'])
+        Path('own/nobody').mkdir()
+        Path('own/nobody/test.wav').write_bytes(wavs[names[0], 'test'])  # it counts for the threshold, too
+        assert not people.calibrate()['state']['room_is_old']
         assert people.delete('Minji')['state']['room_is_old']
+        Path('enrolled/calibration.json').write_text('{}')
+        assert not people.state()['room_is_old']
     finally:
         people.model.thresholds = people.of_model
     state = people.forget_room()['state']
@@ -549,6 +556,12 @@ def test_a_recording_can_be_played(server, wavs, names):
     ask(server, folder + 'enrol?name=me&sure=1', wavs[names[0], 'enroll'])
     assert ask(server, folder + 'recording?name=me&file=enroll.wav') == (200, wavs[names[0], 'enroll'])
     assert ask(server, folder + 'recording?name=me&file=../../x')[0] == 404
+    # A player moves in it by asking for a part
+    whole, sound = wavs[names[0], 'enroll'], folder + 'recording?name=me&file=enroll.wav'
+    for asked, answer in (('bytes=100-199', (206, whole[100:200])), ('bytes=100-', (206, whole[100:])),
+                          ('bytes=0-99999999', (206, whole)), ('bytes=99999999-', (200, whole)),
+                          ('bytes=-5', (200, whole)), ('lines=1-2', (200, whole))):
+        assert ask(server, sound, Range=asked) == answer
 
 
 def test_an_old_address_says_what_to_do(server):
