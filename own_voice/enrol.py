@@ -11,6 +11,7 @@ room are deleted. Takes five seconds.
 """
 import contextlib
 import itertools
+import math
 import os
 from pathlib import Path
 
@@ -155,6 +156,20 @@ def enrolled_in(embedding_dir, model):
     return embeddings, made_with['recordings']
 
 
+def note_what_does_not_fit(name, vectors, paths, embeddings):
+    """Print a note for each recording that is nearer to somebody else than to the other recordings of a person.
+
+    vectors: the d-vectors of the person's recordings, (1, embedding_size) each; paths: their names; embeddings: of all
+    who are enrolled.
+    """
+    others = {spk: embedding for spk, embedding in embeddings.items() if spk != name}
+    for i, vector in enumerate(vectors) if others and len(vectors) > 1 else []:
+        scores = {spk: F.cosine_similarity(vector, embedding).item() for spk, embedding in others.items()}
+        nearest = max(scores, key=scores.get)
+        if scores[nearest] > F.cosine_similarity(vector, sum(vectors[:i] + vectors[i + 1:])).item():
+            print('Note: %s sounds more like %s than like the other recordings of %s.' % (paths[i], nearest, name))
+
+
 def add_person(model, name, files, test_dir, embedding_dir, test_frames, use_cuda):
     """Enrol a person with recordings (list of names), and with those in <test_dir>/<name>. Copies them there.
 
@@ -169,6 +184,7 @@ def add_person(model, name, files, test_dir, embedding_dir, test_frames, use_cud
                        'first use --remove=%s.' % (name, folder, name))
     new = without_copies(files, there)
     vectors = [get_embeddings(use_cuda, str(path), model, test_frames) for path in there + new]
+    note_what_does_not_fit(name, vectors, there + new, embeddings)
     for path in new:
         keep_recording(folder, path.read_bytes(), path.suffix)
     there, origin = enrolment_files(folder), None
@@ -245,7 +261,7 @@ def main(
 
     # Say so if people sound alike, as long as nobody relies on the answers
     embeddings = load_enroll_embeddings(embedding_dir, model=model)
-    description = own_description(model, 'cosine', str(there[0]))
+    description = own_description(model, 'cosine', str(there[0]), math.inf)
     if description:
         enrolled = F.normalize(torch.cat(list(embeddings.values()))).numpy()  # (n_speakers, embedding_size)
         print_passing_pairs(list(embeddings), enrolled, description['eer'],

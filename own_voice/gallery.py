@@ -115,7 +115,7 @@ class Gallery:
 
     def read_thresholds(self):
         """Take the threshold of this room, if the enrolment has one, or that of the model."""
-        self.model.thresholds = self.of_model
+        self.model.thresholds, self.room_stamp = self.of_model, self.stamp_of_room()
         level = level_or_configured(self.model.settings['level'])
         shipped = description_at(self.model, 'cosine', level)
         use_own_thresholds(self.model, self.embedding_dir)
@@ -125,7 +125,14 @@ class Gallery:
             raise LabError("%s has no threshold of its own. Take --cp_num=voices, or --cp_num=best."
                            % self.model.checkpoint['file'])
         self.description = {**shipped, **self.description}  # the limits of the model, if the room has none
-        self.threshold, self.threshold_of_model = self.description['eer'], shipped.get('eer')
+        # Of long speech, as section 3 of the page and own_voice.compare take it
+        self.threshold = description_for(self.description, np.inf)['eer']
+        self.threshold_of_model = description_for(shipped, np.inf)['eer'] if shipped else None
+
+    def stamp_of_room(self):
+        """When the file of the threshold of this room was written, or None if there is none."""
+        path = Path(self.embedding_dir, CALIBRATION_FILE)
+        return path.stat().st_mtime_ns if path.is_file() else None
 
     # ------------------------------------------------------------------------------------------- files
 
@@ -247,6 +254,8 @@ class Gallery:
         """Who is enrolled, and what the model knows about its scores."""
         with self.lock:
             self.refresh()
+            if self.stamp_of_room() != self.room_stamp:  # own_voice.calibrate has run
+                self.read_thresholds()
             gallery, names = self.unit_vectors(), list(self.people)
             pairs = passing_pairs(names, gallery, self.threshold)
             return {'model': Path(self.model.checkpoint['file']).stem.removeprefix('checkpoint_'),
@@ -354,7 +363,7 @@ class Gallery:
         scores = dict(zip(self.people, (self.unit_vectors() @ vector).tolist()))
         own = scores.pop(name, None)
         nearest = max(scores, key=scores.get, default=None)
-        if own is not None and nearest is not None and scores[nearest] > max(own, self.threshold):
+        if own is not None and nearest is not None and scores[nearest] > max(own, self.description['eer']):
             return {'code': 'nearer', 'values': {'name': name, 'other': nearest}}
         if own is not None and own < self.limits()['named']:
             return {'code': 'doesNotFit', 'values': {'name': name}}
@@ -410,7 +419,7 @@ class Gallery:
             taken = [other for other in self.test_dir.glob('*')
                      if in_one_way(other.name) == in_one_way(target.name) and other.name != name]
             if taken:
-                with coded('spelling', name=taken[0].name):
+                with coded('taken', name=taken[0].name):
                     raise LabError('%s is enrolled already. Choose another name.' % taken[0].name)
             folder.rename(target)
             remove_pictures(self.embedding_dir)  # they show the old name
@@ -443,6 +452,8 @@ class Gallery:
         """Who speaks in a recording, and whether it is the claimed speaker. why: also what explains it."""
         heard = self.hear(wav)
         with self.lock:
+            if why:  # somebody may have enrolled at the command line; while somebody speaks, there is no time
+                self.refresh()
             scores = dict(zip(self.people, (self.unit_vectors() @ heard['vector']).tolist())) if (
                 self.people) else {}
             limits = self.limits(heard['about']['seconds'])

@@ -6,6 +6,7 @@
 Uses the checkpoint that the enrolment was made with. The answer is a name, 'unknown', or 'not sure'
 (answers.py). Takes five seconds.
 """
+import math
 import os
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def main(
     enrolled = torch.cat([embeddings[spk] for spk in spk_list]).numpy()  # (n_speakers, embedding_size)
     limits = limits_for(model, enrolled, thres, recording, seconds_of(recording))
     if thres in (None, 'model'):
-        print_passing_pairs(spk_list, enrolled, own_description(model, 'cosine', recording)['eer'],
+        print_passing_pairs(spk_list, enrolled, own_description(model, 'cosine', recording, math.inf)['eer'],
                             Path(embedding_dir, CALIBRATION_FILE).is_file())
 
     test_embedding = get_embeddings(use_cuda, recording, model, test_frames)  # (1, embedding_size)

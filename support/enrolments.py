@@ -136,7 +136,7 @@ def description_for(description, seconds):
 
 
 def own_description(model, backend, filename, seconds=None):
-    """What description_at says of a test file, for recordings of so many seconds of speech (None: as if long)."""
+    """What description_at says of a test file, for recordings of so many seconds of speech (None: of any length)."""
     description = description_at(model, backend, origin_of(filename, model.settings['level'])['LEVEL_DBFS'])
     return description_for(description, seconds)
 

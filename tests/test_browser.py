@@ -145,7 +145,7 @@ def test_the_microphone_and_dropped_files(served):
     browser.click('#verify-reset')
     # The threshold is that of the length, as in own_voice.compare, and not the one for any length
     of_length = description_for(server.gallery.description, server.gallery.people[first]['files'][0]['seconds'])['eer']
-    assert 'threshold %.4f' % of_length in browser.text('#verify-scores') and of_length > server.gallery.threshold
+    assert 'threshold %.4f' % of_length in browser.text('#verify-scores') and of_length > server.gallery.description['eer']
     browser.ask('document.querySelector("#verify-claimed").value = %r, drawVerdict()' % first)
     assert browser.text('#verify-verdict') == ''  # the answer is about another name
     browser.ask('(() => { const one = document.querySelector("#verify-claimed"); one.value = %r; '
@@ -293,7 +293,7 @@ def test_both_languages_say_everything(served):
     codes = {code for of_one in codes for code in of_one if code}
     assert codes == {'badName', 'rename', 'spelling', 'unreadable', 'tooShort', 'tooLong', 'noSpeech', 'nobody',
                      'otherBandwidth', 'noSuchFile', 'onlyVector', 'notEnrolled', 'nearer', 'doesNotFit',
-                     'secondName', 'fewRecordings', 'sameRecording', 'mistake', 'other'}
+                     'secondName', 'fewRecordings', 'sameRecording', 'taken', 'mistake', 'other'}
     assert codes <= set(keys)
     # The same holes for values
     texts = browser.ask('TEXTS')
@@ -501,6 +501,15 @@ def test_several_files_a_doubt_another_name_and_one_taken_back(served):
     browser.press('Enter')
     browser.wait('!$("delete-dialog").open && document.body.dataset.busy === "no"')
     assert list(server.gallery.people) == ['Minji']
+    # With the last recording, the person would go: then the page asks as if that was the wish
+    for n, question in ((1, 'Take back this recording of Minji'), (0, 'Delete Minji? This will go:')):
+        browser.ask('document.querySelector("#speakers details").open = true')
+        browser.click('#speakers button[data-name^="take back"]')
+        browser.wait('$("delete-dialog").open')
+        assert browser.text('#delete-ask').startswith(question)
+        browser.click('#delete-confirm')
+        browser.wait('!$("delete-dialog").open && document.body.dataset.busy === "no"')
+        assert len(server.gallery.people.get('Minji', {'files': []})['files']) == n
 
 
 def test_of_several_files_the_one_that_cannot_be_read_is_named(served):
@@ -515,6 +524,14 @@ def test_of_several_files_the_one_that_cannot_be_read_is_named(served):
     browser.wait('document.body.dataset.busy === "no" && $("enrol-status").textContent.startsWith('
                  '"no sound.m4a: The browser cannot read this file")')
     assert list(server.gallery.people) == ['me']  # the one before it was taken
+
+
+def test_that_nobody_was_enrolled_is_forgotten(served):
+    browser, _, voices, _ = served
+    browser.give_file('#who-file', list(voices.values())[0] / 'test.wav')
+    browser.wait('$("who-status").textContent.startsWith("Nobody is enrolled yet")')
+    enrol_file(browser, 'me', list(voices.values())[0] / 'enroll.wav')
+    assert browser.text('#who-status') == ''
 
 
 def test_nothing_is_said_of_anybody_after_the_last_is_deleted(served):
@@ -539,7 +556,8 @@ def test_what_is_said_about_the_threshold_of_a_room(served):
         return browser.ask('(() => { const before = state; state = {...state, ...%s}; drawRoom(); const found = '
                            '$("room-note").textContent; state = before; return found; })()' % json.dumps(values))
     assert note().endswith('since the threshold of this room was found. Find it again.')
-    assert note(can_calibrate=False).endswith('was found.') and 'was found' not in note(room_is_old=False)
+    assert note(can_calibrate=False).endswith('was found. To find it again, three people need two recordings each.')
+    assert 'was found' not in note(room_is_old=False)
     alike = {'is_of_room': False, 'room_is_old': False, 'pairs': [['a', 'b', 0.9]]}
     assert note(**alike).endswith('press the button below.')
     assert note(**alike, can_calibrate=False).endswith('if three people have two each.')
@@ -561,11 +579,13 @@ def test_how_numbers_and_recordings_are_described(served):
     browser, _, _, _ = served
     assert browser.ask('[digits(0.4396, 0.4402), digits(-0.001, 0.5), digits(0.7, 0.7), digits(-0.5)]') == [
         ['0.4396', '0.4402'], ['0.00', '0.50'], ['0.70', '0.70'], ['-0.50']]
+    short = 'Short: speak for ten seconds or more.'
     good = '{seconds: 6, level: -30, noise: 40, bandwidth: 7800, clipped: 0, advice: []}'
     assert browser.ask('diagnose(%s).at(-1)' % good) == 'This is a good recording.'
     note = '{code: "otherBandwidth", values: {name: "me", here: 3400, there: 7800}}'
     for words in ('diagnose({...%s, seconds: 2.3})' % good, 'diagnose(%s, [%s])' % (good, note)):
         assert 'This is a good recording.' not in browser.ask(words)
+    assert browser.ask('diagnose({...%s, seconds: 2.3}).at(-1)' % good) == short
 
 
 def test_the_controls_are_there_before_the_server_answers(served):

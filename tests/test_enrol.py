@@ -80,6 +80,17 @@ def test_a_recording_that_is_there_already_counts_once(recordings, lab, capsys):
     assert 'copy.wav is among the recordings already' in capsys.readouterr().out
 
 
+def test_a_recording_that_sounds_like_somebody_else_is_noted(capsys):
+    enrolled = {'kim': torch.tensor([[2.0, 0.1]]), 'lee': torch.tensor([[0.0, 1.0]]), 'far': torch.tensor([[-1.0, 0.0]])}
+    vectors = [torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.1]]), torch.tensor([[0.1, 1.0]])]
+    enrol.note_what_does_not_fit('kim', vectors, ['a.wav', 'b.wav', 'c.wav'], enrolled)
+    assert capsys.readouterr().out == 'Note: c.wav sounds more like lee than like the other recordings of kim.\n'
+    # Nothing can be said of the only recording, or if nobody else is there
+    enrol.note_what_does_not_fit('kim', vectors[2:], ['c.wav'], enrolled)
+    enrol.note_what_does_not_fit('kim', vectors, ['a.wav', 'b.wav', 'c.wav'], {'kim': enrolled['kim']})
+    assert capsys.readouterr().out == ''
+
+
 @pytest.mark.parametrize('folder', ['\u1112\u1169\u11bc\uae38\ub3d9', unicodedata.normalize('NFD', '홍길동'),
                                     '\u091c\u095b'])
 def test_a_folder_in_another_form_of_the_name(recordings, lab, folder):

@@ -405,6 +405,14 @@ def test_what_a_score_means_is_printed(model_with_thresholds, lab, write_vector,
         'A percentage holds if both answers are equally likely beforehand.\n'
         'It is short: of answers on 1 s of speech, 12 %% are wrong, on whole recordings 2 %%.\n'
         % (100 * expit(0.5)))
+    # Of a model that was tried on whole recordings of all lengths, long ones may be the better ones
+    numbers = model_with_thresholds.thresholds['None']['cosine']
+    model_with_thresholds.thresholds['None']['cosine'] = {**numbers, 'EER': 9.0, 'EER_8s': 1.2}
+    compare.print_what_it_means(0.75, 0.7, model_with_thresholds, 't/a/test.p', 1)
+    assert capsys.readouterr().out.endswith('on 1 s of speech, 12 % are wrong, on 8 s 1 %.\n')
+    compare.print_what_it_means(0.75, 0.7, model_with_thresholds, 't/a/test.p', 12)
+    assert 'short' not in capsys.readouterr().out
+    model_with_thresholds.thresholds['None']['cosine'] = numbers
     assert calibration.percent(-9) == 'less than 1 %' and calibration.percent(0) == '50 %'
     assert calibration.percent(5.4) == 'more than 99 %'
     compare.print_what_it_means(0.65, 0.7, model_with_thresholds, 't/a/test.p', 1)
