@@ -275,18 +275,16 @@ class Gallery:
 
     def room_is_old(self):
         """Whether recordings have come or gone since the threshold of this room was found in this folder."""
-        path = Path(self.embedding_dir, CALIBRATION_FILE)
-        try:
-            known = json.loads(path.read_text(encoding='utf-8'))
-            folder, n_speakers = known['recordings'], known['speakers']
-        except (OSError, ValueError, KeyError, TypeError):
+        if not self.is_of_room:
             return False
-        if not self.is_of_room or folder != str(self.test_dir):
+        path = Path(self.embedding_dir, CALIBRATION_FILE)
+        known = json.loads(path.read_text(encoding='utf-8'))
+        if known.get('recordings') != str(self.test_dir):
             return False
         files = [Path(name) for name in find_feats(self.test_dir) + find_wavs(self.test_dir)]  # as find_thresholds
         folders = {file.parent for file in files}
         newest = max((one.stat().st_mtime_ns for one in (*files, *folders)), default=0)
-        return len(folders) != n_speakers or newest > path.stat().st_mtime_ns
+        return len(folders) != known.get('speakers') or newest > path.stat().st_mtime_ns
 
     def can_calibrate(self):
         """Whether there are recordings enough to find the threshold of this room."""
