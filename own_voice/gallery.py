@@ -21,10 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import expit
 
 import configure as c
 from DB_wav_reader import feature_of, find_feats, find_wavs
 from SR_Dataset import trim
+from exercises.scoring import log_likelihood_ratio
 from model import embed_feature, save_enroll_embeddings
 from own_voice.answers import answer, limits_of, passing_pairs
 from own_voice.calibrate import MIN_SPEAKERS, find_thresholds, save_thresholds
@@ -33,8 +35,8 @@ from own_voice.enrol import in_one_way, keep_recording, remove_files, remove_pic
 from own_voice.who_when import SEGMENT, who_spoke_when
 from support.audio_files import decode_wav, seconds_of_wav
 from support.checks import level_or_configured
-from support.enrolments import CALIBRATION_FILE, ENROLL_FILE, description_at, forget_removed, read_enrolment
-from support.enrolments import description_for, use_own_thresholds
+from support.enrolments import CALIBRATION_FILE, CONDITIONS, ENROLL_FILE, description_at, description_for
+from support.enrolments import forget_removed, read_enrolment, use_own_thresholds
 from support.messages import LabError, NoSpeech
 from support.recordings import NARROW, Recording, bandwidth_of, differ_in_bandwidth, mono_of, open_recording
 from support.recordings import what_is_wrong
@@ -467,18 +469,25 @@ class Gallery:
                 self.check_enrolled(claimed)
                 mine = next(one for one in ranking if one['name'] == claimed)
                 said['claimed'] = {**mine, 'accepted': mine['score'] > threshold,
-                                   **self.meaning(mine['score'])}
+                                   **self.meaning(mine['score'], heard['about']['seconds'])}
             compared = claimed or (ranking[0]['name'] if ranking else None)
             said['notes'] = self.notes(heard, compared)
             if why and ranking:
                 said['why'] = self.why(heard, compared)
             return said
 
-    def meaning(self, score):
-        """How often two people score as high here: 'pairs' of enrolled people, and how many of them do."""
+    def meaning(self, score, seconds):
+        """How often two people score as high here: 'pairs' of enrolled people, and how many of them do.
+
+        'conditions': the probability of one speaker, for recordings of one room and of two places, on so many seconds
+        of speech, as own_voice.compare prints it; {} if the model does not know it, or the room has its own threshold.
+        """
+        lines = {} if self.is_of_room else description_for(self.description, seconds)
+        conditions = {name: float(expit(log_likelihood_ratio(score, lines, '_' + name)))
+                      for name in CONDITIONS if 'slope_' + name in lines}
         matrix = self.unit_vectors() @ self.unit_vectors().T
         among = matrix[np.triu_indices(len(matrix), 1)]
-        return {'pairs': len(among), 'as_high': int(np.sum(among >= score))}
+        return {'pairs': len(among), 'as_high': int(np.sum(among >= score)), 'conditions': conditions}
 
     def notes(self, heard, name):
         """What makes a recording hard to compare with that person's: list of codes of TEXTS with values.

@@ -137,6 +137,15 @@ def test_the_microphone_and_dropped_files(served):
     browser.ask('(() => { const one = document.querySelector("#verify-threshold"); one.value = 1; '
                 'one.dispatchEvent(new Event("input")); })()')
     assert browser.text('#verify-verdict') == 'Reject' and '100 of 100' in browser.text('#verify-rates')
+    # What it means, in one room and in two places; for a model that does not know these, how many pairs score so
+    said = browser.text('#verify-scores')
+    assert re.search(r'is of one speaker in more than 99 of 100 cases if both recordings are of one room', said)
+    assert browser.ask('meaning({score: 0.5, pairs: 1, conditions: {one_room: 0.004, two_places: 0.376}})'
+                       ).startswith('Such a score on %s s of speech is of one speaker in less than 1 of 100 cases if '
+                                    % re.search(r'on (\d+\.\d) s', said).group(1))
+    assert 'and in 38 of 100 if' in browser.ask(
+        'meaning({score: 0.5, pairs: 1, conditions: {one_room: 0, two_places: 0.376}})')
+    assert browser.ask('meaning({score: 0.5, pairs: 1, conditions: {}})').startswith('In recordings of many rooms')
     # Of fewer than 100 pairs, how many there are
     few = 'state = {...state, n_own: 3, n_others: 12, own: [...Array(101).keys()].map(i => 0.5 + i / 200), ' \
         'others: [...Array(101).keys()].map(i => i / 100)}'
@@ -145,7 +154,8 @@ def test_the_microphone_and_dropped_files(served):
     browser.click('#verify-reset')
     # The threshold is that of the length, as in own_voice.compare, and not the one for any length
     of_length = description_for(server.gallery.description, server.gallery.people[first]['files'][0]['seconds'])['eer']
-    assert 'threshold %.4f' % of_length in browser.text('#verify-scores') and of_length > server.gallery.description['eer']
+    assert 'threshold %.4f' % of_length in browser.text('#verify-scores')
+    assert of_length > server.gallery.description['eer']
     browser.ask('document.querySelector("#verify-claimed").value = %r, drawVerdict()' % first)
     assert browser.text('#verify-verdict') == ''  # the answer is about another name
     browser.ask('(() => { const one = document.querySelector("#verify-claimed"); one.value = %r; '

@@ -3,6 +3,7 @@ import http.client
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -111,6 +112,14 @@ def test_the_page_and_the_programs_agree(server, wavs, names, capsys):
     score = next(one['score'] for one in of_page['ranking'] if one['name'] == names[1])
     claimed = of_page['claimed']
     assert (claimed['name'], claimed['score'], claimed['pairs']) == (names[1], score, 3)
+    # The probabilities are those of own_voice.compare, for this length
+    capsys.readouterr()
+    seconds, model = of_page['recording']['seconds'], server.gallery.model
+    compare.print_what_it_means(score, 0.5, model, 'own/%s/enroll.wav' % names[0], seconds)
+    printed = re.findall(r'Same speaker, .*log-likelihood ratio (-?\d+\.\d)', capsys.readouterr().out)
+    assert list(claimed['conditions']) == ['one_room', 'two_places']
+    for ratio, share in zip(printed, claimed['conditions'].values(), strict=True):
+        assert np.log(share / (1 - share)) == pytest.approx(float(ratio), abs=0.051)
     assert claimed['accepted'] == (score > of_page['threshold'])
 
     # The same by the programs: enrol anew, identify, verify
