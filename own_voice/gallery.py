@@ -28,7 +28,7 @@ from DB_wav_reader import feature_of, find_feats, find_wavs
 from SR_Dataset import trim
 from exercises.scoring import log_likelihood_ratio
 from model import embed_feature, save_enroll_embeddings
-from own_voice.answers import answer, limits_of, passing_pairs
+from own_voice.answers import DEFAULTS, answer, limits_of, passing_pairs
 from own_voice.calibrate import MIN_SPEAKERS, find_thresholds, save_thresholds
 from own_voice.enrol import check_spelling, coded, enrolment_files, files_of, folder_name, folder_of
 from own_voice.enrol import in_one_way, keep_recording, remove_files, remove_pictures
@@ -117,7 +117,7 @@ class Gallery:
 
     def read_thresholds(self):
         """Take the threshold of this room, if the enrolment has one, or that of the model."""
-        self.model.thresholds, self.room_stamp = self.of_model, self.stamp_of_room()
+        stamp, self.model.thresholds = self.stamp_of_room(), self.of_model
         level = level_or_configured(self.model.settings['level'])
         shipped = description_at(self.model, 'cosine', level)
         use_own_thresholds(self.model, self.embedding_dir)
@@ -126,10 +126,13 @@ class Gallery:
         if not self.description:
             raise LabError("%s has no threshold of its own. Take --cp_num=voices, or --cp_num=best."
                            % self.model.checkpoint['file'])
-        self.description = {**shipped, **self.description}  # the limits of the model, if the room has none
+        # The limits of the model, if the room has none. Its thresholds by length are of other recordings
+        kept = {name: shipped[name] for name in DEFAULTS if name in shipped} if self.is_of_room else shipped
+        self.description = {**kept, **self.description}
         # Of long speech, as section 3 of the page and own_voice.compare take it
         self.threshold = description_for(self.description, np.inf)['eer']
         self.threshold_of_model = description_for(shipped, np.inf)['eer'] if shipped else None
+        self.room_stamp = stamp  # not before all of it could be read
 
     def stamp_of_room(self):
         """When the file of the threshold of this room was written, or None if there is none."""
@@ -145,6 +148,8 @@ class Gallery:
         If nobody is left, the enrolment is deleted. It stays if all recordings are bad, and if there is no
         test_dir: perhaps that is only the wrong folder.
         """
+        if self.stamp_of_room() != self.room_stamp:  # own_voice.calibrate has run
+            self.read_thresholds()
         found = {}
         for folder in sorted(self.test_dir.glob('*'), key=lambda folder: folder.name):
             stats = [(path.name, path.stat()) for path in enrolment_files(folder)]
@@ -256,12 +261,11 @@ class Gallery:
         """Who is enrolled, and what the model knows about its scores."""
         with self.lock:
             self.refresh()
-            if self.stamp_of_room() != self.room_stamp:  # own_voice.calibrate has run
-                self.read_thresholds()
             gallery, names = self.unit_vectors(), list(self.people)
             pairs = passing_pairs(names, gallery, self.threshold)
             return {'model': Path(self.model.checkpoint['file']).stem.removeprefix('checkpoint_'),
                     'threshold': self.threshold, 'is_of_room': self.is_of_room,
+                    'knows_places': 'slope_one_room' in self.description,
                     'room_is_old': self.room_is_old(), 'of_model': self.threshold_of_model,
                     'can_calibrate': self.can_calibrate(),
                     'test_dir': str(self.test_dir), 'max_seconds': MAX_SECONDS, 'enough': ENOUGH,
@@ -414,6 +418,7 @@ class Gallery:
     def rename(self, name, new):
         """Give a person another name: the folder gets it. Raises LabError if somebody has that name."""
         with self.lock:
+            self.refresh()
             self.check_enrolled(name)
             folder, target = folder_of(self.test_dir, name), folder_of(self.test_dir, new)
             taken = [other for other in self.test_dir.glob('*')

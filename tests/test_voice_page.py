@@ -512,9 +512,22 @@ def test_the_threshold_of_this_room(people, wavs, names):
         Path('own/nobody/test.wav').write_bytes(wavs[names[0], 'test'])  # it counts for the threshold, too
         assert not people.calibrate()['state']['room_is_old']
         assert people.delete('Minji')['state']['room_is_old']
-        Path('enrolled/calibration.json').write_text('{}')
-        with pytest.raises(LabError, match='calibration.json: not what python -m own_voice.calibrate wrote'):
-            people.state()
+        # A room whose recordings are all short does not borrow the threshold of the model for long ones
+        file = Path('enrolled/calibration.json')
+        content = json.loads(file.read_text())
+        of_room = content['thresholds'][str(people.model.settings['level'])]['cosine']
+        of_room.update({'eer': 0.2, **{name: 0.1 for name in of_room if name in ('eer_1s', 'eer_2s', 'eer_4s')}})
+        del of_room['eer_8s']
+        file.write_text(json.dumps(content))
+        assert people.state()['threshold'] == 0.1
+        # A broken file is refused each time, and before anything is written or deleted
+        for broken in ('{}', '{', '[]'):
+            file.write_text(broken)
+            for ask_for in (people.state, people.state, lambda: people.delete(names[0])):
+                with pytest.raises(LabError, match='calibration.json: not what python -m own_voice.calibrate wrote'):
+                    ask_for()
+        assert Path('own', names[0], 'enroll.wav').is_file()
+        file.unlink()
     finally:
         people.model.thresholds = people.of_model
     state = people.forget_room()['state']
