@@ -46,8 +46,7 @@ from deep_dive.losses import AAMSoftmaxLoss
 from deep_dive.networks import background_network
 from support.checks import FFT_LENGTH, feature_settings, path_parts, require_log_filterbank
 from support.devices import get_device, mixed_precision
-from support.messages import NAME, SHARE, LabError, check_settings, in_parallel, is_number, number, or_none
-from support.messages import run_script, whole
+from support.messages import NAME, SHARE, LabError, check_settings, in_parallel, is_number, or_none, run_script, whole
 from support.recordings import open_recording
 from support.runs import save_checkpoint
 from support.safe_files import written_whole
@@ -449,8 +448,8 @@ def main(
     if not folders:
         raise LabError('Name a folder or more: each holds <person>/<name>.wav.')
     s = check_settings(main, locals(), hold_out=or_none(NAME), teacher=or_none(NAME), init_from=or_none(NAME),
-                       feature_dir=or_none(NAME), feature_share=SHARE, feature_weight=number(0), quiet_share=PART,
-                       speeds=SPEEDS, level=LEVEL, batch_size=whole(2), average=SHARE, decay=whole(0), warm_up=whole(0))
+                       feature_dir=or_none(NAME), feature_share=SHARE, quiet_share=PART, speeds=SPEEDS, level=LEVEL,
+                       batch_size=whole(2), average=SHARE, decay=whole(0), warm_up=whole(0))
     require_log_filterbank('train_voices.py')
 
     # Read the recordings, and leave out the people who are kept for tests
