@@ -357,7 +357,7 @@ def begin_with_checkpoint(run, filename, state_dict, batches, s, device):
         raise LabError(OTHER_NETWORK % filename) from error
     vectors = embeddings_of_people(reduced.to(device), batches, s, device)  # (n_people, KEPT)
     centres = torch.from_numpy(batches.centres[0])  # (n_people, SIZE)
-    M = torch.linalg.lstsq(F.normalize(vectors), centres).solution  # (KEPT, SIZE)
+    M = torch.linalg.lstsq(F.normalize(vectors), centres, rcond=1e-4).solution  # (KEPT, SIZE)
     numbers = vectors @ M  # (n_people, SIZE)
     state_dict = absorb(state_dict, torch.zeros(1, KEPT), M)
     mean, variance = numbers.mean(dim=0), numbers.var(dim=0)
