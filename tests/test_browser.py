@@ -575,14 +575,18 @@ def test_what_is_said_about_the_threshold_of_a_room(served):
 
 def test_the_matrix_of_many_people_has_numbers_over_its_columns(served):
     browser, _, _, _ = served
-    for n, headings, numbered, wide in ((5, list('abcde'), 'a', False), (6, list('123456'), '1. a', True)):
-        browser.ask('state.matrix = Array.from({length: %d}, () => Array(%d).fill(-0.001)), drawMatrix([..."%s"])'
-                    % (n, n, 'abcdef'[:n]))
+    for width, n, many in ((1400, 4, False), (1400, 5, True), (960, 3, False), (960, 4, True), (360, 2, False),
+                           (360, 3, True)):
+        browser.call('Emulation.setDeviceMetricsOverride', width=width, height=900, deviceScaleFactor=1, mobile=False)
+        headings, numbered = (list('12345')[:n], '1. a') if many else (list('abcde')[:n], 'a')
+        browser.ask('state.matrix = Array.from({length: %d}, () => Array(%d).fill(-0.001)), '
+                    'state.speakers = [..."%s"].map(name => ({name})), drawFigures()' % (n, n, 'abcde'[:n]))
         assert browser.ask('[...document.querySelectorAll("#why-matrix tr:first-child th")].slice(1).map(one => '
                            'one.textContent)') == headings
         assert browser.text('#why-matrix tr:nth-child(2) th') == numbered
         assert browser.text('#why-matrix td') == '0.00'
-        assert browser.ask('$("why-cosines").classList.contains("wide")') == wide
+        assert browser.ask('$("why-cosines").classList.contains("wide")') == many
+        assert browser.ask('document.documentElement.scrollWidth <= innerWidth')
 
 
 def test_how_numbers_and_recordings_are_described(served):
