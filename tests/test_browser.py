@@ -145,7 +145,8 @@ def test_the_microphone_and_dropped_files(served):
                                     % re.search(r'on (\d+\.\d) s', said).group(1))
     assert 'and in 38 of 100 if' in browser.ask(
         'meaning({score: 0.5, pairs: 1, conditions: {one_room: 0, two_places: 0.376}})')
-    assert browser.ask('meaning({score: 0.5, pairs: 1, conditions: {}})').startswith('In the recordings that this model was')
+    assert browser.ask('meaning({score: 0.5, pairs: 1, conditions: {}})').startswith(
+        'In the recordings that this model was')
     # Of fewer than 100 pairs, how many there are
     few = 'state = {...state, n_own: 3, n_others: 12, own: [...Array(101).keys()].map(i => 0.5 + i / 200), ' \
         'others: [...Array(101).keys()].map(i => i / 100)}'

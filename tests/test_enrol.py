@@ -81,7 +81,8 @@ def test_a_recording_that_is_there_already_counts_once(recordings, lab, capsys):
 
 
 def test_a_recording_that_sounds_like_somebody_else_is_noted(capsys):
-    enrolled = {'kim': torch.tensor([[2.0, 0.1]]), 'lee': torch.tensor([[0.0, 1.0]]), 'far': torch.tensor([[-1.0, 0.0]])}
+    enrolled = {'kim': torch.tensor([[2.0, 0.1]]), 'lee': torch.tensor([[0.0, 1.0]]),
+                'far': torch.tensor([[-1.0, 0.0]])}
     vectors = [torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.1]]), torch.tensor([[0.1, 1.0]])]
     enrol.note_what_does_not_fit('kim', vectors, ['a.wav', 'b.wav', 'c.wav'], enrolled)
     assert capsys.readouterr().out == 'Note: c.wav sounds more like lee than like the other recordings of kim.\n'
