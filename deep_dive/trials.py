@@ -29,7 +29,7 @@ from model import get_embeddings, load_model
 from support.checks import COSINES
 from support.demo_voices import provide_test_features
 from support.enrolments import choose_thres, own_description
-from support.messages import SCORE, TEST_RULES, LabError, as_on_disk, check_settings, ending, is_number
+from support.messages import SCORE, SHARE, TEST_RULES, LabError, as_on_disk, check_settings, ending, is_number
 from support.messages import or_none, run_script
 from support.safe_files import written_whole
 
@@ -169,12 +169,13 @@ def main(
         thres=None,  # as in exercises/thresholds.py; None: 'eer', or with identify the nearest speaker
         identify=False,  # True: name the speaker of each test file, as exercises/similar_voices.py does
         piece_seconds=None,  # cut the test files into pieces; try 1, or with identify a list. None: not cut
+        p_target=0.01,  # minDCF: how often it is the true speaker; try 0.05 or 0.005
         scores_file=None,  # write every score into this file, such as 'scores.csv'
         plot=True,  # draw the pictures
 ):
     check_settings(main, locals(), **TEST_RULES, backend=BACKENDS, normalise=NORMALISATIONS,
                    thres=or_none(threshold_rule(score_rule(backend, normalise), ['eer', 'model'])),
-                   scores_file=or_none(ending('.csv')),
+                   scores_file=or_none(ending('.csv')), p_target=SHARE,
                    piece_seconds=PIECES if identify else SECONDS)
     if trials != 'enrolled' and (identify or piece_seconds is not None):
         raise LabError("trials = %r: piece_seconds and identify need trials = 'enrolled'." % trials)
@@ -231,7 +232,7 @@ def main(
                  for name in available_backends(model)}
     description = own_description(model, scorer.name, a_file)
     verify_trials(scores_of[backend], found, 'eer' if thres is None else thres, description, picture_dir,
-                  scorer.unit)
+                  scorer.unit, p_target)
     for name, scores in scores_of.items():
         print("EER, backend '%s'%s : %.2f %%" % (name, ', ' + normalise if normalise else '',
                                                  equal_error_rate(scores[is_target], scores[~is_target])))

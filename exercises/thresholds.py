@@ -81,11 +81,12 @@ def let_in_most(is_accepted, first, second, names):
 
 # ------------------------------------------------------------------------------------------------- tables
 
-def print_error_rates(scores, is_target, speakers, first, second, thres):
+def print_error_rates(scores, is_target, speakers, first, second, thres, p_target=0.01):
     """Print how often trials are wrongly accepted and rejected, at one threshold and at others.
 
     Returns the threshold. scores: (n_trials,). is_target, speakers, first and second: see
-    trials_with_enrolled. thres: see choose_threshold. Raises LabError if there are no targets, or no impostors.
+    trials_with_enrolled. thres: see choose_threshold. p_target: see min_dcf. Raises LabError if there are no
+    targets, or no impostors.
     """
     target, impostor = scores[is_target], scores[~is_target]
     if not len(target) or not len(impostor):
@@ -108,7 +109,7 @@ def print_error_rates(scores, is_target, speakers, first, second, thres):
         print('EER, same sex : %.2f %% (%d impostor trials)'
               % (equal_error_rate(scores[same_sex & is_target], scores[same_sex & ~is_target]),
                  np.sum(same_sex & ~is_target)))
-    print('minDCF (p = 0.01) : %.3f\n' % min_dcf(target, impostor))
+    print('minDCF (p = %g) : %.3f\n' % (p_target, min_dcf(target, impostor, p_target=p_target)))
 
     others = np.linspace(np.median(impostor), np.median(target), N_THRESHOLDS).round(2)
     impostors = number[first[~is_target]], number[second[~is_target]], names
@@ -153,14 +154,15 @@ def draw_trials(target, impostor, threshold, picture_dir, unit='cosine similarit
     draw_det(misses, false_alarms, rates, title, threshold, filename)
 
 
-def verify_trials(scores, trials, thres, description, picture_dir=None, unit='cosine similarity'):
+def verify_trials(scores, trials, thres, description, picture_dir=None, unit='cosine similarity', p_target=0.01):
     """Print the error rates of trials at a threshold and at others, and Cllr. Draw scores.png and det.png.
 
     scores: (n_trials,). trials: as from trials_with_enrolled. description: what the checkpoint knows of its
     own scores (own_description). picture_dir: a folder, or None. unit: what the scores are, in words.
+    p_target: see min_dcf.
     """
     _, speakers, first, second, is_target = trials
-    threshold = print_error_rates(scores, is_target, speakers, first, second, thres)
+    threshold = print_error_rates(scores, is_target, speakers, first, second, thres, p_target)
     print_cllr(scores, is_target, description)
     if picture_dir is not None:
         draw_trials(scores[is_target], scores[~is_target], threshold, picture_dir, unit)
@@ -178,17 +180,19 @@ def main(
 
         # Of this exercise
         piece_seconds=None,  # cut the test files into pieces of so many seconds; try 1. None: not cut
+        p_target=0.01,  # minDCF: how often it is the true speaker; try 0.05 or 0.005
         plot=True,  # draw the pictures
 ):
     check_settings(main, locals(), **TEST_RULES, thres=threshold_rule(SCORE, ['eer', 'model']),
-                   piece_seconds=SECONDS)
+                   piece_seconds=SECONDS, p_target=SHARE)
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     test_DB, embeddings = load_tests(model, test_dir, embedding_dir)
     trials = trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piece_seconds)
     vectors, _, first, second, _ = trials
     scores, test_file = trial_scores(vectors.numpy(), first, second), test_DB['filename'][0]
     verify_trials(scores, trials, choose_thres(thres, model, 'cosine', test_file, piece_seconds),
-                  own_description(model, 'cosine', test_file, piece_seconds), embedding_dir if plot else None)
+                  own_description(model, 'cosine', test_file, piece_seconds), embedding_dir if plot else None,
+                  p_target=p_target)
 
 
 if __name__ == '__main__':

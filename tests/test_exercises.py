@@ -214,12 +214,13 @@ def test_verification_of_all_by_hand(a_b_and_c, lab, capsys, monkeypatch):
     monkeypatch.setattr(thresholds, 'load_tests', lambda *settings: (a_b_and_c, A_AND_B))
 
     def verify(plot=True):
-        thresholds.main(embedding_dir='.', thres=0.7, plot=plot)
+        thresholds.main(embedding_dir='.', thres=0.7, p_target=0.05, plot=plot)
         return capsys.readouterr().out
 
     out = verify()
     assert 'Target trials : 2\nImpostor trials : 4\n\nEER : 0.00 % (no error seen on 3 speakers; ' in out
     assert '\nThreshold : 0.7000\nFalse accepts : 25.00 %\nFalse rejects : 0.00 %\n' in out
+    assert 'minDCF (p = 0.05) : 0.000\n' in out
     assert '\nmin Cllr : 0.000\n' in out and '\nCllr' not in out  # this model has no calibration
     assert 'No picture of a DET curve' in out and 'earlier run' not in out
     assert {path.name for path in lab.glob('*.png')} == {'scores.png'}

@@ -63,9 +63,11 @@ SETTINGS = {
     losses: {'log_dirs': [[], ['yes']], 'filename': NAME},
     similar_voices: {**OF_EXERCISES, 'spk_list': [None, ['yes']], 'thres': [None, *SCORES],
                      'piece_seconds': [None, [1], *POSITIVE]},
-    thresholds: {**OF_EXERCISES, 'thres': [*SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE]},
+    thresholds: {**OF_EXERCISES, 'thres': [*SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE],
+                 'p_target': [0.5]},
     trials: {**OF_EXERCISES, 'cp_num': CP_NUM, 'backend': [], 'normalise': [None], 'trials': NAME, 'identify': BOOL,
-             'thres': [None, *SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE], 'scores_file': [None]},
+             'thres': [None, *SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE], 'scores_file': [None],
+             'p_target': [0.5]},
     export: {'cp_num': CP_NUM, 'out': [], 'log_dir': NAME},
     calibration: {'log_dir': NAME, 'n_backend': COUNT, 'use_cuda': BOOL},
     gmm: {

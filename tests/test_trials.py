@@ -131,6 +131,14 @@ def test_the_scores_of_a_list_in_a_file(three_vectors, capsys, lines, labels):
     assert '2 scores : x.csv' in out and ('Target trials : 1\n' in out) == (labels == '10')
 
 
+def test_the_cost_at_another_share_of_targets(three_vectors, capsys):
+    """The target scores 0.8, the impostors 0.96 and 0.6: accept one of them, or nobody."""
+    Path('list.txt').write_text('1 b/1.p a/1.p\n0 a/1.p a/2.p\n0 b/1.p a/2.p\n')
+    for p_target, cost in ((0.5, 0.5), (0.4, 0.75), (0.01, 1)):
+        trials.main(**three_vectors, trials='list.txt', p_target=p_target)
+        assert 'minDCF (p = %g) : %.3f\n' % (p_target, cost) in capsys.readouterr().out
+
+
 def test_the_scores_of_all_with_all_in_a_file(three_vectors, capsys):
     trials.main(**three_vectors, trials='pairs')
     assert Path('x.csv').read_text() == ('first,second,score,target\nt/a/1.p,t/a/2.p,0.960000,1\n'
