@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import torch
 from python_speech_features import fbank
-from python_speech_features.base import hz2mel, mel2hz
+from python_speech_features.base import get_filterbanks, hz2mel, mel2hz
 from scipy.signal import lfilter
 from torch.utils.data import Dataset
 
@@ -15,11 +15,12 @@ import configure as c
 from SR_Dataset import ToTensorInput, TruncatedInputfromMFB
 from support.checks import require_log_filterbank
 
+N_FFT, PRE_EMPHASIS = 512, 0.97  # of fbank of python_speech_features, which makes the features
 PER_NEPER = 20 / np.float32(np.log(10))  # features are 20*log10 of energies, so a factor of e adds this
 # How much each augmentation changes a sample
 SPEEDS = (1.0, 0.9, 1.1)  # 'speed': another speed is another speaker
 MAX_ATTENUATION = 20  # 'level': in units of 20*log10 of energy, so this is 10 dB. After 20 dB little would be left
-MIN_SNR, MAX_SNR = 5, 30  # 'noise': dB between the average speech and the noise
+MIN_SNR, MAX_SNR = 5, 30  # 'noise': dB between the mean powers of the two waveforms, recording and noise
 MIN_REVERBERATION, MAX_REVERBERATION = 0.1, 0.8  # 'room': seconds in which the echoes fall by 60 dB
 MIN_DIRECT, MAX_DIRECT = -3, 12  # 'room': dB between the direct sound and all echoes together
 MAX_RATIO = 3  # 'room': the differences of loudness between frames are divided by 1 to this
@@ -31,6 +32,7 @@ BAND_SHARE = 0.2  # 'band': this share of the samples loses the frequencies outs
 NOISE_SHARE = 0.5  # 'noise': this share of the samples gets noise
 NOISE_SECONDS = 20  # 'noise': it is made once, and a sample gets a random part of it
 MAX_SLOPE = 2.0  # 'noise': its power is frequency ** -slope, with a slope from 0 (white) to this (brown)
+FLAT_BELOW = 50  # 'noise': Hz; below it, the power is that at this frequency
 MASKED_FRAMES, MASKED_ROWS = 20, 8  # 'specaugment': at most so many of a window's 100 and 40
 
 
@@ -162,13 +164,38 @@ class NarrowInput:
 class NoisyInput:
     """Add steady noise to a recording: (n_frames, FILTER_BANK) -> the same shape.
 
-    The energies of speech and noise are added. On average over all phases, adding the waveforms does the same.
+    The energies of speech and noise are added. On average over all phases, adding the waveforms does the same. The
+    ratio of the two is that of the waveforms, as in add_noise of acoustics.py. A ratio of filter energies would be
+    another one: before python_speech_features computes them, its pre-emphasis x[n] - 0.97 x[n - 1] takes 15 dB or more
+    from the loudest part of speech, and adds 3 dB to white noise. What is on the floor is not known and counts as
+    nothing, so there is a little less noise than asked for.
     """
 
     def __init__(self):
-        noise = np.random.default_rng(0).normal(size=NOISE_SECONDS * c.SAMPLE_RATE)
-        self.noise = fbank(noise, c.SAMPLE_RATE, c.WIN_LENGTH, c.WIN_STEP, c.FILTER_BANK)[0].astype(np.float32)
-        self.frequency = (filter_centres(c.FILTER_BANK) / 1000).astype(np.float32)  # kHz
+        white = np.random.default_rng(0).normal(size=NOISE_SECONDS * c.SAMPLE_RATE)
+        noise = fbank(white, c.SAMPLE_RATE, c.WIN_LENGTH, c.WIN_STEP, c.FILTER_BANK)[0]
+        self.noise = (noise / noise.mean(axis=0)).astype(np.float32)  # (n_frames, FILTER_BANK), 1 on average
+        self.n_samples = round(c.WIN_LENGTH * c.SAMPLE_RATE)
+        self.filters = get_filterbanks(c.FILTER_BANK, N_FFT, c.SAMPLE_RATE)  # (FILTER_BANK, N_FFT / 2 + 1)
+        self.frequency = np.fft.rfftfreq(8 * N_FFT, 1 / c.SAMPLE_RATE)  # Hz; finer than that of the filters
+        self.emphasis = np.abs(1 - PRE_EMPHASIS * np.exp(-2j * np.pi * self.frequency / c.SAMPLE_RATE)) ** 2
+
+    def power_of(self, energy):
+        """The mean power of the waveform that has these filter energies: (n_frames, FILTER_BANK) -> a number.
+
+        The filters add up to 1 at each frequency, so together they hold the power of a frame after the pre-emphasis.
+        Each is divided by what the pre-emphasis does there. 2: only one half of the spectrum is in the filters.
+        """
+        gain = self.filters.sum(axis=1) / (self.filters @ (1 / self.emphasis[::8]))  # (FILTER_BANK,)
+        return (energy / gain).sum(axis=1).mean() * 2 / self.n_samples
+
+    def noise_energy(self, slope):
+        """The mean filter energies (FILTER_BANK,) of noise of power 1 that falls with frequency ** -slope."""
+        power = np.maximum(self.frequency, FLAT_BELOW) ** -slope
+        correlation = np.fft.irfft(self.emphasis * power / power.mean())  # with itself, some samples later
+        lag = np.minimum(np.arange(len(correlation)), len(correlation) - np.arange(len(correlation)))
+        spectrum = np.fft.rfft(correlation * np.maximum(self.n_samples - lag, 0)).real  # of a frame, on average
+        return self.filters @ spectrum[::8] / N_FFT
 
     def __call__(self, frames_features):
         is_noisy, snr, slope, start = torch.rand(4).tolist()
@@ -176,8 +203,8 @@ class NoisyInput:
             return frames_features
         energy = energy_of(frames_features)  # (n_frames, FILTER_BANK)
         frames = (int(start * len(self.noise)) + np.arange(len(energy))) % len(self.noise)
-        noise = self.noise[frames] * self.frequency ** (-MAX_SLOPE * slope)
-        noise *= energy.sum() / noise.sum() * 10 ** (-(MIN_SNR + (MAX_SNR - MIN_SNR) * snr) / 10)
+        power = self.power_of(energy) * 10 ** (-(MIN_SNR + (MAX_SNR - MIN_SNR) * snr) / 10)
+        noise = self.noise[frames] * (power * self.noise_energy(MAX_SLOPE * slope)).astype(np.float32)
         noisy = feature_of_energy(energy + noise)
         silence = feature_of_energy(noise[:50]).mean(axis=0)
         return noisy - mean_with_silence(noisy, silence)

@@ -469,26 +469,25 @@ def test_attenuation_is_exact(recording, monkeypatch, share):
     np.testing.assert_allclose(AttenuatedInput()(trimmed(recording)), trimmed(quieter), atol=2e-4)
 
 
-def test_noise_is_that_of_the_waveform_on_average(recording, monkeypatch):
-    snr = 15  # dB of the energies in the filters, summed over those frames that are kept
+@pytest.mark.parametrize('snr, slope', [(15, 0.0), (10, 0.5), (10, 1.0)])  # dB, and the power is f ** (-2 * slope)
+def test_noise_is_that_of_the_waveform(recording, monkeypatch, snr, slope):
+    """Of waveforms with noise at several ratios, the one at the ratio that was asked for is the nearest."""
+    recording = 10 * recording  # so that little of it is on the floor
     transform, feature = NoisyInput(), trimmed(recording)
-    monkeypatch.setattr(torch, 'rand', lambda size: torch.tensor([0.0, (snr - 5) / 25, 0.0, 0.3]))
-    height = feature - feature.min(axis=0)
-    energy = np.where(height > 0, 10 ** ((height - 100) / 20), 0)
-    noise = np.random.default_rng(1).normal(size=len(recording))
-    noise_energy = fbank(noise, nfilt=40)[0][50:-50]
-    noise *= np.sqrt(energy.sum() / noise_energy.sum() / 10 ** (snr / 10))
-    noisy, expected = transform(feature), trimmed(recording + noise)
-    error, without = (np.mean((one - expected) ** 2) for one in (noisy, feature))
-    assert error < without / 4  # what is left is that the noise is another
+    monkeypatch.setattr(torch, 'rand', lambda size: torch.tensor([0.0, (snr - 5) / 25, slope, 0.3]))
+    spectrum = np.fft.rfft(np.random.default_rng(1).normal(size=len(recording)))
+    frequency = np.maximum(np.fft.rfftfreq(len(recording), 1 / c.SAMPLE_RATE), 50)
+    noise = np.fft.irfft(spectrum * frequency ** -slope)
+    kept = recording[8000:-8000]  # half a second is dropped at both ends
+    noise *= np.sqrt(np.mean(kept ** 2) / np.mean(noise ** 2))
+    result = transform(feature)
+    errors = {ratio: np.mean((result - trimmed(recording + noise * 10 ** (-ratio / 20))) ** 2)
+              for ratio in np.arange(snr - 6, snr + 6.5, 0.5)}
+    assert abs(min(errors, key=errors.get) - snr) <= 1
+    assert errors[snr] < np.mean((feature - trimmed(recording + noise * 10 ** (-snr / 20))) ** 2) / 4
     monkeypatch.setattr(torch, 'rand', lambda size: torch.tensor([0.9, 0.5, 0.0, 0.3]))
     assert transform(feature) is feature  # half of the samples stay clean
     assert NoisyInput()(np.tile(feature, (20, 1))).shape == (20 * len(feature), 40)  # longer than the noise
-
-
-def test_noise_may_fall_with_frequency():
-    peaks = get_filterbanks(40, nfft=4096).argmax(axis=1) * c.SAMPLE_RATE / 4096  # Hz
-    np.testing.assert_allclose(1000 * NoisyInput().frequency, peaks, atol=c.SAMPLE_RATE / 4096)
 
 
 def test_masks():
