@@ -25,7 +25,7 @@ from support.demo_voices import provide_test_features
 from support.enrolments import check_recordings, choose_thres
 from support.messages import LARGEST_NUMBER, NAMES, SCORE_OR_MODEL, TEST_RULES, LabError, check_settings
 from support.messages import is_number, or_none, run_script
-from support.pictures import draw_confusion, draw_lengths, draw_matrix
+from support.pictures import draw_confusion, draw_lengths, draw_matrix, side_by_side
 
 
 def is_seconds(value):
@@ -184,7 +184,11 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
         draw_confusion(true_spks, predicted_spks, os.path.join(picture_dir, 'confusion.png'))
         if lengths == [None]:
             unit = {} if scorer is None else {'unit': scorer.unit}
-            draw_matrix(scores, true_spks, spk_list, os.path.join(picture_dir, 'matrix.png'), **unit)
+            order = side_by_side({spk: embeddings[spk] for spk in spk_list})  # as in similarity.png
+            rows = np.argsort([order.index(spk) if spk in order else len(order) for spk in true_spks], kind='stable')
+            columns = [spk_list.index(spk) for spk in order]
+            draw_matrix(scores[rows][:, columns], [true_spks[i] for i in rows], order,
+                        os.path.join(picture_dir, 'matrix.png'), **unit)
     elif picture_dir is not None:
         points = [point for point in zip(lengths, accuracies, eers, intervals) if point[0] is not None]
         draw_lengths(*zip(*points), os.path.join(picture_dir, 'lengths.png'))

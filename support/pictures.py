@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
-from scipy.cluster.hierarchy import dendrogram, linkage
+from scipy.cluster.hierarchy import dendrogram, leaves_list, linkage
 from scipy.spatial.distance import squareform
 from scipy.special import ndtri
 from scipy.stats import spearmanr
@@ -93,10 +93,7 @@ def draw_who_sounds_alike(embeddings, parameters, picture_dir):
 
     embeddings: dict speaker -> (1, embedding_size) tensor; parameters: DataFrame with a row for each speaker, or None.
     """
-    speakers = sorted(embeddings)
-    vectors = np.concatenate([embeddings[spk].numpy() for spk in speakers])  # (n, embedding_size)
-    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    scores = np.clip(vectors @ vectors.T, -1, 1)  # (n, n)
+    speakers, scores = cosines_of(embeddings)
     draw_similarity(scores, speakers, os.path.join(picture_dir, 'similarity.png'))
     if parameters is not None:
         first, second = np.triu_indices(len(speakers), 1)  # every pair once
@@ -107,14 +104,29 @@ def draw_who_sounds_alike(embeddings, parameters, picture_dir):
                         os.path.join(picture_dir, 'parameters.png'))
 
 
-def draw_similarity(scores, speakers, filename):
-    """Draw the cosine similarity of every two speakers: scores (n, n). Similar speakers stand side by side.
+def cosines_of(embeddings):
+    """(list of speakers, cosine similarity of every two (n, n)). embeddings: dict speaker -> (1, embedding_size)."""
+    speakers = sorted(embeddings)
+    vectors = np.concatenate([embeddings[spk].numpy() for spk in speakers])  # (n, embedding_size)
+    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return speakers, np.clip(vectors @ vectors.T, -1, 1)
 
-    Their order is that of a tree: average linkage of 1 - cosine.
-    """
+
+def tree_of(scores):
+    """The tree of speakers who sound alike: average linkage of 1 - cosine. scores: (n, n)."""
+    return linkage(squareform(1 - scores, checks=False), 'average')
+
+
+def side_by_side(embeddings):
+    """The speakers in the order of similarity.png. embeddings: dict speaker -> (1, embedding_size)."""
+    speakers, scores = cosines_of(embeddings)
+    return [speakers[i] for i in leaves_list(tree_of(scores))]
+
+
+def draw_similarity(scores, speakers, filename):
+    """Draw the cosine similarity of every two speakers: scores (n, n). Those who sound alike stand side by side."""
     fig, (tree_ax, ax) = plt.subplots(2, 1, figsize=(9, 9.5), height_ratios=(1, 4), layout='constrained')
-    tree = dendrogram(linkage(squareform(1 - scores, checks=False), 'average'), ax=tree_ax, no_labels=True,
-                      color_threshold=0, above_threshold_color='black')
+    tree = dendrogram(tree_of(scores), ax=tree_ax, no_labels=True, color_threshold=0, above_threshold_color='black')
     order = tree['leaves']
     image = ax.imshow(scores[order][:, order], cmap='cividis', aspect='auto')
     fig.colorbar(image, ax=[tree_ax, ax], label='cosine similarity')

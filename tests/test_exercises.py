@@ -170,6 +170,22 @@ def test_identification_of_all_by_hand(a_b_and_c, capsys, figures):
         similar_voices.identify_all(False, FirstFrame(), A_AND_B, a_b_and_c, 100, ['a'])
 
 
+def test_the_matrix_has_the_order_of_the_similarity(write_vector, figures):
+    """a and c sound alike, b does not. So b stands beside both, and not between them. d is not enrolled."""
+    vectors = {'a': (1.0, 0.0), 'b': (0.0, 1.0), 'c': (0.96, 0.28)}
+    embeddings = {spk: torch.tensor([vector]) for spk, vector in vectors.items()}
+    files = [write_vector('t/%s/test.p' % spk, *vector) for spk, vector in {'d': (3, 4), **vectors}.items()]
+    DB = pd.DataFrame({'filename': files, 'speaker_id': list('dabc')})
+    similar_voices.identify_all(False, FirstFrame(), embeddings, DB, 100, ['c', 'a', 'b'], picture_dir='.')
+    pictures.draw_who_sounds_alike(embeddings, None, '.')
+    matrix, similarity = figures[1].axes[0], figures[2].axes[1]
+    rows, columns, order = ([label.get_text() for label in labels] for labels in (
+        matrix.get_yticklabels(), matrix.get_xticklabels(), similarity.get_xticklabels()))
+    assert columns == order and order.index('b') != 1 and rows == [*order, 'd']
+    scores = [[np.dot(vectors.get(row, (0.6, 0.8)), vectors[column]) for column in columns] for row in rows]
+    np.testing.assert_allclose(matrix.images[0].get_array(), scores, atol=1e-6)
+
+
 def test_every_piece_with_everybody(write_vector):
     DB = pd.DataFrame({'filename': [write_vector('t/a/test.p', 3, 4), write_vector('t/b/test.p', 0, 2)],
                        'speaker_id': ['a', 'b']})
@@ -181,12 +197,18 @@ def test_every_piece_with_everybody(write_vector):
     assert is_target.tolist() == [True, False, False, True]
 
 
-def test_who_is_let_in_most():
+def test_who_is_let_in(capsys):
     names, accepted = np.array(['a', 'b', 'c']), np.array([True, False, True, True])
     first, second = np.array([0, 0, 2, 2]), np.array([1, 1, 0, 0])
-    assert thresholds.let_in_most(accepted, first, second, names) == 'c as a (2 of 2)'
-    assert thresholds.let_in_most(accepted[:2], first[:2], second[:2], names) == 'a as b (1 of 2)'
-    assert thresholds.let_in_most(accepted[1:2], first[1:2], second[1:2], names) == ''
+    assert thresholds.let_in(accepted, first, second, names) == ['c as a (2 of 2)', 'a as b (1 of 2)']
+    assert thresholds.let_in(accepted, first, second, names, 1) == ['c as a (2 of 2)']
+    assert thresholds.let_in(accepted[1:2], first[1:2], second[1:2], names) == []
+    thresholds.print_let_in(['c as a (2 of 2)', 'a as b (1 of 2)'])
+    assert capsys.readouterr().out == 'Let in at this threshold :\nc as a (2 of 2)\na as b (1 of 2)\n\n'
+    thresholds.print_let_in([])
+    assert capsys.readouterr().out == 'Let in at this threshold : nobody\n\n'
+    thresholds.print_let_in(['a as b (1 of 2)'] * (thresholds.MOST_PAIRS + 2))
+    assert capsys.readouterr().out.endswith('a as b (1 of 2)\nand 2 other pairs, not more often\n\n')
 
 
 def test_error_rates_that_are_printed(capsys):
@@ -204,6 +226,7 @@ def test_error_rates_that_are_printed(capsys):
     table = [row[:5] for row in table]
     assert ['0.5000', '50.00', '%', '50.00', '%'] in table
     assert ['0.3500', '0.00', '%', '50.00', '%'] in table
+    assert out.endswith('\nLet in at this threshold :\n101F1 as 103F1 (1 of 1)\n\n')
     with pytest.raises(LabError, match='1 target and 0 impostor trials: both kinds are needed'):
         thresholds.print_error_rates(scores[:1], np.array([True]), speakers, first[:1], second[:1], 0.5)
 
