@@ -3,7 +3,6 @@
     python -m exercises.thresholds
     python -m exercises.thresholds --piece_seconds=1 --thres=eer     # both errors equally frequent
     python -m exercises.thresholds "--thres=('far', 0.05)"           # at most 5 % of the impostors are let in
-    python -m exercises.thresholds --piece_seconds=1 --thres=eer --choose_on=5     # tested on other people
 
 Reads what verification.py reads. Prints both error rates at several thresholds, and who is let in as whom.
 Draws scores.png (histograms) and det.png (all thresholds) into embedding_dir. Takes ten seconds.
@@ -24,11 +23,10 @@ from model import load_model
 from support.checks import sex_of
 from support.enrolments import choose_thres, own_description
 from support.messages import LARGEST_NUMBER, SCORE, SHARE, TEST_RULES, LabError, check_settings, is_number
-from support.messages import or_none, run_script, whole
+from support.messages import or_none, run_script
 from support.pictures import draw_det, draw_scores
 
 N_THRESHOLDS = 7  # in the table of thresholds, besides the chosen one
-N_SPLITS = 200  # of the speakers, with choose_on
 MOST_PAIRS = 100  # of speakers, in the list of those who are let in; the lab's ten are 90 pairs
 SECONDS = or_none(('a number of seconds', is_seconds))
 ANY_SCORE = 'a number', lambda value: is_number(value, -LARGEST_NUMBER, LARGEST_NUMBER)
@@ -137,32 +135,6 @@ def print_let_in(pairs):
     print()
 
 
-def print_other_speakers(scores, is_target, speakers, first, second, thres, choose_on):
-    """Find the threshold on choose_on of the speakers, and print both error rates on the others.
-
-    The speakers are drawn N_SPLITS times. Trials between the two groups are left out. thres: 'eer' or
-    ('far', share), see choose_threshold. The others: see print_error_rates. Raises LabError if fewer than two
-    speakers are on one side, because each side needs both kinds of trial.
-    """
-    names, number = np.unique(speakers, return_inverse=True)
-    n_others = len(names) - choose_on
-    if n_others < 2:
-        raise LabError('choose_on = %d of %d speakers: at least two must be left to test on.' % (choose_on, len(names)))
-    rng, rows = np.random.default_rng(0), []
-    for _ in range(N_SPLITS):
-        chosen = np.isin(np.arange(len(names)), rng.permutation(len(names))[:choose_on])  # (n_speakers,)
-        ours, theirs = chosen[number[first]], chosen[number[second]]
-        found, tested = ours & theirs, ~ours & ~theirs
-        threshold = choose_threshold(thres, scores[found & is_target], scores[found & ~is_target])
-        miss, false_alarm = rates_at(threshold, scores[tested & is_target], scores[tested & ~is_target])
-        rows.append((threshold, 100 * false_alarm, 100 * miss))
-    print('Found on %d speakers, tested on the other %d: mean of %d draws (lowest to highest)'
-          % (choose_on, n_others, N_SPLITS))
-    for name, values, digits in zip(('Threshold', 'False accepts (%)', 'False rejects (%)'), zip(*rows), (4, 2, 2)):
-        print('%s : %.*f (%.*f to %.*f)' % (name, digits, np.mean(values), digits, min(values), digits, max(values)))
-    print()
-
-
 def print_cllr(scores, is_target, description):
     """Print Cllr with the calibration of the model, and the lowest Cllr that these scores allow.
 
@@ -218,25 +190,19 @@ def main(
 
         # Of this exercise
         piece_seconds=None,  # cut the test files into pieces of so many seconds; try 1. None: not cut
-        choose_on=None,  # also find thres on so many of the speakers, and test it on the others; try 5
         p_target=0.01,  # minDCF: how often it is the true speaker; try 0.05 or 0.005
         plot=True,  # draw the pictures
 ):
     check_settings(main, locals(), **TEST_RULES, thres=threshold_rule(SCORE, ['eer', 'model']),
-                   piece_seconds=SECONDS, choose_on=or_none(whole(2)), p_target=SHARE)
-    if choose_on is not None and thres != 'eer' and not is_far(thres):
-        raise LabError("choose_on = %d: thres must be 'eer' or ('far', 0.05), so that there is something to find."
-                       % choose_on)
+                   piece_seconds=SECONDS, p_target=SHARE)
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     test_DB, embeddings = load_tests(model, test_dir, embedding_dir)
     trials = trials_with_enrolled(use_cuda, model, test_DB, embeddings, test_frames, piece_seconds)
-    vectors, speakers, first, second, is_target = trials
+    vectors, _, first, second, _ = trials
     scores, test_file = trial_scores(vectors.numpy(), first, second), test_DB['filename'][0]
     verify_trials(scores, trials, choose_thres(thres, model, 'cosine', test_file, piece_seconds),
                   own_description(model, 'cosine', test_file, piece_seconds), embedding_dir if plot else None,
                   p_target=p_target)
-    if choose_on is not None:
-        print_other_speakers(scores, is_target, speakers, first, second, thres, choose_on)
 
 
 if __name__ == '__main__':
