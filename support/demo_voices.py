@@ -1,9 +1,11 @@
 """Make synthetic voices, so that the lab works without recordings.
 
     python -m support.demo_voices
+    python -m support.demo_voices --n_others=40     # other voices instead, to find a threshold on
 
 Makes feature files of 240 training voices in TRAIN_FEAT_DIR, with 7 utterances of 3 to 4 s each. Makes
 enroll.wav and test.wav of 10 test voices in TEST_WAV_DIR, 15 s each, and their features in TEST_FEAT_DIR.
+Other voices get the same two recordings in feat_others/wavs, and their features in feat_others/test.
 Keeps files that exist. Takes half a minute on two cores. train.py and the test scripts do the same if there
 are no feature files.
 
@@ -25,7 +27,7 @@ from scipy.io import wavfile
 import configure as c
 from DB_wav_reader import convert_wavs, feature_of, find_feats, find_wavs, speaker_of, write_feature
 from support.checks import PROJECT
-from support.messages import LabError, in_parallel, run_script
+from support.messages import LabError, check_settings, in_parallel, run_script, whole
 from support.recordings import Recording, is_of_recording
 from support.safe_files import written_whole
 
@@ -542,7 +544,16 @@ def provide_test_features(test_dir=c.TEST_FEAT_DIR):
     make_test_features(c.TEST_WAV_DIR, test_dir)
 
 
-def main():
+def main(
+        # Settings
+        n_others=0,  # make so many other voices, in others_dir; try 40. 0: those of the lab
+        others_dir='feat_others',  # where the other voices go: wavs/<voice> and test/<voice>
+):
+    check_settings(main, locals(), n_others=whole(0))
+    if n_others:
+        make_test_features(others_dir + '/wavs', others_dir + '/test', first=N_TRAIN_VOICES + N_TEST_VOICES + 1,
+                           n_voices=n_others)
+        return
     for directories, make in (((c.TRAIN_FEAT_DIR,), make_train_features),
                               ((c.TEST_WAV_DIR, c.TEST_FEAT_DIR), make_test_features)):
         names = ' and '.join(directories)
