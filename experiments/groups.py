@@ -30,7 +30,7 @@ N_ROUNDS, LEVEL = 500, 95  # of the interval of a share: how often people are dr
 def read_people(filename):
     """What is known of people: a DataFrame of texts with a row for each speaker, '' where nothing is known.
 
-    Raises LabError if the file is no such table, with the line that is wrong where there is one.
+    Raises LabError if the file is no such table.
     """
     try:
         people = pd.read_csv(filename, dtype=str, keep_default_na=False, skipinitialspace=True)

@@ -19,7 +19,7 @@ import enroll
 import identification
 import train
 import verification
-from deep_dive import calibration, export, gmm, trials
+from deep_dive import calibration, deceive, export, gmm, trials
 from exercises import losses, similar_voices, thresholds
 from own_voice import calibrate, compare, embed, enrol, page, who, who_when
 from support import messages
@@ -70,6 +70,8 @@ SETTINGS = {
              'p_target': [0.5]},
     export: {'cp_num': CP_NUM, 'out': [], 'log_dir': NAME},
     calibration: {'log_dir': NAME, 'n_backend': COUNT, 'use_cuda': BOOL},
+    deceive: {'test_dir': NAME, 'cp_num': CP_NUM, 'log_dir': NAME, 'thres': SCORES, 'n_tries': COUNT, 'seconds': [100],
+              'seed': [0, *COUNT]},
     gmm: {
         'train_dir': NAME, 'n_utterances': COUNT, 'n_components': COUNT, 'n_iterations': COUNT,
         'seed': [0, *COUNT], 'test_dir': NAME, 'relevance': POSITIVE,
@@ -107,7 +109,7 @@ FURTHER = [  # right values that are not among VALUES
     *[(trials, 'backend', value) for value in ('cosine', 'centre', 'lda', 'wccn', 'plda')],
     *[(trials, 'normalise', value) for value in ('s-norm', 'as-norm')],
     *[(script, 'thres', 'model') for script in (identification, verification, similar_voices, thresholds,
-                                                trials,
+                                                trials, deceive,
                                                 compare, who, who_when)],
     *[(script, 'thres', 'eer') for script in (thresholds, trials, gmm)],
     *[(script, 'channel', value) for script in (compare, who, who_when) for value in (2, 'mean')],
