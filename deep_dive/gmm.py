@@ -1,17 +1,19 @@
 """Recognise speakers without a network, by Gaussian mixtures. Around the year 2000 nothing was better.
 
-    python -m deep_dive.gmm
+    python -m deep_dive.gmm --piece_seconds=1     # many pieces of each test file
+    python -m deep_dive.gmm                       # whole files, as in identification.py
 
 Reads some of the training features, and TEST_FEAT_DIR/<speaker>/{enroll,test}.p or .wav (configure.py).
 Prints what exercises/similar_voices.py and exercises/thresholds.py print, but each speaker has a Gaussian
-mixture model (GMM) instead of a d-vector. Writes demo voices if there is no data, and nothing else. Takes ten
-seconds on one core, and two minutes more with unseen_dir.
+mixture model (GMM) instead of a d-vector. Draws confusion.png (all answers) into picture_dir. Makes demo
+voices if there is no data. Takes ten seconds on one core, and two minutes more with unseen_dir.
 
 One large mixture, the universal background model (UBM), describes how everybody speaks. A speaker's model is
 the same mixture, but its means are moved towards the speaker's frames. The score of an utterance says how
 much likelier it is under the speaker's model than under the UBM. It is the log of this ratio, averaged over
 the frames (Reynolds, Quatieri & Dunn 2000, "Speaker verification using adapted Gaussian mixture models").
 """
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -23,11 +25,12 @@ import configure as c
 from DB_wav_reader import read_feats_structure, split_enroll_and_test
 from SR_Dataset import read_MFB
 from exercises.scoring import all_pairs
-from exercises.similar_voices import answers, print_precision_and_recall
-from exercises.thresholds import ANY_SCORE, print_error_rates, threshold_rule
+from exercises.similar_voices import answers, in_pieces, print_accuracy, print_precision_and_recall
+from exercises.thresholds import ANY_SCORE, SECONDS, print_error_rates, threshold_rule
 from support.checks import require_log_filterbank
 from support.demo_voices import provide_test_features, provide_train_features
 from support.messages import NAME_OR_EMPTY, POSITIVE, LabError, check_settings, is_number, run_script, whole
+from support.pictures import draw_confusion
 
 N_CEPSTRA = 20  # coefficients of a frame; try 30. Words need about 13, but voices differ in finer ones, too
 VARIANCE_FLOOR = 0.01  # smallest variance of a component, as a share of the variance of all frames
@@ -44,25 +47,53 @@ class GMM(NamedTuple):
 
 # ----------------------------------------------------------------------------------------------------- frames
 
-def frames_of(filename):
-    """The frames of an utterance that are not silent, as MFCC: (n_frames, N_CEPSTRA).
+def heights_of(filename):
+    """The log filter energies of an utterance, above the floor: (n_frames, FILTER_BANK). 0 is on the floor.
+
+    The mean that the recipe subtracts cancels out. Raises LabError if all frames are silent.
+    """
+    feature, _ = read_MFB(filename)  # (n_frames, FILTER_BANK)
+    height = feature - feature.min(axis=0)
+    if not height.any():
+        raise LabError('%s: all frames are silent. Record it again, louder.' % filename)
+    return height
+
+
+def mfcc_of(height):
+    """The frames of heights (n_frames, FILTER_BANK) that are not silent, as MFCC: (n, N_CEPSTRA).
 
     Neighbouring filters rise and fall together, and diagonal covariances cannot describe that. The cosine
     transform makes them nearly independent. It turns a log filterbank into MFCC (Davis & Mermelstein 1980).
     Slopes (deltas) are left out, because they did not help with the speakers of the slides' corpus. A frame
-    is silent if every filter is on the floor. Raises LabError if all frames are silent.
+    is silent if every filter is on the floor.
     """
-    feature, _ = read_MFB(filename)  # (n_frames, FILTER_BANK)
-    height = feature - feature.min(axis=0)  # above the floor: the mean that the recipe subtracts cancels out
     height = height[(height > 0).any(axis=1)]
-    if not len(height):
-        raise LabError('%s: all frames are silent. Record it again, louder.' % filename)
     return dct(height, type=2, norm='ortho', axis=1)[:, :N_CEPSTRA]
+
+
+def frames_of(filename):
+    """The frames of an utterance that are not silent, as MFCC: (n_frames, N_CEPSTRA)."""
+    return mfcc_of(heights_of(filename))
 
 
 def read_frames(DB):
     """List of the frames (n_frames, N_CEPSTRA) of each utterance in a DataFrame (filename)."""
     return [frames_of(filename) for filename in tqdm(DB['filename'], desc='Reading features', disable=None)]
+
+
+def read_pieces(DB, piece_seconds):
+    """Cut the utterances of a DataFrame (filename, speaker_id) into pieces of piece_seconds. None: not cut.
+
+    Returns (list of the frames (n_frames, N_CEPSTRA) of each piece, list of their speakers). Silent pieces
+    are left out. Raises LabError if no piece is left.
+    """
+    pieces = [(mfcc_of(piece), speaker) for filename, speaker in zip(DB['filename'], DB['speaker_id'])
+              for piece in in_pieces(heights_of(filename), piece_seconds) if piece.any()]
+    if not pieces:
+        raise LabError('piece_seconds = %s is longer than every test file. Choose a smaller one.'
+                       % piece_seconds)
+    frames, speakers = zip(*pieces)
+    return list(frames), list(speakers)
 
 
 def in_blocks(frames):
@@ -196,16 +227,19 @@ def adapt_speakers(DB, ubm, relevance):
             for speaker, rows in DB.groupby('speaker_id')}
 
 
-def identify(enroll_DB, test_DB, ubm, relevance):
-    """Find who of enroll_DB speaks in each utterance of test_DB. Print precision, recall and accuracy.
+def identify(enroll_DB, test_DB, ubm, relevance, piece_seconds=None):
+    """Find who of enroll_DB speaks in each piece of test_DB. Print precision, recall and accuracy.
 
-    Both are DataFrames (filename, speaker_id). Returns (scores (n_test, n_speakers), list of the speakers).
+    Both are DataFrames (filename, speaker_id). Returns (scores (n_pieces, n_speakers), list of the speakers
+    who are enrolled, list of the speakers of the pieces, their predicted speakers (n_pieces,)).
     """
     models = adapt_speakers(enroll_DB, ubm, relevance)
-    scores = score_utterances(read_frames(test_DB), list(models.values()), ubm)
-    accuracy = print_precision_and_recall(test_DB['speaker_id'], answers(scores, list(models), None))
-    print('\nAccuracy : %.2f %% of %d utterances' % (accuracy, len(test_DB)))
-    return scores, list(models)
+    pieces, true_spks = read_pieces(test_DB, piece_seconds)
+    scores = score_utterances(pieces, list(models.values()), ubm)
+    predicted_spks = answers(scores, list(models), None)
+    accuracy = print_precision_and_recall(true_spks, predicted_spks)
+    print_accuracy(accuracy, true_spks, predicted_spks, 'utterances' if piece_seconds is None else 'pieces')
+    return scores, list(models), true_spks, predicted_spks
 
 
 def split_first(DB, n_enroll, n_each):
@@ -232,13 +266,18 @@ def main(
         # The speakers
         test_dir=c.TEST_FEAT_DIR,  # where the enrolment and test files are
         relevance=16,  # the UBM counts as much as so many frames of the speaker; try 4 and 64
+        piece_seconds=None,  # cut the test files into pieces of so many seconds; try 1. None: not cut
         thres='eer',  # threshold, as in exercises/thresholds.py; scores are about 0
         unseen_dir='',  # people whom the UBM never heard, as from experiments/hold_out.py; '': nobody
         n_each=25,  # so many utterances of each of them are used, the first ones. Every two are compared
         n_enroll=5,  # for identification, so many of these enrol the speaker
+
+        # The picture
+        picture_dir='model_gmm',  # where it goes
+        plot=True,  # draw it
 ):
     check_settings(main, locals(), seed=whole(0), relevance=POSITIVE, unseen_dir=NAME_OR_EMPTY,
-                   thres=threshold_rule(ANY_SCORE, ['eer']))
+                   piece_seconds=SECONDS, thres=threshold_rule(ANY_SCORE, ['eer']))
 
     # Draw the utterances for the background model, and train it
     require_log_filterbank('deep_dive/gmm.py')
@@ -250,16 +289,19 @@ def main(
           % (n_components, len(drawn), len(frames)))
     ubm = train_ubm(frames, n_components, n_iterations, seed=seed)
 
-    # Identify each test file
+    # Identify each test file, or each piece of it
     provide_test_features(test_dir)
     enroll_DB, test_DB = split_enroll_and_test(test_dir)
-    print('\n=== Speaker identification: whole files ===')
-    scores, spk_list = identify(enroll_DB, test_DB, ubm, relevance)
+    print('\n=== Speaker identification: %s ==='
+          % ('whole files' if piece_seconds is None else 'pieces of %g s' % piece_seconds))
+    scores, spk_list, true_spks, predicted_spks = identify(enroll_DB, test_DB, ubm, relevance, piece_seconds)
+    if plot:
+        draw_confusion(true_spks, predicted_spks, os.path.join(picture_dir, 'confusion.png'))
 
-    # Verify each test file against each enrolled speaker
-    speakers = np.array(list(test_DB['speaker_id']) + spk_list)
+    # Verify each of them against each enrolled speaker
+    speakers = np.array(true_spks + spk_list)
     first, second = np.indices(scores.shape).reshape(2, -1)  # (n_trials,) each
-    second = second + len(test_DB)
+    second = second + len(true_spks)
     print_error_rates(scores.ravel(), speakers[first] == speakers[second], speakers, first, second, thres)
 
     # Do the same for people whom the UBM never heard, with a few utterances each, and with one

@@ -60,6 +60,15 @@ def load_tests(model, test_dir, embedding_dir, spk_list=None):
     return test_DB, {spk: embeddings[spk] for spk in spk_list}
 
 
+def in_pieces(feature, piece_seconds):
+    """Cut a feature (n_frames, n_dims) into pieces of piece_seconds: list of (length, n_dims).
+
+    piece_seconds: None does not cut. A rest shorter than a piece is left out.
+    """
+    length = len(feature) if piece_seconds is None else round(piece_seconds / c.WIN_STEP)
+    return [feature[start:start + length] for start in range(0, len(feature) - length + 1, length)]
+
+
 def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
     """Cut the utterances of DB into pieces of piece_seconds, and get the d-vector of each piece.
 
@@ -69,9 +78,7 @@ def embed_pieces(use_cuda, DB, model, test_frames, piece_seconds):
     d_vectors, speakers = [], []
     for filename, speaker in zip(DB['filename'], DB['speaker_id']):
         feature, _ = read_MFB(filename, model.settings['level'])  # (n_frames, n_dims)
-        length = len(feature) if piece_seconds is None else round(piece_seconds / c.WIN_STEP)
-        for start in range(0, len(feature) - length + 1, length):
-            piece = feature[start:start + length]  # (length, n_dims)
+        for piece in in_pieces(feature, piece_seconds):  # (length, n_dims)
             d_vectors.append(embed_feature(use_cuda, piece, model, test_frames, filename))
             speakers.append(speaker)
     if not d_vectors:
@@ -115,6 +122,20 @@ def print_precision_and_recall(true_spks, predicted_spks):
     table.loc[len(table)] = ['macro average', len(true_spks), *means]
     print(table.to_string(index=False, float_format='{:.2f} %'.format))
     return 100 * np.mean(true_spks == predicted_spks)
+
+
+def print_accuracy(accuracy, true_spks, predicted_spks, unit):
+    """Print an accuracy in percent, and how sure it is with so few speakers. unit: of what, such as 'pieces'."""
+    n_speakers = len(set(true_spks))
+    if n_speakers == 1:
+        how_sure = 'of one speaker: this says nothing of others'
+    elif accuracy < 100:
+        interval = accuracy_interval(np.array(true_spks) == np.array(predicted_spks), true_spks)
+        how_sure = '95 %% interval %.2f to %.2f, %d speakers drawn anew' % (*interval, n_speakers)
+    else:
+        how_sure = ('no error seen on %d speakers; the true rate of errors may be up to %.0f %%: rule of three'
+                    % (n_speakers, min(100, 300 / n_speakers)))
+    print('\nAccuracy : %.2f %% of %d %s (%s)' % (accuracy, len(true_spks), unit, how_sure))
 
 
 def print_strangers(scores, true_spks, spk_list, thres):

@@ -13,7 +13,7 @@ import torch
 
 import configure as c
 from support.checks import check_checkpoint, check_loss, feature_settings, in_another_folder, path_parts
-from support.messages import LabError, in_one_line
+from support.messages import LabError, in_one_line, is_name
 from support.pictures import CLUSTER_STYLES, draw_clusters
 from support.safe_files import read_checkpoint, read_whole, written_whole
 
@@ -101,7 +101,7 @@ class Run:
                 'epoch': epoch + 1, 'state_dict': self.model.state_dict(), 'optimizer': self.optimizer.state_dict(),
                 'scheduler': self.scheduler.state_dict(), 'criterion': self.criterion.state_dict(),
                 'random': random_state(), 'features': feature_settings(), 'n_speakers': self.datasets[0].n_speakers,
-                **self.model.settings})
+                'speakers': speakers_of(self.datasets), **self.model.settings})
             self.write()
         self.begin_epoch()
 
@@ -190,18 +190,22 @@ def cut_for_clusters(dataset):
 
     Returns (pieces, the label of each, the utterance of each, dict label -> name of the speaker).
     """
-    counts = Counter(dataset.labels)
+    counts, names = Counter(dataset.labels), names_of(dataset)
     speakers = sorted(counts, key=lambda spk: (-counts[spk], spk))[:len(CLUSTER_STYLES)]
-    pieces, labels, utterances, names = [], [], [], {}
+    pieces, labels, utterances = [], [], []
     for i, label in enumerate(dataset.labels):
         feature = dataset.feature(i) if label in speakers else ()  # (n_frames, n_dims)
         for start in range(0, len(feature) - c.NUM_WIN_SIZE + 1, c.NUM_WIN_SIZE):
             pieces.append(feature[start:start + c.NUM_WIN_SIZE])
             labels.append(label)
             utterances.append(i)
-        if label in speakers:
-            names[label] = path_parts(dataset.filenames[i])[-1 - c.SPEAKER_LEVEL]
     return pieces, labels, utterances, {spk: names[spk] for spk in speakers}
+
+
+def names_of(dataset):
+    """Dict label -> name of the speaker, of the utterances in a dataset."""
+    return {label: path_parts(filename)[-1 - c.SPEAKER_LEVEL]
+            for label, filename in zip(dataset.labels, dataset.filenames)}
 
 
 # ------------------------------------------------------------------------------------------------- checkpoints
@@ -220,6 +224,28 @@ def find_checkpoint(log_dir, cp_num):
         raise LabError('%s does not exist. Run %s first%s.'
                        % (filename, training, ', or set cp_num to one of %s' % names if names else ''))
     return filename
+
+
+def speakers_of(datasets):
+    """The names of the speakers of a training, in the order of the outputs of the last layer: list of n_speakers.
+
+    datasets: those of training and validation, because some speakers may be in one of them only.
+    """
+    names = {label: name for dataset in datasets for label, name in names_of(dataset).items()}
+    return [names[label] for label in sorted(names)]
+
+
+def read_speakers(filename, n_classes):
+    """The names in a checkpoint with n_classes outputs: list, in their order. Fewer than these with other speeds.
+
+    Raises LabError if there are none, as in checkpoints of earlier versions and in the models that ship.
+    """
+    speakers = read_checkpoint(filename)[0].get('speakers')
+    if not isinstance(speakers, list) or not speakers or not all(map(is_name, speakers)) or n_classes % len(speakers):
+        raise LabError('%s does not say who its training speakers are: an earlier version wrote it, or it ships with '
+                       'the lab.\nTrain one that does: python -m deep_dive.train --log_dir=model_new'
+                       % filename)
+    return speakers
 
 
 def save_checkpoint(filename, checkpoint):

@@ -122,10 +122,31 @@ def test_two_speakers_are_told_apart(two_speakers, capsys):
     assert list(enroll_DB['filename'].str[-3:]) == ['0.p', '1.p'] * 2
     assert list(test_DB['filename'].str[-3:]) == ['2.p', '3.p'] * 2
     capsys.readouterr()
-    scores, spk_list = gmm.identify(enroll_DB, test_DB, ubm, 16)
+    scores, spk_list, true_spks, predicted_spks = gmm.identify(enroll_DB, test_DB, ubm, 16)
+    assert list(predicted_spks) == true_spks == ['ann', 'ann', 'bob', 'bob']
     assert spk_list == ['ann', 'bob'] and scores.shape == (4, 2)
     assert (scores.argmax(axis=1) == [0, 0, 1, 1]).all()
     assert 'Accuracy : 100.00 % of 4 utterances' in capsys.readouterr().out
+
+
+def test_pieces_of_an_utterance(two_speakers, capsys):
+    DB, ubm = two_speakers
+    enroll_DB, test_DB = gmm.split_first(DB, 2, 4)
+    frames, speakers = gmm.read_pieces(test_DB, 0.3)  # of 80 and 90 frames after trimming, as 2 and 3 pieces of 30
+    assert speakers == ['ann'] * 5 + ['bob'] * 5
+    whole = gmm.frames_of(test_DB['filename'].iloc[1])  # its frame 80 - 50 = 30 is silent, and in the second piece
+    assert [len(piece) for piece in frames[:5]] == [30, 29, 30, 29, 30]
+    assert np.allclose(np.concatenate(frames[2:5]), whole)
+    capsys.readouterr()
+    scores, spk_list, true_spks, predicted_spks = gmm.identify(enroll_DB, test_DB, ubm, 16, 0.3)
+    literal = [[np.mean(gmm.log_likelihood(piece, gmm.adapt(ubm, np.concatenate(gmm.read_frames(rows)), 16))
+                        - gmm.log_likelihood(piece, ubm)) for _, rows in enroll_DB.groupby('speaker_id')]
+               for piece in frames]
+    assert np.allclose(scores, literal) and true_spks == speakers
+    n_right = np.sum(np.array(predicted_spks) == true_spks)
+    assert 'Accuracy : %.2f %% of 10 pieces (' % (10 * n_right) in capsys.readouterr().out
+    with pytest.raises(LabError, match='piece_seconds = 3 is longer than every test file'):
+        gmm.read_pieces(test_DB, 3)
 
 
 def test_all_pairs_against_one_pair_after_another(two_speakers, monkeypatch):
@@ -154,6 +175,7 @@ def test_main_on_demo_voices(six_voices, lab, capsys):
     assert accuracies[0] == 100  # of 6 voices
     assert accuracies[1] >= 60  # of 20, by 2 short utterances of each
     assert eers[0] <= 10 and eers[1] <= 25
+    assert 'Picture: model_gmm/confusion.png' in out.splitlines()
     for line in ('=== Speaker identification: whole files ===', 'Target trials : 6', 'Impostor trials : 30',
                  '=== Speaker identification: 20 speakers, 2 utterances of each enrolled ===',
                  'Target trials : 60', 'Impostor trials : %d' % (60 * 59 // 2 - 60)):

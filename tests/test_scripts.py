@@ -436,8 +436,9 @@ def test_six_voices_what_training_writes(six_voices):
     checkpoint = torch.load(six_voices / 'model_saved' / names[-1])
     assert set(checkpoint) == {'epoch', 'state_dict', 'optimizer', 'scheduler', 'criterion', 'random',
                                'features',
-                               'n_speakers', 'backbone', 'level'}
+                               'n_speakers', 'speakers', 'backbone', 'level'}
     assert (checkpoint['backbone'], checkpoint['level'], checkpoint['n_speakers']) == ('resnet18', -44, 6)
+    assert checkpoint['speakers'] == sorted(os.listdir(six_voices / c.TRAIN_FEAT_DIR))
     assert checkpoint['epoch'] == SIX_EPOCHS + 1
     assert checkpoint['optimizer']['param_groups'][0]['weight_decay'] == 1e-4
 

@@ -19,7 +19,7 @@ import enroll
 import identification
 import train
 import verification
-from deep_dive import calibration, deceive, export, gmm, trials
+from deep_dive import calibration, classify, cut, deceive, export, gmm, trials
 from exercises import losses, similar_voices, thresholds
 from own_voice import calibrate, compare, embed, enrol, page, who, who_when
 from support import messages
@@ -76,7 +76,10 @@ SETTINGS = {
         'train_dir': NAME, 'n_utterances': COUNT, 'n_components': COUNT, 'n_iterations': COUNT,
         'seed': [0, *COUNT], 'test_dir': NAME, 'relevance': POSITIVE,
         'thres': [*SCORES, 2.5, 95.0, 100, ('far', 0.5)], 'unseen_dir': ['', *NAME], 'n_each': COUNT,
-        'n_enroll': COUNT},
+        'n_enroll': COUNT, 'piece_seconds': [None, *POSITIVE], 'picture_dir': NAME, 'plot': BOOL},
+    classify: {'files': [['yes']], 'log_dir': NAME, 'cp_num': CP_NUM, 'piece_seconds': [None, *POSITIVE],
+               'n_best': COUNT, 'use_cuda': BOOL},
+    cut: {'wav_dir': NAME, 'feat_dir': NAME, 'piece_seconds': POSITIVE},
     compare: {'enroll_file': NAME, 'test_file': NAME, 'thres': [None, *SCORES], 'cp_num': CP_NUM,
               'log_dir': NAME, 'test_frames': FRAMES, 'channel': CHANNEL, 'use_cuda': BOOL},
     who: {'recording': NAME, 'embedding_dir': NAME, 'spk_list': [None, ['yes']], 'thres': [None, *SCORES],
@@ -92,7 +95,8 @@ SETTINGS = {
     page: {'cp_num': CP_NUM, 'log_dir': NAME, 'test_dir': NAME, 'embedding_dir': NAME, 'port': [0, *COUNT],
            'open_browser': BOOL, 'use_cuda': BOOL}}
 NEEDED = {compare: {'enroll_file': 'a.wav', 'test_file': 'b.wav'}, who: {'recording': 'a.wav'},
-          who_when: {'recording': 'a.wav'}, embed: {'files': ['a.wav']},
+          who_when: {'recording': 'a.wav'}, embed: {'files': ['a.wav']}, classify: {'files': ['a.wav']},
+          cut: {'wav_dir': 'wavs', 'feat_dir': 'feats'},
           enrol: {'name': 'kim', 'files': ['a.wav']}}  # without these, a program only says how it is called
 FURTHER = [  # right values that are not among VALUES
     *[(train, 'optimizer_type', value) for value in ('sgd', 'adam', 'adamw', 'adagrad')],
@@ -120,7 +124,7 @@ MISSING = re.compile('does not exist|There are no recordings to convert|There is
 
 def is_refused(setting, value, message):
     """Whether this is the message about a wrong value. The other messages are about data that is missing."""
-    if re.match('Error: (%s = |unknown %s: |Name (two recordings|a recording|a person|recordings))'
+    if re.match('Error: (%s = |unknown %s: |Name (two recordings|a recording|a person|recordings|two folders))'
                 % (setting, setting), message):
         return True
     assert MISSING.search(message), (setting, value, message)
