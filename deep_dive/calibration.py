@@ -16,7 +16,7 @@ import configure as c
 from DB_wav_reader import speaker_of
 from deep_dive.backends import all_scorers, estimate_from
 from deep_dive.corpora import load_datasets
-from exercises.scoring import all_pairs, closest_rates, equal_error_rate, error_rates
+from exercises.scoring import all_pairs, closest_rates, equal_error_rate
 from model import embed_feature, load_model
 from support.messages import LabError, check_settings, run_script
 from support.recordings import origin_of
@@ -26,26 +26,19 @@ from support.safe_files import read_checkpoint
 LENGTHS = [1, 2, 4, 8, 15]  # seconds: short recordings need another threshold than long ones
 MOST_PIECES = 1500  # recordings that are tried for each of these lengths, at most
 ENOUGH_GROUPS = 5  # corpora that a length needs, if whole recordings have so many
-FALSE_ACCEPTS = [0.05, 0.01, 0.001]  # a threshold is found for each of these shares
-ERRORS_NEEDED = 30  # of so many errors, the true rate is within 30 % (rule of 30, Doddington 1998)
 
 
 def describe_scores(target, impostor, **weights):
     """What the scores of many trials say about a model, as a dict of numbers, and two lists of them.
 
     target: (n,) scores of trials by one speaker; impostor: (m,) by two; target_weights=, impostor_weights=:
-    how much each one counts. 'eer': the threshold where both errors are equal; 'far_0.05' and so on: the
-    lowest threshold with so few false accepts, where there are trials enough; 'slope' and 'offset': see
+    how much each one counts. 'eer': the threshold where both errors are equal; 'slope' and 'offset': see
     calibrate; 'targets' and 'impostors': how many trials; 'own' and 'others': 101 scores, up to which 0, 1, 2
     ... 100 % of the trials of each kind lie.
     """
-    thresholds, _, false_alarms = error_rates(target, impostor, **weights)
-    found = {'eer': closest_rates(target, impostor, **weights)[0]}
-    for share in FALSE_ACCEPTS:
-        if share * len(impostor) >= ERRORS_NEEDED:
-            found['far_%g' % share] = thresholds[np.argmax(false_alarms <= share)]
     slope, offset = calibrate(target, impostor, **weights)
-    numbers = {**found, 'slope': slope, 'offset': offset, 'targets': len(target), 'impostors': len(impostor)}
+    numbers = {'eer': closest_rates(target, impostor, **weights)[0], 'slope': slope, 'offset': offset,
+               'targets': len(target), 'impostors': len(impostor)}
     percentiles = {}
     for name, scores, given in (('own', target, 'target_weights'), ('others', impostor, 'impostor_weights')):
         percentiles[name] = np.quantile(scores, np.linspace(0, 1, 101), method='inverted_cdf',

@@ -90,18 +90,30 @@ def closest_rates(target_scores, impostor_scores, **weights):
 def equal_error_rate(target_scores, impostor_scores, **weights):
     """The error rate in percent at the threshold where misses and false alarms have the same share.
 
-    If no threshold makes both equal, it is the mean of the two where they are closest.
+    If no threshold makes both equal, it is the mean of the two where they are closest. Other programs take the
+    point on the straight line between the two nearest thresholds, or on the convex hull of the curve, which is
+    never higher (ROCCH-EER, Brümmer & de Villiers 2011, "The BOSARIS toolkit"). See eer_tolerance.
     """
     _, miss, false_alarm = closest_rates(target_scores, impostor_scores, **weights)
     return max(0.0, 100 * (miss + false_alarm) / 2)  # rounding of weighted sums may leave -1e-14
+
+
+def eer_tolerance(n_targets, n_impostors):
+    """By how many points equal_error_rate may differ from that of the straight line, if no two scores are equal.
+
+    Where the rates cross, one of them makes a step of 1 / n. The crossing lies within this step. So the rates
+    differ by at most half a step at its nearer end, and their mean is at most half of that away.
+    """
+    return 100 / 4 / min(n_targets, n_impostors)
 
 
 def min_dcf(target_scores, impostor_scores, *, p_target=0.01, cost_miss=1, cost_false_alarm=1):
     """The smallest detection cost of any threshold, divided by that of always accepting or always rejecting.
 
     cost(t) = cost_miss * p_target * miss(t) + cost_false_alarm * (1 - p_target) * false_alarm(t), as in the
-    NIST speaker recognition evaluations (Martin & Przybocki 2000). Of the two constant answers, the cheaper
-    one counts.
+    NIST speaker recognition evaluations (Martin & Przybocki 2000). Costs of 1 are those of the evaluations from
+    2016 on, which take p_target = 0.01 and 0.005. Up to 2008 they were 10 and 1, with 0.01. Of the two constant
+    answers, the cheaper one counts.
     """
     _, misses, false_alarms = error_rates(target_scores, impostor_scores)
     miss_cost, false_alarm_cost = cost_miss * p_target, cost_false_alarm * (1 - p_target)
@@ -176,8 +188,9 @@ def bootstrap_interval(scores, is_target, first, second, *, n_rounds=500, seed=0
 
     scores, is_target: (n,). first, second: (n,), the two speakers of each trial. Speakers are drawn with
     replacement. A trial counts as often as its speakers were drawn. Trials are not drawn, because those of
-    one speaker depend on each other, so the interval would be far too narrow. Returns (nan, nan) for fewer
-    than two speakers.
+    one speaker depend on each other, so the interval would be far too narrow. With few speakers, it is too narrow
+    still: experiments/coverage.py counts how often it holds the true rate. Returns (nan, nan) for fewer than
+    two speakers.
     """
     speakers, number = np.unique(np.concatenate([first, second]), return_inverse=True)
     if len(speakers) < 2:

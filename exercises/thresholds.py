@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 import configure as c
-from exercises.scoring import bootstrap_interval, choose_threshold, cllr, equal_error_rate, error_rates
+from exercises.scoring import bootstrap_interval, choose_threshold, cllr, eer_tolerance, equal_error_rate, error_rates
 from exercises.scoring import log_likelihood_ratio, min_cllr, min_dcf, rates_at, trial_scores
 from exercises.similar_voices import embed_pieces, is_seconds, load_tests
 from model import load_model
@@ -27,6 +27,7 @@ from support.messages import or_none, run_script
 from support.pictures import draw_det, draw_scores
 
 N_THRESHOLDS = 7  # in the table of thresholds, besides the chosen one
+TOLERANCE = 0.5  # points; if other ways to compute the EER may differ by more, it is said
 MOST_PAIRS = 100  # of speakers, in the list of those who are let in; the lab's ten are 90 pairs
 SECONDS = or_none(('a number of seconds', is_seconds))
 ANY_SCORE = 'a number', lambda value: is_number(value, -LARGEST_NUMBER, LARGEST_NUMBER)
@@ -102,6 +103,9 @@ def print_error_rates(scores, is_target, speakers, first, second, thres, p_targe
     else:
         print('EER : 0.00 %% (no error seen on %d speakers; the true rate may be up to %.0f %%: rule of '
               'three)' % (len(names), min(100, 300 / len(names))))
+    tolerance = eer_tolerance(len(target), len(impostor))
+    if eer > 0 and tolerance > TOLERANCE:
+        print('These trials are few: other ways to compute this EER differ by up to %.1f points' % tolerance)
     sexes = np.array([sex_of(spk) for spk in speakers])
     same_sex = (sexes[first] == sexes[second]) & (sexes[first] != '')
     if np.any(same_sex & ~is_target) and not np.all(same_sex):

@@ -218,6 +218,7 @@ def test_error_rates_that_are_printed(capsys):
     thresholds.print_error_rates(scores, is_target, speakers, first, second, 0.5)
     out = capsys.readouterr().out
     assert 'Target trials : 2\nImpostor trials : 2\n\nEER : 50.00 % (95 % interval' in out
+    assert '\nThese trials are few: other ways to compute this EER differ by up to 12.5 points\n' in out
     assert 'EER, same sex : 75.00 % (1 impostor trials)\n' in out
     assert 'minDCF (p = 0.01) : 0.500\n' in out
     assert '\nThreshold : 0.5000\nFalse accepts : 50.00 %\nFalse rejects : 50.00 %\n' in out

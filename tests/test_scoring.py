@@ -18,6 +18,21 @@ def test_equal_error_rate_by_hand(target, impostor, eer):
     assert scoring.equal_error_rate(np.array(target), np.array(impostor)) == pytest.approx(eer)
 
 
+def test_how_far_another_definition_of_the_rate_may_be():
+    assert scoring.eer_tolerance(10, 90) == 2.5 and scoring.eer_tolerance(130, 50) == 0.5
+    # Of two targets and four impostors: one impostor is let in below 0.4, 25 %. Between the thresholds below and above
+    # 0.4 the misses go from 0 to 50 %, so the straight line has 25 %. The nearest of both has (0 + 25) / 2
+    assert scoring.equal_error_rate(np.array([0.9, 0.4]), np.array([0.6, 0.1, 0.2, 0.3])) == 12.5
+    rng = np.random.default_rng(0)
+    for n_targets, n_impostors in ((2, 4), (7, 30), (30, 11), (59, 700)):
+        for _ in range(100):
+            target, impostor = rng.normal(1, 1, n_targets), rng.normal(0, 1, n_impostors)
+            _, misses, alarms = scoring.error_rates(target, impostor)
+            line = 100 * np.interp(0, misses - alarms, misses)  # where the difference is 0
+            away = abs(scoring.equal_error_rate(target, impostor) - line)
+            assert away <= scoring.eer_tolerance(n_targets, n_impostors) + 1e-9
+
+
 def test_error_rates_by_hand():
     thresholds, misses, false_alarms = scoring.error_rates([0.8, 0.4, 0.4], [0.4, -0.2])
     np.testing.assert_allclose(thresholds, [-0.2, 0.1, 0.6, 0.8], atol=2e-6)

@@ -311,9 +311,6 @@ def test_calibration_finds_the_line_of_two_normal_distributions():
     found = calibration.describe_scores(target, impostor)
     assert (found['slope'], found['offset']) == (pytest.approx(2, abs=0.05), pytest.approx(-2, abs=0.05))
     assert found['eer'] == pytest.approx(1, abs=0.03)
-    assert found['far_0.05'] == pytest.approx(1.645, abs=0.03)
-    assert found['far_0.01'] == pytest.approx(2.326, abs=0.08)
-    assert 'far_0.001' not in found  # 20 false accepts would say little
     assert len(found['own']) == 101 and found['own'][100] == target.max()
     assert found['others'][0] == impostor.min()
     assert (found['own'][50], found['others'][84]) == (pytest.approx(2, abs=0.03),
