@@ -111,8 +111,8 @@ def min_dcf(target_scores, impostor_scores, *, p_target=0.01, cost_miss=1, cost_
     """The smallest detection cost of any threshold, divided by that of always accepting or always rejecting.
 
     cost(t) = cost_miss * p_target * miss(t) + cost_false_alarm * (1 - p_target) * false_alarm(t), as in the
-    NIST speaker recognition evaluations (Martin & Przybocki 2000). Costs of 1 are those of the evaluations from
-    2016 on, which take p_target = 0.01 and 0.005. Up to 2008 they were 10 and 1, with 0.01. Of the two constant
+    NIST speaker recognition evaluations (Martin & Przybocki 2000). That of 2016 had costs of 1 and p_target =
+    0.01 and 0.005. Those up to 2008 had a cost_miss of 10, a cost_false_alarm of 1 and 0.01. Of the two constant
     answers, the cheaper one counts.
     """
     _, misses, false_alarms = error_rates(target_scores, impostor_scores)

@@ -13,6 +13,7 @@ import torch
 
 import compare
 import configure as c
+import coverage
 import deep_dive.train
 import demo_quality
 import fusion
@@ -406,6 +407,24 @@ def test_a_recipe_from_a_card(lab, write_feat, monkeypatch, stopped_with, capsys
     recipe.main(feat_dir='feats', out_dir='card')  # nothing is trained again
     assert [path.stat().st_mtime_ns for path in sorted(Path('card').rglob('checkpoint_*.pth'))] == times
     assert 'Give two folders' in stopped_with(recipe.main)
+
+
+@pytest.mark.parametrize('noise, held', [(0.01, '100.0'), (0.5, None)])
+def test_how_often_an_interval_holds_the_true_rate(monkeypatch, capsys, noise, held):
+    monkeypatch.setattr(coverage, 'N_POPULATION', 30)
+    monkeypatch.setattr(coverage, 'NUMBERS', [4])
+    coverage.main(n_tests=3, noise=noise)
+    true_rate, _, row = capsys.readouterr().out.splitlines()
+    n_speakers, share, n_tests, within = row.split()
+    assert n_speakers == '4' and (share == held or held is None)
+    if held:  # no errors at all: the rule of three holds the true rate, and there are no 30 errors
+        assert true_rate == 'True EER : 0.00 %' and (n_tests, within) == ('0', 'NaN')
+
+
+def test_imagined_trials_by_hand():
+    scores, is_target, first, second = coverage.draw_trials(5, 0.1, np.random.default_rng(0))
+    assert len(scores) == 5 * 13 * 5 and is_target.sum() == 5 * 13 and (is_target == (first == second)).all()
+    assert scores[is_target].min() > 0.9 > scores[~is_target].max()
 
 
 def test_ideas_are_drawn(lab, stopped_with, capsys):
