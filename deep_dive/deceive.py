@@ -125,11 +125,10 @@ def main(
 ):
     check_settings(main, locals(), cp_num=TEST_RULES['cp_num'], thres=SCORE_OR_MODEL, n_tries=whole(1),
                    seconds=whole(3), seed=whole(0))
+    model, rows = load_model(True, log_dir, cp_num, None, None), []
     if test_dir == c.TEST_WAV_DIR:
         provide_test_features()
-    pairs = read_pairs(test_dir)
-    model, rows = load_model(True, log_dir, cp_num, None, None), []
-    a_file = find_wavs(test_dir)[0]
+    pairs, a_file = read_pairs(test_dir), find_wavs(test_dir)[0]
     for name, tries in all_trials(model, pairs, n_tries, seconds, seed).items():
         scores = np.array([score for score, _ in tries])
         thresholds = np.array([choose_thres(thres, model, 'cosine', a_file, length) for _, length in tries])

@@ -188,7 +188,8 @@ def names_in(page):
     return commands, set(re.findall(r'`(--?[\w=.]+|[\w./]+\.(?:py|png|pth|json|txt|p))`', text))
 
 
-@pytest.mark.parametrize('name', ['README.md', 'lab.md', 'own-voice.md', 'teacher.md', 'deep-dive.md'])
+@pytest.mark.parametrize('name', ['README.md', 'lab.md', 'own-voice.md', 'teacher.md', 'deep-dive.md',
+                                  'responsibility.md', 'field.md'])
 def test_both_languages_name_the_same_commands_and_files(name):
     english = PROJECT / (name if name == 'README.md' else 'docs/%s' % name)
     korean = PROJECT / 'docs/ko' / name
