@@ -211,7 +211,10 @@ class NoisyInput:
 
 
 class MaskedInput:
-    """Set some frames and some rows of (1, n_frames, n_dims) to 0, their mean (SpecAugment, Park et al. 2019)."""
+    """Set some frames and some rows of (1, n_frames, n_dims) to 0, their mean (SpecAugment, Park et al. 2019).
+
+    The paper also warps the time axis, and may mask twice. Here a window is a second, which leaves less to hide.
+    """
 
     def __call__(self, window):
         window = window.copy()  # because it is part of the features in memory

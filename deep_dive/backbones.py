@@ -20,7 +20,11 @@ from support.checks import feature_size
 
 
 class VGG(nn.Sequential):
-    """VGGNet (Simonyan & Zisserman 2015), as small as the lab's ResNet-18. It halves the map three times."""
+    """VGGNet (Simonyan & Zisserman 2015), as small as the lab's ResNet-18. It halves the map three times.
+
+    Theirs has 64 to 512 channels, halves the map five times, and ends in three fully connected layers. It has no
+    BatchNorm. Here BatchNorm is added, for the learning rates of the lab.
+    """
     out_channels = 128
 
     def __init__(self):

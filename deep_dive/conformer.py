@@ -69,9 +69,9 @@ class ConformerLayer(nn.Module):
 class Conformer(nn.Module):
     """A small Conformer (Gulati et al. 2020): three layers of size 96 behind two convolutions that halve the map.
 
-    Theirs has 16 layers or more, dropout, and attention that knows how far two frames are apart. Here the attention
-    knows no positions: only the convolutions know the order of the frames. So a network that was trained with windows
-    of 1 s takes utterances of any length.
+    Theirs has 16 layers or more, convolutions over 32 frames where 15 are here, dropout, and attention that knows how
+    far two frames are apart. Here the attention knows no positions: only the convolutions know the order of the frames.
+    So a network that was trained with windows of 1 s takes utterances of any length.
     """
     out_channels = 96
 

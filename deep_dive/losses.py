@@ -25,7 +25,8 @@ class CenterLoss(nn.Module):
     """Add to the cross-entropy how far each embedding is from the centre of its class (Wen et al. 2016, ECCV).
 
     L = cross-entropy + weight / 2 * mean |x - c_y|^2. The loss holds the centres. They follow the embeddings of their
-    class by equation 4 of the paper, c_j -= alpha * sum(c_j - x) / (1 + number of x of class j in the batch).
+    class by equation 4 of the paper, c_j -= alpha * sum(c_j - x) / (1 + number of x of class j in the batch). The paper
+    has sums over the batch where both means are here, and no BatchNorm on x.
     """
     head = 'normalised'  # without BatchNorm, embeddings could come close to the centres just by shrinking
 
@@ -51,7 +52,8 @@ class ASoftmaxLoss(nn.Module):
 
     The logit of the own class is |x| psi(theta). Between theta = k pi/4 and (k+1) pi/4, psi(theta) is
     (-1)^k cos(4 theta) - 2k. The other logits are |x| cos(theta). As in the authors' code, psi is replaced by
-    (lambda cos + psi) / (1 + lambda). In step n, lambda is 1000 / (1 + 0.12 n), but at least 5.
+    (lambda cos + psi) / (1 + lambda). In step n, lambda is 1000 / (1 + 0.12 n), but at least 5. In the paper, there is
+    no BatchNorm on x.
     """
     head = 'cosine'
 
@@ -74,7 +76,10 @@ class ASoftmaxLoss(nn.Module):
 
 
 class AMSoftmaxLoss(nn.Module):
-    """Make the own logit s (cos - m), the others s cos (Wang et al. 2018, "Additive margin softmax"; CosFace)."""
+    """Make the own logit s (cos - m), the others s cos (Wang et al. 2018, "Additive margin softmax"; CosFace).
+
+    The paper has s = 30 and m = 0.35, for faces. Here m is 0.2, as in speaker recognition, where margins are smaller.
+    """
     head = 'cosine'
 
     def __init__(self, n_classes, embedding_size, n_steps, *, margin=0.2, scale=30.0):
@@ -88,8 +93,9 @@ class AMSoftmaxLoss(nn.Module):
 class AAMSoftmaxLoss(nn.Module):
     """Make the own logit s cos(theta + m), the others s cos(theta) (ArcFace, Deng et al. 2019, CVPR).
 
-    The margin grows from 0 to m during the share `ramp` of all n_steps training steps, because a network does not begin
-    to learn with the full margin.
+    The paper has s = 64 and m = 0.5, for faces. Here they are 30 and 0.2, as in speaker recognition (ECAPA-TDNN,
+    Desplanques et al. 2020). The paper's margin is constant. Here it grows from 0 to m during the share `ramp` of all
+    n_steps training steps, so that the network begins with the easier question.
     """
     head = 'cosine'
 
@@ -116,7 +122,8 @@ class SubcenterLoss(AAMSoftmaxLoss):
 
     cos(theta_j) is the largest of cos(x, w_j,1), cos(x, w_j,2) and cos(x, w_j,3). The loss is that of ArcFace. One
     centre forces all recordings of a speaker into one place. With three, noisy or wrongly labelled ones can gather
-    around a centre of their own, and disturb the others less. subcenter_head in heads.py takes the largest.
+    around a centre of their own, and disturb the others less. subcenter_head in heads.py takes the largest. s and m are
+    those of AAMSoftmaxLoss, where the paper has 64 and 0.5.
     """
     head = 'subcenter'
 

@@ -36,7 +36,8 @@ class ScaledLoss(MetricLoss):
     """A metric loss of w cos + b. Scale w > 0 and offset b are learned, from 10 and -5 on as in Wan et al. 2018.
 
     softplus(x) = log(1 + e^x) keeps w above 0, and is nearly x at 10. Wan et al. and Chung et al. both have b, but it
-    cannot change a softmax over the speakers: it is added to all their scores.
+    cannot change a softmax over the speakers: it is added to all their scores. Wan et al. multiply the gradients of w
+    and b by 0.01. Here they learn as the network does: one rate for all is simpler.
     """
     def __init__(self, n_classes, embedding_size, n_steps):
         super().__init__()
@@ -52,6 +53,7 @@ class GE2ELoss(ScaledLoss):
     e_ji: the embedding of utterance i of speaker j, of unit length. The centroid c_k is the mean of the K embeddings of
     speaker k. For k = j, e_ji itself is left out, because it would make the comparison too easy. S_ji,k is
     w cos(e_ji, c_k) + b. The loss is the mean of -S_ji,j + log sum_k exp(S_ji,k), the cross-entropy among P speakers.
+    The paper takes the sum, clips the gradient, and has no cross-entropy over all speakers beside it.
     """
 
     def metric(self, spk_embedding, targets):
@@ -71,7 +73,7 @@ class PrototypicalLoss(ScaledLoss):
 
     x_j,i: embedding i of speaker j. The prototype c_k is the mean of x_k,1 ... x_k,K-1, and the query is x_j,K. S_j,k
     is w cos(x_j,K, c_k) + b. The loss is the mean of -S_j,j + log sum_k exp(S_j,k) over the P speakers. The paper is
-    "In defence of metric learning for speaker recognition".
+    "In defence of metric learning for speaker recognition". It has this loss alone, without the cross-entropy.
     """
 
     def metric(self, spk_embedding, targets):

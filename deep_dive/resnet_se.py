@@ -8,7 +8,9 @@ class SqueezeExcitation(nn.Module):
     """Multiply each channel by a weight between 0 and 1 that depends on the whole utterance (Hu et al. 2018).
 
     Squeeze: z is the mean of each channel. Excitation: weights = sigmoid(W2 relu(W1 z + b1) + b2). W1 makes a few
-    numbers of all channels, so that the weight of one channel depends on all others. Takes maps and sequences.
+    numbers of all channels, so that the weight of one channel depends on all others. They are a 16th of the channels in
+    the paper, here an eighth ('resnet_se') or a quarter ('ecapa'), so that not too few are left. Takes maps and
+    sequences.
     """
 
     def __init__(self, channels, hidden):

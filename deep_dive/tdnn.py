@@ -21,6 +21,7 @@ class TDNN(nn.Module):
 
     Theirs is larger (512 channels, 1500 in the last layer) and has two layers between the pooling and the classifier.
     The x-vector is the output of the first of them, as the d-vector is here. They use pooling = 'statistics'.
+    Their layers have no zeros at the ends, so they need 15 frames.
     """
     out_channels = 512
 
@@ -70,7 +71,7 @@ class SERes2Block(nn.Sequential):
 
 
 class ECAPA(nn.Module):
-    """ECAPA-TDNN (Desplanques et al. 2020), with 192 channels where theirs has 512 or 1024.
+    """ECAPA-TDNN (Desplanques et al. 2020), with 192 channels for their 512 or 1024, and at the end 512 for 1536.
 
     Each block gets the sum of all outputs before it. The last layer sees the outputs of all three blocks. Their pooling
     weighs the frames of each channel by themselves, and its weights also depend on the mean and deviation of the whole
