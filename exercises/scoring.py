@@ -91,8 +91,8 @@ def equal_error_rate(target_scores, impostor_scores, **weights):
     """The error rate in percent at the threshold where misses and false alarms have the same share.
 
     If no threshold makes both equal, it is the mean of the two where they are closest. Other programs take the
-    point on the straight line between the two nearest thresholds, or on the convex hull of the curve, which is
-    never higher (ROCCH-EER, Brümmer & de Villiers 2011, "The BOSARIS toolkit"). See eer_tolerance.
+    point on the straight line between the two nearest thresholds, or on the convex hull of the curve, which lies
+    on that line or below it (Brümmer & de Villiers 2011, "The BOSARIS toolkit"). See eer_tolerance.
     """
     _, miss, false_alarm = closest_rates(target_scores, impostor_scores, **weights)
     return max(0.0, 100 * (miss + false_alarm) / 2)  # rounding of weighted sums may leave -1e-14
