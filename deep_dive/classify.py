@@ -6,7 +6,7 @@
 identification.py compares d-vectors with those of enrolled speakers. Here nobody is enrolled: the speakers are those
 whom the network was trained on. Everybody gets one of these names, strangers too. Prints the most likely names of each
 file (with pieces, the mean of their probabilities). If the folders of the files have names of training speakers, it
-also prints how many answers are right. Takes five seconds.
+also prints how many answers are right, and draws them into LOG_DIR/confusion.png. Takes five seconds.
 """
 import os
 
@@ -21,6 +21,7 @@ from exercises.thresholds import SECONDS
 from model import load_model
 from support.devices import get_device, segments_of
 from support.messages import NAMES, TEST_RULES, LabError, check_settings, run_script
+from support.pictures import draw_confusion
 from support.runs import read_speakers
 
 SCALE = 30  # cosines are multiplied by it, as in AM-, AAM- and sub-center softmax (losses.py), to become logits
@@ -71,6 +72,7 @@ def main(
         piece_seconds=None,  # cut the files into pieces of so many seconds; try 1. None: not cut
         n_best=3,  # so many names are printed for each file
         use_cuda=True,  # use a GPU if there is one
+        plot=True,  # draw LOG_DIR/confusion.png, if it is known who is right
 ):
     if not files:
         raise LabError('Name recordings or a folder, as in\npython -m deep_dive.classify x.wav --log_dir=model_new')
@@ -96,6 +98,8 @@ def main(
         print()
         accuracy = print_precision_and_recall(true_spks, predicted_spks)
         print_accuracy(accuracy, true_spks, predicted_spks, 'files' if piece_seconds is None else 'pieces')
+        if plot:
+            draw_confusion(true_spks, predicted_spks, os.path.join(log_dir, 'confusion.png'))
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ from support.safe_files import read_checkpoint, read_whole, written_whole
 LOCK_FILE = '.lock'  # in log_dir: while one training holds it, a second one is refused
 RUN_FILE = 'run.json'  # in log_dir: the settings and losses of the run that wrote the checkpoints
 BEST_FILE = 'checkpoint_best.pth'  # the epoch with the lowest validation loss
-RUN_PICTURES = ['loss_plot.png', 'clusters.png']
+RUN_PICTURES = ['loss_plot.png', 'clusters.png', 'confusion.png']  # the last one: of deep_dive/classify.py
 TRAINING_ONLY = ['optimizer', 'scheduler', 'random', 'criterion']  # what BEST_FILE leaves out
 SAME_DATA = ['corpus', 'utterances', 'classes']  # what a run that goes on must have in common with its beginning
 # These settings may change when a run goes on. All others decide what it learns, so they must stay as they are

@@ -407,6 +407,27 @@ def test_a_recipe_from_a_card(lab, write_feat, monkeypatch, stopped_with, capsys
     recipe.main(feat_dir='feats', out_dir='card')  # nothing is trained again
     assert [path.stat().st_mtime_ns for path in sorted(Path('card').rglob('checkpoint_*.pth'))] == times
     assert 'Give two folders' in stopped_with(recipe.main)
+    assert 'Give two folders' in stopped_with(recipe.main, demo=True)  # where to?
+
+
+def test_the_small_version_of_the_recipe(lab, monkeypatch, capsys):
+    for name, value in (('N_SPEAKERS', 4), ('N_DEMO_FILES', 10)):
+        monkeypatch.setattr(recipe, name, value)
+    for name, value in (('n_epochs', 2), ('batch_size', 8)):
+        monkeypatch.setitem(recipe.RECIPE, name, value)
+    recipe.main(out_dir='card', demo=True)
+    out = capsys.readouterr().out.splitlines()
+    rows = [line for line in out if 'validation accuracy after each epoch' in line]
+    assert [row.partition('  ')[0] for row in rows] == ['from scratch', 'pretrained']
+    assert [line for line in out if line.startswith('Picture')] == [
+        'Picture: card/recipe.png', 'Picture: card/predictions.png']
+    assert len(find_feats('card/fifty')) == 40
+    settings = {name: json.loads(Path('card/%s/run.json' % name).read_text())['settings']
+                for name in ('from_scratch', 'pretrained')}
+    assert settings['from_scratch']['init_from'] is None
+    assert settings['pretrained']['init_from'] == str(PROJECT / 'model_saved/checkpoint_etri240.pth')
+    for of_run in settings.values():  # those of the card, but for the network
+        assert {**recipe.RECIPE, 'backbone': 'resnet18'}.items() <= of_run.items()
 
 
 @pytest.mark.parametrize('noise, held', [(0.01, '100.0'), (0.5, None)])

@@ -78,7 +78,7 @@ SETTINGS = {
         'thres': [*SCORES, 2.5, 95.0, 100, ('far', 0.5)], 'unseen_dir': ['', *NAME], 'n_each': COUNT,
         'n_enroll': COUNT, 'piece_seconds': [None, *POSITIVE], 'picture_dir': NAME, 'plot': BOOL},
     classify: {'files': [['yes']], 'log_dir': NAME, 'cp_num': CP_NUM, 'piece_seconds': [None, *POSITIVE],
-               'n_best': COUNT, 'use_cuda': BOOL},
+               'n_best': COUNT, 'use_cuda': BOOL, 'plot': BOOL},
     cut: {'wav_dir': NAME, 'feat_dir': NAME, 'piece_seconds': POSITIVE},
     compare: {'enroll_file': NAME, 'test_file': NAME, 'thres': [None, *SCORES], 'cp_num': CP_NUM,
               'log_dir': NAME, 'test_frames': FRAMES, 'channel': CHANNEL, 'use_cuda': BOOL},
