@@ -292,11 +292,11 @@ def main(
     # Identify each test file, or each piece of it
     provide_test_features(test_dir)
     enroll_DB, test_DB = split_enroll_and_test(test_dir)
-    print('\n=== Speaker identification: %s ==='
-          % ('whole files' if piece_seconds is None else 'pieces of %g s' % piece_seconds))
+    pieces = 'whole files' if piece_seconds is None else 'pieces of %g s' % piece_seconds
+    print('\n=== Speaker identification: %s ===' % pieces)
     scores, spk_list, true_spks, predicted_spks = identify(enroll_DB, test_DB, ubm, relevance, piece_seconds)
     if plot:
-        draw_confusion(true_spks, predicted_spks, os.path.join(picture_dir, 'confusion.png'))
+        draw_confusion(true_spks, predicted_spks, pieces, os.path.join(picture_dir, 'confusion.png'))
 
     # Verify each of them against each enrolled speaker
     speakers = np.array(true_spks + spk_list)

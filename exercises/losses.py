@@ -5,13 +5,15 @@
 
 Reads run.json in each folder. Writes losses.png into the folder in which you start it. Takes three seconds.
 """
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from support.messages import LabError, check_settings, is_name, run_script
-from support.pictures import CLUSTER_STYLES, drawable, save_picture
+from support.pictures import CLUSTER_STYLES, drawable, plain_log_ticks, save_picture
 from support.runs import RUN_FILE, WITHOUT_EFFECT, read_run
 
 LOG_DIR = 'model_saved'
@@ -19,6 +21,8 @@ ABOUT_DATA = ['utterances', 'classes']  # entries of run.json that are no settin
 OTHER_LOSS = ['loss_type', 'train_dir', 'val_ratio', *ABOUT_DATA]  # they make other losses of a good network
 # What train.py does, where deep_dive/train.py has a setting
 SLIDES = {'loss_type': 'softmax', 'backbone': 'resnet18', 'pooling': 'average', 'warm_up': 0.3}
+DASHES = ['-', '--', ':', '-.']  # of the lines, one after the other, when there are more runs than CLUSTER_STYLES
+LINE_LETTERS = 100  # of the legend
 FOLDERS = 'a list of folders', lambda value: isinstance(value, list) and all(map(is_name, value))
 
 
@@ -43,17 +47,35 @@ def what_differs(settings_of):
     return differences
 
 
+def run_styles(n):
+    """(colour, marker, dashes) of n runs. No two runs have the same colour.
+
+    More runs than CLUSTER_STYLES go from dark to light in their order. Neighbours differ in marker and dashes.
+    """
+    if n <= len(CLUSTER_STYLES):
+        return [(colour, marker, '-') for colour, marker in CLUSTER_STYLES[:n]]
+    colours = plt.get_cmap('viridis')([0.85 * i / (n - 1) for i in range(n)])  # (n, 4)
+    return [(tuple(colour), CLUSTER_STYLES[i % len(CLUSTER_STYLES)][1], DASHES[i % len(DASHES)])
+            for i, colour in enumerate(colours)]
+
+
 def draw_losses(losses_of, labels, filename):
     """Draw the losses of runs: list of (training, validation losses). Mark the lowest validation loss."""
-    fig, ax = plt.subplots(figsize=(10, 8), layout='constrained')
-    for i, ((train_losses, valid_losses), label) in enumerate(zip(losses_of, labels)):
-        colour, marker = CLUSTER_STYLES[i % len(CLUSTER_STYLES)]
+    labels = [textwrap.fill(label, LINE_LETTERS) for label in labels]
+    n_lines = sum(label.count('\n') + 1 for label in labels)
+    fig, ax = plt.subplots(figsize=(10, 7 + 0.25 * n_lines), layout='constrained')
+    for (train_losses, valid_losses), label, (colour, marker, dashes) in zip(losses_of, labels,
+                                                                              run_styles(len(labels))):
         epochs, lowest = range(1, len(valid_losses) + 1), valid_losses.index(min(valid_losses))
         mark = {'marker': marker, 'markevery': [lowest], 'markersize': 9}
-        ax.plot(epochs, valid_losses, color=colour, label=label, **mark)
-        ax.plot(epochs, train_losses, color=colour, linewidth=0.7)
-    ax.set(xlabel='epochs', ylabel='loss', yscale='log',
+        ax.plot(epochs, valid_losses, color=colour, linestyle=dashes, label=label, **mark)
+        ax.plot(epochs, train_losses, color=colour, linestyle=dashes, linewidth=0.7,
+                marker='.' if len(epochs) == 1 else '')
+    longest = max(len(valid_losses) for _, valid_losses in losses_of)
+    ax.set(xlabel='epochs', ylabel='loss', yscale='log', xlim=(0, longest + 1),
            title='Thick: validation loss, with a mark where it is lowest. Thin: training loss')
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    plain_log_ticks(ax.yaxis)
     fig.legend(loc='outside lower left')
     save_picture(fig, filename)
 

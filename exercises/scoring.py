@@ -229,6 +229,14 @@ def accuracy_interval(is_right, speakers, *, n_rounds=500, seed=0, level=95):
     return tuple(np.percentile(shares, [(100 - level) / 2, (100 + level) / 2]))
 
 
+def rule_of_three(n):
+    """How high an error rate in percent may be (95 %) if no error was seen on n speakers: 300 / n, 100 at most.
+
+    Eypasch et al. 1995, BMJ 311. Speakers count, not trials, because those of one speaker depend on each other.
+    """
+    return min(100, 300 / n)
+
+
 def all_pairs(n):
     """Every pair of n things once: two index arrays (n (n - 1) / 2,)."""
     return np.triu_indices(n, 1)

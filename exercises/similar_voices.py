@@ -5,8 +5,8 @@
     python -m exercises.similar_voices --thres=0.9                        # who is called unknown?
 
 Reads what identification.py reads. Prints precision and recall of every speaker, accuracy and equal error
-rate. Draws matrix.png (all scores) and confusion.png (all answers), or lengths.png for several lengths, into
-embedding_dir. Takes ten seconds.
+rate. Draws into embedding_dir: of whole files matrix.png (all scores), of pieces confusion.png (all answers to
+the shortest ones), of several lengths lengths.png. Takes ten seconds.
 """
 import os
 
@@ -19,6 +19,7 @@ import configure as c
 from DB_wav_reader import split_enroll_and_test
 from SR_Dataset import read_MFB
 from exercises.scoring import accuracy_interval, bootstrap_interval, cosine_scores, equal_error_rate
+from exercises.scoring import rule_of_three
 from identification import UNKNOWN, best_speaker
 from model import embed_feature, load_enroll_embeddings, load_model
 from support.demo_voices import provide_test_features
@@ -134,7 +135,7 @@ def print_accuracy(accuracy, true_spks, predicted_spks, unit):
         how_sure = '95 %% interval %.2f to %.2f, %d speakers drawn anew' % (*interval, n_speakers)
     else:
         how_sure = ('no error seen on %d speakers; the true rate of errors may be up to %.0f %%: rule of three'
-                    % (n_speakers, min(100, 300 / n_speakers)))
+                    % (n_speakers, rule_of_three(n_speakers)))
     print('\nAccuracy : %.2f %% of %d %s (%s)' % (accuracy, len(true_spks), unit, how_sure))
 
 
@@ -163,14 +164,24 @@ def print_strangers(scores, true_spks, spk_list, thres):
 def intervals_of(scores, true_spks, spk_list, predicted_spks, is_own):
     """Intervals of the accuracy and of the equal error rate: ((low, high), (low, high)) in percent.
 
-    scores, is_own: (n, n_speakers). Without a trial of one speaker, the second is (0, 0).
+    scores, is_own: (n, n_speakers). Without a trial of one speaker, the second is (0, 0). Where no answer is
+    wrong (or none right), drawing speakers anew changes nothing, so the rule of three says how far it may be.
     """
+    is_right = np.array(true_spks) == predicted_spks
+    most = rule_of_three(len(set(true_spks)))
+    if is_right.all() or not is_right.any():
+        of_accuracy = (100 - most, 100) if is_right.all() else (0, most)
+    else:
+        of_accuracy = accuracy_interval(is_right, true_spks)
+    if not is_own.any():
+        return of_accuracy, (0, 0)
     number = {spk: i for i, spk in enumerate(sorted({*true_spks, *spk_list}))}
     rows, columns = (index.ravel() for index in np.indices(scores.shape))
     first = np.array([number[spk] for spk in true_spks])[rows]
     second = np.array([number[spk] for spk in spk_list])[columns]
-    return (accuracy_interval(np.array(true_spks) == predicted_spks, true_spks),
-            bootstrap_interval(scores.ravel(), is_own.ravel(), first, second) if is_own.any() else (0, 0))
+    if equal_error_rate(scores[is_own], scores[~is_own]) == 0:
+        return of_accuracy, (0, rule_of_three(len(number)))
+    return of_accuracy, bootstrap_interval(scores.ravel(), is_own.ravel(), first, second)
 
 
 def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *, thres=None, scorer=None,
@@ -183,7 +194,7 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
     if len(spk_list) < 2:
         raise LabError('spk_list = %s: two enrolled speakers or more are needed.' % spk_list)
     lengths = piece_seconds if isinstance(piece_seconds, list) else [piece_seconds]
-    accuracies, eers, intervals = [], [], []
+    accuracies, eers, intervals, said = [], [], [], []
     for length in lengths:
         pieces, true_spks = embed_pieces(use_cuda, test_DB, model, test_frames, length)
         if thres is not None:  # UNKNOWN is right for those who are not in the list
@@ -191,6 +202,7 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
         scores = score_matrix(pieces, embeddings, spk_list, scorer)
         predicted_spks = answers(scores, spk_list, thres)
         title = 'whole files' if length is None else 'pieces of %g s' % length
+        said.append((true_spks, predicted_spks, title))
         print('\n=== Speaker identification: %s ===' % title)
         accuracies.append(print_precision_and_recall(true_spks, predicted_spks))
         is_own = np.array(true_spks)[:, None] == np.array(spk_list)
@@ -201,16 +213,19 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
         print('EER : %.2f %%' % eers[-1] if is_own.any() else 'No EER: no piece is by a speaker in spk_list')
         if thres is not None:
             print_strangers(scores, true_spks, spk_list, thres)
-    if picture_dir is not None and len(lengths) == 1:
-        draw_confusion(true_spks, predicted_spks, os.path.join(picture_dir, 'confusion.png'))
-        if lengths == [None]:
-            unit = {} if scorer is None else {'unit': scorer.unit}
-            order = side_by_side({spk: embeddings[spk] for spk in spk_list})  # as in similarity.png
-            rows = np.argsort([order.index(spk) if spk in order else len(order) for spk in true_spks], kind='stable')
-            columns = [spk_list.index(spk) for spk in order]
-            draw_matrix(scores[rows][:, columns], [true_spks[i] for i in rows], order,
-                        os.path.join(picture_dir, 'matrix.png'), **unit)
-    elif picture_dir is not None:
+    if picture_dir is None:
+        return
+    of_shortest = said[min(range(len(lengths)), key=lambda i: lengths[i] or np.inf)]
+    if lengths != [None] or len(true_spks) > len(set(true_spks)):  # one file of each would show a 1 in each row
+        draw_confusion(*of_shortest, os.path.join(picture_dir, 'confusion.png'))
+    if lengths == [None]:
+        unit = {} if scorer is None else {'unit': scorer.unit}
+        order = side_by_side({spk: embeddings[spk] for spk in spk_list})  # as in similarity.png
+        rows = np.argsort([order.index(spk) if spk in order else len(order) for spk in true_spks], kind='stable')
+        columns = [spk_list.index(spk) for spk in order]
+        draw_matrix(scores[rows][:, columns], [true_spks[i] for i in rows], order,
+                    os.path.join(picture_dir, 'matrix.png'), **unit)
+    elif len(lengths) > 1:
         points = [point for point in zip(lengths, accuracies, eers, intervals) if point[0] is not None]
         draw_lengths(*zip(*points), os.path.join(picture_dir, 'lengths.png'))
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 import configure as c
 from exercises.scoring import bootstrap_interval, choose_threshold, cllr, eer_tolerance, equal_error_rate, error_rates
-from exercises.scoring import log_likelihood_ratio, min_cllr, min_dcf, rates_at, trial_scores
+from exercises.scoring import log_likelihood_ratio, min_cllr, min_dcf, rates_at, rule_of_three, trial_scores
 from exercises.similar_voices import embed_pieces, is_seconds, load_tests
 from model import load_model
 from support.checks import sex_of
@@ -102,7 +102,7 @@ def print_error_rates(scores, is_target, speakers, first, second, thres, p_targe
               % (eer, *interval, len(names)))
     else:
         print('EER : 0.00 %% (no error seen on %d speakers; the true rate may be up to %.0f %%: rule of '
-              'three)' % (len(names), min(100, 300 / len(names))))
+              'three)' % (len(names), rule_of_three(len(names))))
     tolerance = eer_tolerance(len(target), len(impostor))
     if eer > 0 and tolerance > TOLERANCE:
         print('These trials are few: other ways to compute this EER differ by up to %.1f points' % tolerance)

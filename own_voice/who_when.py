@@ -24,7 +24,7 @@ from own_voice.compare import check_recording
 from own_voice.who import EMBEDDING_DIR, limits_for, load_enrolled
 from support.enrolments import check_recordings
 from support.messages import CHANNEL, SCORE_OR_MODEL, LabError, check_settings, or_none, run_script
-from support.pictures import drawable, save_picture
+from support.pictures import AMBER, BLUE, GREEN, ORANGE, PURPLE, drawable, save_picture
 from support.recordings import open_recording, use_channel
 
 SEGMENT = 1.6  # seconds that are judged together; shorter: quicker to notice a change, and less sure
@@ -35,6 +35,7 @@ SHORTEST = 0.6  # seconds: a shorter band after another voice is only a few segm
 
 # Of the picture
 NO_SPEECH, IN_DOUBT, NO_NAME = '#ffffff', '#bbbbbb', '#555555'  # colours
+OF_NAMES = [BLUE, ORANGE, GREEN, PURPLE, AMBER]
 HATCHES = ['', '//', 'xx', '..']  # the next one when all colours are used
 
 
@@ -104,15 +105,16 @@ def bands_of(answers, seconds):
 def draw_bands(audio, bands, filename):
     """Draw the waveform (n_samples,) over bands, a list of (begin, end, said) in seconds: a colour for each
     name. said: as of who_spoke_when."""
-    fig, ax = plt.subplots(figsize=(12, 4), layout='constrained')
-    cycle = list(dict.fromkeys(plt.rcParams['axes.prop_cycle'].by_key()['color']))
     looks = {None: {'facecolor': NO_SPEECH}, UNKNOWN: {'facecolor': NO_NAME},
              NOT_SURE: {'facecolor': IN_DOUBT, 'hatch': '..'}}
     bands = [(begin, end, said and (said[1][0] if said[0] == 'known' else said[0])) for begin, end, said in bands]
     names = list(dict.fromkeys(name for _, _, name in bands if name not in looks))  # in the order of speaking
     for i, name in enumerate(names):
-        looks[name] = {'facecolor': cycle[i % len(cycle)], 'hatch': HATCHES[i // len(cycle) % len(HATCHES)]}
+        looks[name] = {'facecolor': OF_NAMES[i % len(OF_NAMES)], 'hatch': HATCHES[i // len(OF_NAMES) % len(HATCHES)]}
     shown = {None: 'nobody', UNKNOWN: UNKNOWN, NOT_SURE: NOT_SURE, **dict(zip(names, drawable(names)))}
+    n_columns = 6 if max(map(len, shown.values())) < 16 else 4
+    n_lines = -(-len(dict.fromkeys(name for _, _, name in bands)) // n_columns)
+    fig, ax = plt.subplots(figsize=(12, 3.6 + 0.25 * n_lines), layout='constrained')
     for begin, end, name in bands:
         ax.axvspan(begin, end, alpha=0.5, linewidth=0, edgecolor='white', **looks[name])
     for name in dict.fromkeys(name for _, _, name in bands):
@@ -120,7 +122,7 @@ def draw_bands(audio, bands, filename):
     every = max(1, len(audio) // 20000)
     ax.plot(np.arange(0, len(audio), every) / c.SAMPLE_RATE, audio[::every], color='black', linewidth=0.5)
     ax.set(xlim=(0, len(audio) / c.SAMPLE_RATE), xlabel='seconds', ylabel='amplitude')
-    fig.legend(loc='outside upper center', ncols=6)
+    fig.legend(loc='outside upper center', ncols=n_columns)
     save_picture(fig, filename)
 
 

@@ -116,9 +116,10 @@ def draw_voice(seed, index):
         level=rng.uniform(-48, -41))
 
 
-PARAMETER_NAMES = ['pitch', 'length of vocal tract', *('formant %d' % (i + 1) for i in range(8)),
-                   'vowel space', 'bandwidths', 'open phase', 'tilt of glottis', 'jitter', 'shimmer',
-                   'place of s', 'speaking rate', 'pitch range', 'breathiness']
+PARAMETER_NAMES = ['pitch', 'vocal tract: long or short', *('formant %d: high or low' % (i + 1) for i in range(8)),
+                   'vowels: clear or blurred', 'formants: broad or sharp', 'lowest harmonics: strong or weak',
+                   'voice: bright or dull', 'jitter: uneven in time', 'shimmer: uneven in loudness',
+                   'sound of s: high or low', 'speaking rate', 'pitch range: lively or flat', 'breathiness']
 
 
 def as_numbers(voice):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import rgb_to_hsv, to_hex, to_rgb
 from scipy.io import wavfile
 from scipy.stats import linregress, norm, spearmanr
 
@@ -132,20 +133,21 @@ def test_identification_of_all_by_hand(a_b_and_c, capsys, figures):
     assert '\n=== Speaker identification: whole files ===\n' in out
     assert '\nAccuracy : 66.67 % of 3 pieces\nEER : 0.00 %\n' in out and 'left out' not in out
     assert re.search(r'\n *a +1 +50.00 % +100.00 %\n *b +1 +100.00 % +100.00 %\n *c +1 +0.00 % +0.00 %', out)
-    out = identify(thres=0.75)  # now c is called unknown, which is right
+    matrix = figures[0].axes[0]  # of whole files
+    identify(piece_seconds=1)
+    out = identify(piece_seconds=1, thres=0.75)  # now c is called unknown, which is right
     assert '\nAccuracy : 100.00 % of 3 pieces\nEER : 0.00 %\n' in out
     assert 'Each speaker left out in turn, threshold 0.7500\n' in out
     assert '(false accepts) : 0.00 % of 4\n' in out and '(false rejects) : 0.00 % of 2\n' in out
-    for figure, names, counts in ((figures[0], 'a b c', [[1, 0, 0], [0, 1, 0], [1, 0, 0]]),
+    for figure, names, counts in ((figures[1], 'a b c', [[1, 0, 0], [0, 1, 0], [1, 0, 0]]),
                                   (figures[2], 'a b unknown', np.eye(3))):
         ax = figure.axes[0]
         for labels in (ax.get_yticklabels(), ax.get_xticklabels()):
             assert ' '.join(label.get_text() for label in labels) == names
         assert np.array_equal(ax.images[0].get_array(), counts)
         assert [text.get_text() for text in ax.texts] == ['1'] * 3
-    assert figures[0].axes[0].get_title() == '2 of 3 test pieces identified (66.7 %)'
+    assert figures[1].axes[0].get_title() == 'pieces of 1 s: 2 of 3 identified (66.7 %)'
     assert picture_size('confusion.png') == (800, 700)
-    matrix = figures[1].axes[0]
     assert [label.get_text() for label in matrix.get_yticklabels()] == ['a', 'b', 'c']
     assert matrix.images[0].get_array().shape == (3, 2) and len(matrix.texts) == 6
     frames = [(int(frame.get_y() + 0.5), int(frame.get_x() + 0.5)) for frame in matrix.patches]
@@ -154,12 +156,15 @@ def test_identification_of_all_by_hand(a_b_and_c, capsys, figures):
     out = identify(piece_seconds=[0.5, 1, None])
     assert re.findall(r'pieces of [\d.]+ s|whole files|of \d pieces', out) == [
         'pieces of 0.5 s', 'of 6 pieces', 'pieces of 1 s', 'of 3 pieces', 'whole files', 'of 3 pieces']
-    above, below = figures[-1].axes
+    assert figures[3].axes[0].get_title() == 'pieces of 0.5 s: 4 of 6 identified (66.7 %)'  # the shortest ones
+    above, below = figures[4].axes
     for ax, values in ((above, [200 / 3, 200 / 3]), (below, [0, 0])):  # without the whole files
         np.testing.assert_allclose(np.array(ax.lines[0].get_data(), float), [[0.5, 1], values])
     for ax in (above, below):  # the intervals hold the values
         for y, ((_, low), (_, high)) in zip(ax.lines[0].get_ydata(), ax.collections[0].get_segments()):
             assert low <= y <= high
+    # No trial is wrong, and three speakers say little: rule of three
+    assert [segment[:, 1].tolist() for segment in below.collections[0].get_segments()] == [[0, 100]] * 2
     assert picture_size('lengths.png') == (800, 600)
     identify(piece_seconds=[0.5, 1], picture_dir=None)
     assert len(figures) == 5
@@ -178,12 +183,34 @@ def test_the_matrix_has_the_order_of_the_similarity(write_vector, figures):
     DB = pd.DataFrame({'filename': files, 'speaker_id': list('dabc')})
     similar_voices.identify_all(False, FirstFrame(), embeddings, DB, 100, ['c', 'a', 'b'], picture_dir='.')
     pictures.draw_who_sounds_alike(embeddings, None, '.')
-    matrix, similarity = figures[1].axes[0], figures[2].axes[1]
+    matrix, similarity = figures[0].axes[0], figures[1].axes[1]
     rows, columns, order = ([label.get_text() for label in labels] for labels in (
         matrix.get_yticklabels(), matrix.get_xticklabels(), similarity.get_xticklabels()))
     assert columns == order and order.index('b') != 1 and rows == [*order, 'd']
     scores = [[np.dot(vectors.get(row, (0.6, 0.8)), vectors[column]) for column in columns] for row in rows]
     np.testing.assert_allclose(matrix.images[0].get_array(), scores, atol=1e-6)
+
+
+def test_several_files_of_a_speaker_are_counted(a_b_and_c, figures):
+    twice = pd.concat([a_b_and_c, a_b_and_c])
+    similar_voices.identify_all(False, FirstFrame(), A_AND_B, twice, 100, ['a', 'b'], picture_dir='.')
+    assert figures[0].axes[0].get_title() == 'whole files: 4 of 6 identified (66.7 %)'
+    assert figures[1].axes[0].get_title().startswith('Test files against enrolment')
+
+
+def test_intervals_where_nothing_is_wrong():
+    """Ten speakers without an error: the rule of three says 30 %. With an error, speakers are drawn anew."""
+    spk_list = list('abcdefghij')
+    is_own = np.eye(10, dtype=bool)
+    assert similar_voices.intervals_of(1.0 * is_own, spk_list, spk_list, np.array(spk_list), is_own) == (
+        (70, 100), (0, 30))
+    never = similar_voices.intervals_of(1.0 * ~is_own, spk_list, spk_list, np.roll(spk_list, 1), is_own)
+    assert never[0] == (0, 30) and never[1] == (100, 100)
+    once = similar_voices.intervals_of(1.0 * is_own, spk_list, spk_list, np.array(['b', *spk_list[1:]]), is_own)
+    assert once[0] == scoring.accuracy_interval(np.arange(10) > 0, spk_list) and 60 <= once[0][0] < once[0][1] == 100
+    assert similar_voices.intervals_of(1.0 * is_own, spk_list, spk_list, np.array(spk_list), is_own & False)[1] == (
+        0, 0)
+    assert [scoring.rule_of_three(n) for n in (2, 3, 10, 40)] == [100, 100, 30, 7.5]
 
 
 def test_every_piece_with_everybody(write_vector):
@@ -265,10 +292,11 @@ def test_six_voices_all_identified(enrolled, capsys):
     assert re.search(r'macro average +6 +100.00 % +100.00 %\n', out)
     assert 'Each speaker left out in turn, threshold 0.5000\n' in out
     folder = Path(enrolled['embedding_dir'])
-    assert 'Picture: %s' % (folder / 'confusion.png') in out
-    assert max(picture_size(folder / 'confusion.png')) >= 700
+    assert 'Picture: %s' % (folder / 'matrix.png') in out and not (folder / 'confusion.png').exists()
     similar_voices.main(**enrolled, piece_seconds=[1, 3, None])
     out = capsys.readouterr().out
+    assert 'Picture: %s' % (folder / 'confusion.png') in out
+    assert max(picture_size(folder / 'confusion.png')) >= 700
     assert 'pieces of 1 s ===' in out and 'pieces of 3 s ===' in out
     assert picture_size(folder / 'lengths.png') == (800, 600)
 
@@ -338,7 +366,11 @@ def test_scores_and_the_det_curve_by_hand(lab, figures, capsys):
         assert sum(area for _, area in areas) == pytest.approx(1)
         assert sum(area for x, area in areas if x > 0.41 - 1e-9) == pytest.approx(share)
         assert min(abs(x - 0.41) for x, _ in areas) < 1e-9  # no bar stands on both sides of the threshold
+    assert [to_hex(bars[0].get_facecolor()).upper() for bars in histograms.containers] == [
+        pictures.DIFFERENT, pictures.SAME]
     assert histograms.lines[0].get_xdata() == [0.41, 0.41]
+    assert [len(figure.legends[0].get_texts()) for figure in figures] == [3, 3]
+    assert not any(ax.get_legend() for ax in (histograms, det))  # beside the data, never over them
     curve, _, point = det.lines
     corners = {(round(x, 6), round(y, 6)) for x, y in norm.cdf(np.transpose(curve.get_data()))}
     assert {(0.5, 0.25), (0.0005, 0.25), (0.5, 0.0005)} <= corners  # an error never seen stands on the edge
@@ -392,6 +424,41 @@ def test_pictures_of_who_sounds_like_whom(lab, figures):
     assert min(picture_size('similarity.png')) >= 700 and picture_size('parameters.png') == (1300, 650)
 
 
+def test_the_page_has_the_same_two_hues():
+    """Blue for one speaker and orange for two: lighter or darker where the page needs it."""
+    page = (PROJECT / 'own_voice/page.html').read_text(encoding='utf-8')
+    for name, colour in (('own', pictures.SAME), ('others', pictures.DIFFERENT)):
+        on_page = re.findall('--%s: (#[0-9a-f]{6});' % name, page)
+        hues = [360 * rgb_to_hsv(to_rgb(one))[0] for one in (colour, *on_page)]
+        assert len(on_page) == 2 and np.ptp(hues) < 1
+
+
+def test_long_names_are_cut():
+    long = 'Maria-Theresia Hohenzollern-Sigmaringen the %s'
+    names = ['kim', long % 'first', long % 'second']
+    assert pictures.drawable(names) == ['kim', 'Maria-Theres…n the first', 'Maria-Theres… the second']
+    assert max(map(len, pictures.drawable(names))) == pictures.MOST_LETTERS
+    alike = ['a' * 20 + letter + 'b' * 20 for letter in 'xy']
+    assert pictures.drawable(alike) == alike  # cut, both would be the same
+    assert pictures.drawable(names, 'run') == names  # the settings of a run are all there
+
+
+@pytest.mark.parametrize('n_speakers', [3, 10, 40])
+def test_a_matrix_grows_with_its_names(lab, figures, n_speakers):
+    """The names do not overlap, whatever their number."""
+    names = ['%03d' % i for i in range(n_speakers)]
+    vectors = torch.randn(n_speakers, 1, 8, generator=torch.Generator().manual_seed(0))
+    pictures.draw_similarity(np.eye(n_speakers), names, 'similarity.png')
+    pictures.draw_matrix(np.eye(n_speakers), names, names, 'matrix.png')
+    pictures.draw_confusion(names, names, 'whole files', 'confusion.png')
+    for figure in figures:
+        ax = next(ax for ax in figure.axes if ax.images)
+        for labels, axis in ((ax.get_yticklabels(), 1), (ax.get_xticklabels(), 0)):
+            boxes = sorted((label.get_window_extent().get_points()[:, axis].tolist() for label in labels))
+            assert len(boxes) == n_speakers
+            assert all(before[1] <= after[0] for before, after in zip(boxes, boxes[1:]))
+
+
 def test_names_without_letters_are_numbered(capsys):
     burmese = '\u1000 \u1001'
     assert pictures.drawable([burmese, 'b', burmese]) == ['speaker 1', 'b', 'speaker 1']
@@ -409,6 +476,11 @@ def test_losses_accuracy_and_learning_rate_of_a_run(lab, figures):
     assert list(rate.lines[0].get_ydata()) == [0.1, 0.01]
     assert [ax.lines[-1].get_xdata()[0] for ax in figures[0].axes] == [2, 2, 2]  # the lowest validation loss
     assert (lab / 'loss_plot.png').exists()
+    assert losses.get_title().endswith('\n(the first one, 14.0, is above the axis)')
+    assert all(ax.get_legend() is None for ax in figures[0].axes) and len(figures[0].legends[0].get_texts()) == 3
+    shown = [label.get_text() for label in rate.get_yticklabels()]
+    assert {'0.01', '0.02', '0.05', '0.1'} <= set(shown) and not any('$' in text for text in shown)  # no 10^-2
+    assert all(float(tick).is_integer() for tick in rate.get_xticks())
 
 
 def test_people_have_no_parameters(lab, figures):
@@ -417,6 +489,7 @@ def test_people_have_no_parameters(lab, figures):
     pictures.draw_who_sounds_alike(many, demo_voices.parameters_of_all(many), '.')
     assert len(figures) == 1 and not figures[0].axes[1].texts  # so many numbers could not be read
     assert {label.get_color() for label in figures[0].axes[1].get_yticklabels()} == {'black'}
+    assert figures[0].axes[0].get_title().startswith('21 speakers: cosine')  # no colours are named
     assert not (lab / 'parameters.png').exists()
 
 
@@ -468,6 +541,10 @@ def test_the_nearest_piece_is_of_another_utterance(lab, figures):
                            {7: 'a', 8: 'b'}, 'clusters.png')
     ax, = figures[0].axes
     assert ax.get_title() == 'by hand: the nearest piece is\nby the same speaker in 25 %'
+    # The first two pieces have two others of other utterances, none of their speaker. The last two have three each,
+    # one of their speaker: (0 + 0 + 1/3 + 1/3) / 4
+    assert figures[0].get_suptitle().endswith('By chance, the nearest piece would be by the same speaker in 17 %')
+    assert 'outside' not in ax.get_xlabel()
     points = np.concatenate([np.transpose(line.get_data()) for line in ax.lines])
     np.testing.assert_allclose(np.linalg.norm(points[0] - points, axis=1),  # distances stay in two dimensions
                                np.linalg.norm(vectors[0] - vectors, axis=1))
@@ -516,3 +593,17 @@ def test_formats_of_one_recording_score_the_same(three_voices, tmp_path):
         scores.append(scores_of(path, model, embeddings))
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-3)
     np.testing.assert_allclose(scores[0], scores[2], atol=1e-3)
+
+
+def test_an_outlier_of_the_clusters_stands_at_the_edge(lab, figures):
+    angles = np.append(np.linspace(0, 0.2, 11), 3)  # all but one are near each other
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    pictures.draw_clusters({'by hand': vectors}, np.arange(12) % 2, np.arange(12), {0: 'a', 1: 'b'}, 'clusters.png')
+    ax, = figures[0].axes
+    assert ax.get_xlabel() == 'first main axis\n(1 far outside, drawn at the edge)'
+    points = np.concatenate([np.transpose(line.get_data()) for line in ax.lines])
+    (low, high), spread = ax.get_xlim(), 0.2  # of the others
+    assert high - low < 1.2 * spread and low <= points[:, 0].min() and points[:, 0].max() <= high
+    assert np.sum((points[:, 0] == low) | (points[:, 0] == high)) == 1
+    assert pictures.without_outliers(np.array([0, 1, 2, 3, 4, 10.0])) == pytest.approx((-0.5, 10.5), abs=1e-4)
+    assert pictures.without_outliers(np.array([0, 1, 2, 3, 4, 12.0])) == pytest.approx((-0.2, 4.2), abs=1e-4)

@@ -101,3 +101,32 @@ def test_a_folder_in_letters_that_no_font_has(lab, started, figures, capsys):
     shown = [text.get_text() for text in figures[0].legends[0].get_texts()]
     assert shown == ['모델 1: lr = 0.1', 'b: lr = 0.2'] or shown[0] == 'run 1' and (
         'In the pictures: run 1 = 모델 1: lr = 0.1' in capsys.readouterr().out)
+
+
+@pytest.mark.parametrize('n_runs', [1, 8, 12, 30])
+def test_each_run_has_a_colour_of_its_own(n_runs):
+    styles = losses.run_styles(n_runs)
+    assert len({colour for colour, _, _ in styles}) == len(styles) == n_runs
+    for one, next_one in zip(styles, styles[1:]):  # for those who do not see the colours
+        assert one[1] != next_one[1] and (n_runs <= 8 or one[2] != next_one[2])
+
+
+def test_the_legend_hides_no_loss(lab, figures):
+    """Of many runs with long names, which go on in a second line."""
+    name = 'model_saved/run_%03d: ' + ', '.join('setting_%d = %d' % (i, i) for i in range(10))
+    losses.draw_losses([([5.0, 3], [6.0, 4])] * 30, [name % i for i in range(30)], 'losses.png')
+    figure, = figures
+    assert figure.axes[0].get_legend() is None
+    legend, data = figure.legends[0].get_window_extent(), figure.axes[0].get_window_extent()
+    assert legend.y1 < data.y0 and data.height > 400 and legend.x1 <= figure.bbox.x1 and legend.y0 >= 0
+    assert figure.legends[0].get_texts()[0].get_text().count('\n') == 1
+
+
+@pytest.mark.parametrize('low, high, expected', [(0.02, 100, {'0.05', '0.5', '1', '20'}), (5.6, 7.3, {'6', '7'}),
+                                                 (0.5, 4, {'1', '2', '3'})])
+def test_losses_have_plain_numbers(lab, figures, low, high, expected):
+    losses.draw_losses([([low, low], [high, low])], ['a'], 'losses.png')
+    ax, = figures[0].axes
+    shown = {label.get_text() for label in ax.get_yticklabels()}
+    assert expected <= shown and not any('10^' in text or '$' in text for text in shown)
+    assert not ax.yaxis.get_minorticklabels() and all(float(tick).is_integer() for tick in ax.get_xticks())
