@@ -99,7 +99,8 @@ def main(
         accuracy = print_precision_and_recall(true_spks, predicted_spks)
         print_accuracy(accuracy, true_spks, predicted_spks, 'files' if piece_seconds is None else 'pieces')
         if plot:
-            draw_confusion(true_spks, predicted_spks, os.path.join(log_dir, 'confusion.png'))
+            draw_confusion(true_spks, predicted_spks, os.path.join(log_dir, 'confusion.png'),
+                           'whole files' if piece_seconds is None else 'pieces of %g s' % piece_seconds)
 
 
 if __name__ == '__main__':

@@ -296,7 +296,7 @@ def main(
     print('\n=== Speaker identification: %s ===' % pieces)
     scores, spk_list, true_spks, predicted_spks = identify(enroll_DB, test_DB, ubm, relevance, piece_seconds)
     if plot:
-        draw_confusion(true_spks, predicted_spks, pieces, os.path.join(picture_dir, 'confusion.png'))
+        draw_confusion(true_spks, predicted_spks, os.path.join(picture_dir, 'confusion.png'), pieces)
 
     # Verify each of them against each enrolled speaker
     speakers = np.array(true_spks + spk_list)

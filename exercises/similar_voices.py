@@ -215,9 +215,9 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
             print_strangers(scores, true_spks, spk_list, thres)
     if picture_dir is None:
         return
-    of_shortest = said[min(range(len(lengths)), key=lambda i: lengths[i] or np.inf)]
+    *answers_to, title = said[min(range(len(lengths)), key=lambda i: lengths[i] or np.inf)]
     if lengths != [None] or len(true_spks) > len(set(true_spks)):  # one file of each would show a 1 in each row
-        draw_confusion(*of_shortest, os.path.join(picture_dir, 'confusion.png'))
+        draw_confusion(*answers_to, os.path.join(picture_dir, 'confusion.png'), title)
     if lengths == [None]:
         unit = {} if scorer is None else {'unit': scorer.unit}
         order = side_by_side({spk: embeddings[spk] for spk in spk_list})  # as in similarity.png

@@ -216,7 +216,7 @@ def draw_parameters(differences, scores, same_sex, names, filename):
     save_picture(fig, filename)
 
 
-def draw_confusion(true_spks, predicted_spks, pieces, filename):
+def draw_confusion(true_spks, predicted_spks, filename, pieces='whole files'):
     """Matrix of the answers (columns) to the pieces of every speaker (rows). pieces: what they are, in words."""
     rows, columns = sorted(set(true_spks)), sorted(set(true_spks) | set(predicted_spks))
     counts = np.zeros((len(rows), len(columns)), int)

@@ -450,7 +450,7 @@ def test_a_matrix_grows_with_its_names(lab, figures, n_speakers):
     vectors = torch.randn(n_speakers, 1, 8, generator=torch.Generator().manual_seed(0))
     pictures.draw_similarity(np.eye(n_speakers), names, 'similarity.png')
     pictures.draw_matrix(np.eye(n_speakers), names, names, 'matrix.png')
-    pictures.draw_confusion(names, names, 'whole files', 'confusion.png')
+    pictures.draw_confusion(names, names, 'confusion.png')
     for figure in figures:
         ax = next(ax for ax in figure.axes if ax.images)
         for labels, axis in ((ax.get_yticklabels(), 1), (ax.get_xticklabels(), 0)):
