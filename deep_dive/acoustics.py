@@ -10,11 +10,12 @@ import subprocess
 from fractions import Fraction
 
 import numpy as np
-from scipy.signal import butter, fftconvolve, firwin2, resample_poly, sosfiltfilt
+from scipy.signal import butter, resample_poly, sosfiltfilt
 
 import configure as c
 from support.messages import LabError, in_one_line
 from support.recordings import active_level, blocks_of, decibels, least_level, loud_level
+from support.rooms import add_noise, add_room, change_microphone, mix, rms
 
 CODECS = {  # what ffmpeg needs to know: rate in Hz, and options
     'g722': (16000, ['-c:a', 'g722', '-f', 'g722']),
@@ -25,38 +26,6 @@ CODECS = {  # what ffmpeg needs to know: rate in Hz, and options
 TELEPHONE_BAND = (300, 3400)  # Hz
 MU = 255  # of the mu-law of ITU-T G.711
 LOUDNESS_SECONDS = 0.05  # 'compress' follows the loudness in windows as long as this
-
-
-def rms(audio):
-    """The root of the mean square of audio."""
-    return float(np.sqrt(np.mean(audio ** 2)))
-
-
-def add_room(audio, rng, reverberation=0.5, direct_db=0):
-    """Add the echoes of a room, as loud as before. Their power falls by 60 dB in `reverberation` seconds.
-
-    The echoes are noise that falls exponentially (Polack 1988). direct_db: how much more power the direct sound has
-    than all echoes together. Near the mouth it is 10 dB, at the other end of a room -5 dB.
-    """
-    times = np.arange(int(reverberation * c.SAMPLE_RATE)) / c.SAMPLE_RATE
-    echoes = rng.normal(size=len(times)) * 10 ** (-3 * times / reverberation)
-    echoes[:int(rng.uniform(0.002, 0.01) * c.SAMPLE_RATE)] = 0  # the first echo comes after the direct sound
-    echoes *= 10 ** (-direct_db / 20) / np.sqrt(np.sum(echoes ** 2))
-    echoes[0] = 1
-    wet = fftconvolve(audio, echoes)[:len(audio)]
-    return wet * rms(audio) / max(rms(wet), 1e-12)
-
-
-def add_noise(audio, rng, snr=10, slope=1.0):
-    """Add steady noise, snr dB below the mean power of audio. Its power is frequency ** -slope: 0 white, 2 brown."""
-    spectrum = np.fft.rfft(rng.normal(size=len(audio)))
-    frequency = np.maximum(np.fft.rfftfreq(len(audio), 1 / c.SAMPLE_RATE), 50)  # flat below 50 Hz
-    return mix(audio, np.fft.irfft(spectrum * frequency ** (-slope / 2), len(audio)), snr)
-
-
-def mix(audio, noise, snr):
-    """Add noise (n_samples,) to audio (n_samples,), so that the mean power of the noise is snr dB lower."""
-    return audio + noise * rms(audio) / max(rms(noise), 1e-12) * 10 ** (-snr / 20)
 
 
 def babble(n_samples, rng, voice):
@@ -70,13 +39,6 @@ def hum(n_samples, rng):
     frequency = rng.choice([50, 60, 100, 120]) * rng.uniform(0.99, 1.01)  # Hz
     return sum(10 ** (rng.uniform(-20, 0) / 20) * np.sin(2 * np.pi * (k * frequency * times + rng.random()))
                for k in range(1, rng.integers(3, 20)))
-
-
-def change_microphone(audio, rng, most_db=8):
-    """Filter with the frequency response of another microphone: random gains, up to most_db, at nine frequencies."""
-    frequencies = np.concatenate([[0], np.geomspace(100, c.SAMPLE_RATE / 2, 8)])
-    gains = 10 ** (rng.uniform(-most_db, most_db, size=len(frequencies)) / 20)
-    return fftconvolve(audio, firwin2(255, frequencies, gains, fs=c.SAMPLE_RATE), 'same')
 
 
 def compress(audio, ratio=3):

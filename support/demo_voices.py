@@ -2,12 +2,14 @@
 
     python -m support.demo_voices
     python -m support.demo_voices --n_others=40     # other voices instead, to find a threshold on
+    python -m support.demo_voices --sessions_dir=demo_sessions    # instead, recordings in several rooms
 
 Makes feature files of 240 training voices in TRAIN_FEAT_DIR, with 7 utterances of 3 to 4 s each. Makes
 enroll.wav and test.wav of 10 test voices in TEST_WAV_DIR, 15 s each, and their features in TEST_FEAT_DIR.
 Other voices get the same two recordings in feat_others/wavs, and their features in feat_others/test.
 Keeps files that exist. Takes half a minute on two cores. train.py and the test scripts do the same if there
-are no feature files.
+are no feature files. With sessions_dir, it makes wavs of 20 test voices in that folder, each on two
+occasions: in another room, with another microphone. Takes 15 s.
 
 The synthesiser is a source-filter model (Fant 1960). A *voice* is a set of physical parameters. An
 *utterance* is a random sentence of Korean-like syllables. The source is pulses and noise. Formants filter it,
@@ -27,8 +29,9 @@ from scipy.io import wavfile
 import configure as c
 from DB_wav_reader import convert_wavs, feature_of, find_feats, find_wavs, speaker_of, write_feature
 from support.checks import PROJECT
-from support.messages import LabError, check_settings, in_parallel, run_script, whole
+from support.messages import NAME_OR_EMPTY, LabError, check_settings, in_parallel, run_script, whole
 from support.recordings import Recording, is_of_recording
+from support.rooms import draw_place, record_in
 from support.safe_files import written_whole
 
 RATE = c.SAMPLE_RATE
@@ -371,10 +374,11 @@ def speech_level(audio):
     return 10 * np.log10(power[power > 1e-4 * power.max()].mean())
 
 
-def synthesise(seed, voice, utterance, seconds):
-    """Make utterance number `utterance` of a Voice: mono float32 audio (n_samples,) in [-1, 1].
+def synthesise(seed, voice, utterance, seconds, place=None):
+    """Make utterance number `utterance` of a Voice: mono audio (n_samples,) in [-1, 1], float32.
 
-    seconds: its length, with the silence at both ends.
+    seconds: its length, with the silence at both ends. place: the room and microphone that it is recorded with
+    (draw_place of support/rooms.py); None: no echoes, and the microphone changes nothing.
     """
     rng = np.random.default_rng([seed, voice.index, 1 + utterance])  # 0 would give the numbers of draw_voice
     average = AVERAGES[voice.sex]
@@ -422,7 +426,8 @@ def synthesise(seed, voice, utterance, seconds):
     x = FREQUENCIES / 160
     audio = np.pad(overlap_add(spectrum * (x ** 3 / np.hypot(1, x ** 3)))[:n * HOP], round(SILENCE * RATE))
     audio *= 10 ** ((voice.level + rng.normal(0, 1.4) - speech_level(audio)) / 20)
-    return audio + 1e-4 * rng.standard_normal(len(audio), np.float32)  # -80 dBFS
+    audio += 1e-4 * rng.standard_normal(len(audio), np.float32)  # -80 dBFS
+    return audio if place is None else record_in(place, audio, rng).astype(np.float32)
 
 
 # ----------------------------------------------------------------------------------------- files, in parallel
@@ -432,6 +437,9 @@ N_TRAIN_VOICES, N_TEST_VOICES = 240, 10
 N_UTTERANCES = 7  # utterances of each training voice
 TRAIN_SECONDS = (3.0, 4.0)  # shortest and longest training utterance, with the silence at both ends
 TEST_SECONDS = 15.0
+N_SESSION_VOICES, N_SESSIONS, N_IN_SESSION = 20, 2, 2  # voices, occasions of each, recordings on each
+SESSION_SECONDS = 8.0
+FIRST_OF_SESSIONS = 100  # the number of their first utterance: a voice says there what it says nowhere else
 MARKER = '.unfinished'  # name of a file in a folder that is not complete
 EARLIER = ('%s holds demo voices of an earlier version, which are not levelled as recordings are.\n'
            'To have them made again, delete the folder.')
@@ -457,9 +465,31 @@ def make_test_wav(task):
     voice = draw_voice(seed, index)
     filename = Path(wav_dir) / voice.name / name
     if not filename.exists():
-        audio = synthesise(seed, voice, int(name == 'test.wav'), TEST_SECONDS)
-        with written_whole(filename) as f:
-            wavfile.write(f, RATE, np.round(audio * 2**15).astype(np.int16))
+        write_wav(filename, synthesise(seed, voice, int(name == 'test.wav'), TEST_SECONDS))
+
+
+def write_wav(filename, audio):
+    """Write audio (n_samples,) as 16-bit PCM."""
+    with written_whole(filename) as f:
+        wavfile.write(f, RATE, np.round(audio * 2**15).astype(np.int16))
+
+
+def make_session_wav(task):
+    """Write <voice>/session<s>_<n>.wav of one test voice, in a Place of its own. task is (folder, seed, index, s, n)."""
+    wav_dir, seed, index, session, number = task
+    voice = draw_voice(seed, index)
+    filename = Path(wav_dir) / voice.name / ('session%d_%d.wav' % (session, number))
+    if not filename.exists():
+        utterance = FIRST_OF_SESSIONS + N_IN_SESSION * session + number
+        place = draw_place(seed, N_SESSIONS * index + session)
+        write_wav(filename, synthesise(seed, voice, utterance, SESSION_SECONDS, place))
+
+
+def make_sessions(wav_dir, *, first=N_TRAIN_VOICES + 1, n_voices=N_SESSION_VOICES, seed=SEED):
+    """Write the recordings of test voices on several occasions, where they do not exist."""
+    tasks = [(wav_dir, seed, index, session, number) for index in range(first, first + n_voices)
+             for session in range(1, 1 + N_SESSIONS) for number in range(1, 1 + N_IN_SESSION)]
+    in_parallel(make_session_wav, tasks, 'Sessions')
 
 
 def make_train_features(feat_dir, *, first=1, n_voices=N_TRAIN_VOICES, n_utterances=N_UTTERANCES, seed=SEED):
@@ -549,11 +579,17 @@ def main(
         # Settings
         n_others=0,  # make so many other voices, in others_dir; try 40. 0: those of the lab
         others_dir='feat_others',  # where the other voices go: wavs/<voice> and test/<voice>
+        sessions_dir='',  # write recordings of test voices in several rooms into this folder, and nothing else
 ):
-    check_settings(main, locals(), n_others=whole(0))
+    check_settings(main, locals(), n_others=whole(0), sessions_dir=NAME_OR_EMPTY)
     if n_others:
         make_test_features(others_dir + '/wavs', others_dir + '/test', first=N_TRAIN_VOICES + N_TEST_VOICES + 1,
                            n_voices=n_others)
+        return
+    if sessions_dir:
+        make_sessions(sessions_dir)
+        print('%s: %d voices, %d sessions of each, %d recordings in each'
+              % (sessions_dir, N_SESSION_VOICES, N_SESSIONS, N_IN_SESSION))
         return
     for directories, make in (((c.TRAIN_FEAT_DIR,), make_train_features),
                               ((c.TEST_WAV_DIR, c.TEST_FEAT_DIR), make_test_features)):

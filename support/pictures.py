@@ -30,6 +30,7 @@ SAME, DIFFERENT = BLUE, ORANGE  # pairs of one speaker and of two, in every pict
 CLUSTER_STYLES = [(BLUE, 'o'), (ORANGE, 's'), (GREEN, '^'), (PURPLE, 'D'),  # of the speakers in clusters.png
                   (BLACK, 'x'), (SKY, '+'), (AMBER, 'v'), (GREY, '*')]
 N_BINS = 40  # of the histograms
+LOWEST_LEVEL = -100  # dBFS, below which no level is drawn
 MOST_ROWS = 60  # of the matrix of test files and enrolled speakers
 MOST_NUMBERS = 20  # a matrix with more columns has colours only: numbers could not be read
 MOST_LETTERS = 24  # of a name. A longer one is cut in its middle
@@ -373,3 +374,31 @@ def without_outliers(values):
     near = values[(values >= low - far) & (values <= high + far)]
     margin = 0.05 * np.ptp(near) + 1e-6
     return near.min() - margin, near.max() + margin
+
+
+def draw_speech(recordings, thresholds, filename):
+    """Draw each Recording: its waveform, and below it the level of its blocks with the threshold. Speech is shaded.
+
+    thresholds: of each recording, in dBFS.
+    """
+    lowest = min(*thresholds, *(np.percentile(recording.levels, 1) for recording in recordings)) - 3
+    columns = min(2, len(recordings))
+    rows = -(-len(recordings) // columns)
+    fig = plt.figure(figsize=(max(9, 6.5 * columns), 4 * rows), layout='constrained')
+    for part, recording, threshold in zip(fig.subfigures(rows, columns, squeeze=False).flat, recordings, thresholds):
+        wave, energy = part.subplots(2, 1, sharex=True)
+        seconds, levels = len(recording.audio) / c.SAMPLE_RATE, recording.levels
+        every = max(1, len(recording.audio) // 20000)
+        wave.plot(np.arange(0, len(recording.audio), every) / c.SAMPLE_RATE, recording.audio[::every], color=BLACK,
+                  linewidth=0.5)
+        energy.plot((np.arange(len(levels)) + 0.5) * c.WIN_LENGTH, levels, color=BLUE, linewidth=1)
+        energy.axhline(threshold, linestyle='--', color=BLACK)
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], recording.is_speech, [False]])))
+        for begin, end in edges.reshape(-1, 2) * c.WIN_LENGTH:
+            for ax in (wave, energy):
+                ax.axvspan(begin, end, alpha=0.3, linewidth=0, color=ORANGE)
+        name, = drawable([os.path.basename(recording.filename)], 'sound')
+        wave.set(ylabel='amplitude', title='%s: %.0f %% is taken for speech' % (name, 100 * np.mean(recording.is_speech)))
+        energy.set(xlim=(0, seconds), ylim=(max(lowest, LOWEST_LEVEL), None), xlabel='seconds', ylabel='level (dBFS)')
+    fig.suptitle('Shaded: taken for speech. Dashed: the threshold of the level')
+    save_picture(fig, filename)

@@ -97,6 +97,15 @@ def least_level(loud, quiet):
     return max(loud - ACTIVE_RANGE, min(quiet + NOISE_MARGIN, loud - ACTIVE_RANGE / 2))
 
 
+def speech_limits(levels):
+    """What decides about speech in blocks of these levels (n_blocks,), in dBFS: (quiet, loud, least).
+
+    quiet: the background, below which a tenth of the blocks lies; loud: loud_level; least: least_level.
+    """
+    quiet, loud = np.percentile(levels, 10), loud_level(levels)
+    return quiet, loud, least_level(loud, quiet)
+
+
 def find_speech(levels, filename):
     """Which blocks hold speech, by their levels (n_blocks,): (n_blocks,) of bool. Raises LabError if none
     do."""
@@ -106,8 +115,8 @@ def find_speech(levels, filename):
     if len(levels) * c.WIN_LENGTH < SHORTEST:
         raise NoSpeech('%s: is too short, %.1f s. Record two seconds of speech or more.'
                        % (filename, len(levels) * c.WIN_LENGTH))
-    quiet, loud = np.percentile(sounding, 10), loud_level(sounding)
-    is_speech = binary_opening(levels > least_level(loud, quiet), np.ones(SHORTEST_RUN))
+    quiet, loud, least = speech_limits(sounding)
+    is_speech = binary_opening(levels > least, np.ones(SHORTEST_RUN))
     if loud - quiet < SPEECH_RANGE or not is_speech.any():
         raise NoSpeech('%s: no speech stands out of a steady noise at %.0f dBFS. Record two seconds '
                        'of speech or more.'
