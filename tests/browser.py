@@ -122,6 +122,7 @@ class Browser:
         """Save the whole page as a PNG file, as it looks at this width."""
         self.call('Emulation.setEmulatedMedia',
                   features=[{'name': 'prefers-color-scheme', 'value': 'dark' if dark else 'light'}])
+        self.call('Emulation.setScrollbarsHidden', hidden=True)  # they are no part of the picture, but take its width
         self.call('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1,
                   mobile=False)
         self.ask('new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))')

@@ -4,7 +4,7 @@ import os
 import re
 import threading
 import time
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -284,15 +284,26 @@ def test_a_microphone_that_cannot_be_heard_is_released(served):
 
 def test_labels_of_the_map_do_not_hide_each_other(served):
     browser, _, _, _ = served
-    taken = browser.ask('(() => { const taken = [], pen = {measureText: () => ({width: 50}), fillText() {}}; '
-                        'for (let i = 0; i < 4; i++) placeLabel(pen, "name", 200, 100, 400, taken); return '
-                        'taken; })()')
+    place = ('((n, must) => { const taken = [], words = [], lines = [], pen = {measureText: () => ({width: 50}), '
+             'fillText: word => words.push(word), beginPath() {}, stroke() {}, moveTo: (...at) => lines.push(at), '
+             'lineTo: (...at) => lines.push(at)}; for (let i = 0; i < n; i++) placeLabel(pen, "a name of 20 letters", '
+             '200, 100, 400, taken, must); return {taken, words, lines}; })')
+    taken = browser.ask(place + '(4).taken')
     assert [(one['left'], one['top']) for one in taken] == [(175, 74), (175, 110), (210, 92), (140, 92)]
-    # Where nothing is free, there is no label. A long one is shortened
-    drawn = browser.ask('(() => { const taken = [], words = [], pen = {measureText: () => ({width: 50}), fillText: '
-                        'word => words.push(word)}; for (let i = 0; i < 20; i++) placeLabel(pen, '
-                        '"a name of 20 letters", 200, 100, 400, taken); return words; })()')
-    assert 4 <= len(drawn) <= 13 and set(drawn) == {'a name of 20 le…'}
+    # A fifth stands further away, with a line from its dot to its edge. A long one is shortened
+    fifth = browser.ask(place + '(5)')
+    x, y = fifth['lines'][1]
+    assert np.hypot(*np.subtract(fifth['lines'][0], (200, 100))) == pytest.approx(9)
+    assert 9 < np.hypot(x - 200, y - 100) < 40
+    assert fifth['taken'][4]['left'] <= x <= fifth['taken'][4]['left'] + 50
+    assert y in (fifth['taken'][4]['top'], fifth['taken'][4]['top'] + 16)
+    assert set(fifth['words']) == {'a name of 20 le…'}
+    # Where nothing near is free, there is no label, but for the answer
+    assert 5 < len(browser.ask(place + '(30).words')) < 30 == len(browser.ask(place + '(30, true).words'))
+    all_taken = browser.ask(place + '(30, true).taken')
+    assert all(abs(one['left'] - other['left']) >= 50 or abs(one['top'] - other['top']) >= 16
+               for one, other in combinations(all_taken, 2))
+    assert all(2 <= one['left'] <= 348 and 2 <= one['top'] <= 282 for one in all_taken)
 
 
 def test_both_languages_say_everything(served):
@@ -321,6 +332,9 @@ def test_mistakes_are_explained_beside_the_button(served):
     browser.ask('document.querySelector("#enrol-name").value = "me"')
     browser.give_file('#enrol-file', Path('no sound.m4a').resolve())
     browser.wait('document.querySelector("#enrol-status").textContent.includes("cannot read this file")')
+    Path('a text.wav').write_text('no sound')
+    browser.give_file('#enrol-file', Path('a text.wav').resolve())
+    browser.wait('$("enrol-status").textContent.includes("This is not a recording that can be read")')
     browser.ask('document.querySelector("#enrol-name").value = "a/b"')
     browser.give_file('#enrol-file', list(voices.values())[0] / 'enroll.wav')
     browser.wait('document.querySelector("#enrol-status").textContent.includes("This name cannot be used")')
