@@ -21,11 +21,12 @@ import torch.nn.functional as F
 import configure as c
 from DB_wav_reader import find_wavs
 from model import get_embeddings, load_enroll_embeddings, load_model, save_enroll_embeddings
-from own_voice.answers import print_passing_pairs
+from own_voice.answers import doubt_about, limits_of, print_passing_pairs
 from own_voice.compare import check_recording
 from own_voice.who import EMBEDDING_DIR
 from support.checks import check_enrolment
 from support.enrolments import CALIBRATION_FILE, ENROLL_FILE, checkpoint_of, own_description, read_enrolment
+from support.enrolments import use_own_thresholds
 from support.messages import NAME_OR_EMPTY, TEST_RULES, LabError, as_on_disk, check_settings, is_name, one_form
 from support.messages import run_script
 from support.recordings import RESERVED, is_recording, is_speaker, same_origin
@@ -33,6 +34,10 @@ from support.safe_files import write_pickles, written_whole
 
 LONGEST_NAME = 60
 NOT_IN_NAMES = '<>:"/\\|?*'  # Windows allows none of them in the name of a folder
+DOES_NOT_FIT = {  # code of doubt_about -> what is printed of a recording
+    'nearer': 'sounds more like {other} than like the other recordings of {name}',
+    'doesNotFit': 'does not sound like the other recordings of {name}',
+    'secondName': 'sounds much like {other}, who is enrolled already'}
 NO_FOLDERS = ['CON', 'PRN', 'AUX', 'NUL',
               'CONIN$', 'CONOUT$', *(word + n for word in ('COM', 'LPT') for n in '123456789¹²³')]
 
@@ -156,18 +161,22 @@ def enrolled_in(embedding_dir, model):
     return embeddings, made_with['recordings']
 
 
-def note_what_does_not_fit(name, vectors, paths, embeddings):
-    """Print a note for each recording that is nearer to somebody else than to the other recordings of a person.
+def note_what_does_not_fit(name, vectors, paths, embeddings, description):
+    """Print a note for each recording that does not fit a person, by the rule of the page.
 
-    vectors: the d-vectors of the person's recordings, (1, embedding_size) each; paths: their names; embeddings: of all
-    who are enrolled.
+    vectors: the d-vectors of the person's recordings, (1, embedding_size) each; paths: the names of those that are new,
+    which come last; embeddings: of all who are enrolled; description: of the scores of the model, {} if it knows none.
     """
     others = {spk: embedding for spk, embedding in embeddings.items() if spk != name}
-    for i, vector in enumerate(vectors) if others and len(vectors) > 1 else []:
-        scores = {spk: F.cosine_similarity(vector, embedding).item() for spk, embedding in others.items()}
-        nearest = max(scores, key=scores.get)
-        if scores[nearest] > F.cosine_similarity(vector, sum(vectors[:i] + vectors[i + 1:])).item():
-            print('Note: %s sounds more like %s than like the other recordings of %s.' % (paths[i], nearest, name))
+    for path, i in zip(paths, range(len(vectors) - len(paths), len(vectors))) if description else []:
+        rest = vectors[:i] + vectors[i + 1:]
+        people = {**others, name: sum(rest)} if rest else others
+        if people:
+            enrolled = F.normalize(torch.cat(list(people.values()))).numpy()  # (n_speakers, embedding_size)
+            scores = dict(zip(people, enrolled @ F.normalize(vectors[i])[0].numpy()))
+            found = doubt_about(name, scores, limits_of(description, enrolled), description['eer'])
+            if found:
+                print('Note: %s %s.' % (path, DOES_NOT_FIT[found[0]].format(name=name, other=found[1])))
 
 
 def add_person(model, name, files, test_dir, embedding_dir, test_frames, use_cuda):
@@ -184,7 +193,9 @@ def add_person(model, name, files, test_dir, embedding_dir, test_frames, use_cud
                        'first use --remove=%s.' % (name, folder, name))
     new = without_copies(files, there)
     vectors = [get_embeddings(use_cuda, str(path), model, test_frames) for path in there + new]
-    note_what_does_not_fit(name, vectors, there + new, embeddings)
+    if new:
+        description = own_description(model, 'cosine', str(new[0]))
+        note_what_does_not_fit(name, vectors, new, embeddings, description)
     for path in new:
         keep_recording(folder, path.read_bytes(), path.suffix)
     there, origin = enrolment_files(folder), None
@@ -255,12 +266,13 @@ def main(
     if Path(embedding_dir, ENROLL_FILE).is_file():
         log_dir, cp_num = checkpoint_of(embedding_dir)
     model = load_model(use_cuda, log_dir, cp_num, None, None)
+    use_own_thresholds(model, embedding_dir)
     there = add_person(model, name, files, test_dir, embedding_dir, test_frames, use_cuda)
     print('%s is enrolled in %s, with %d recording(s) : %s'
           % (there[0].parent.name, embedding_dir, len(there), ', '.join(map(str, there))))
 
     # Say so if people sound alike, as long as nobody relies on the answers
-    embeddings = load_enroll_embeddings(embedding_dir, model=model)
+    embeddings = load_enroll_embeddings(embedding_dir)
     description = own_description(model, 'cosine', str(there[0]), math.inf)
     if description:
         enrolled = F.normalize(torch.cat(list(embeddings.values()))).numpy()  # (n_speakers, embedding_size)

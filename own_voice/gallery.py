@@ -28,7 +28,7 @@ from DB_wav_reader import feature_of, find_feats, find_wavs
 from SR_Dataset import trim
 from exercises.scoring import log_likelihood_ratio
 from model import embed_feature, save_enroll_embeddings
-from own_voice.answers import DEFAULTS, answer, limits_of, passing_pairs
+from own_voice.answers import DEFAULTS, answer, doubt_about, limits_of, passing_pairs
 from own_voice.calibrate import MIN_SPEAKERS, find_thresholds, save_thresholds
 from own_voice.enrol import check_spelling, coded, enrolment_files, files_of, folder_name, folder_of
 from own_voice.enrol import in_one_way, keep_recording, remove_files, remove_pictures
@@ -365,15 +365,8 @@ class Gallery:
         if not self.people:
             return None
         scores = dict(zip(self.people, (self.unit_vectors() @ vector).tolist()))
-        own = scores.pop(name, None)
-        nearest = max(scores, key=scores.get, default=None)
-        if own is not None and nearest is not None and scores[nearest] > max(own, self.description['eer']):
-            return {'code': 'nearer', 'values': {'name': name, 'other': nearest}}
-        if own is not None and own < self.limits()['named']:
-            return {'code': 'doesNotFit', 'values': {'name': name}}
-        if own is None and scores and answer(scores, self.limits())[0] == 'known':
-            return {'code': 'secondName', 'values': {'name': name, 'other': nearest}}
-        return None
+        found = doubt_about(name, scores, self.limits(), self.description['eer'])
+        return found and {'code': found[0], 'values': {'name': name, 'other': found[1]}}
 
     def delete(self, name):
         """Remove files_of a person, and their enrolment. The folder stays if something else is in it."""

@@ -80,16 +80,27 @@ def test_a_recording_that_is_there_already_counts_once(recordings, lab, capsys):
     assert 'copy.wav is among the recordings already' in capsys.readouterr().out
 
 
-def test_a_recording_that_sounds_like_somebody_else_is_noted(capsys):
+def test_a_recording_that_does_not_fit_is_noted(capsys):
     enrolled = {'kim': torch.tensor([[2.0, 0.1]]), 'lee': torch.tensor([[0.0, 1.0]]),
                 'far': torch.tensor([[-1.0, 0.0]])}
     vectors = [torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.1]]), torch.tensor([[0.1, 1.0]])]
-    enrol.note_what_does_not_fit('kim', vectors, ['a.wav', 'b.wav', 'c.wav'], enrolled)
+    description = {'eer': 0.5}
+    enrol.note_what_does_not_fit('kim', vectors, ['a.wav', 'b.wav', 'c.wav'], enrolled, description)
     assert capsys.readouterr().out == 'Note: c.wav sounds more like lee than like the other recordings of kim.\n'
-    # Nothing can be said of the only recording, or if nobody else is there
-    enrol.note_what_does_not_fit('kim', vectors[2:], ['c.wav'], enrolled)
-    enrol.note_what_does_not_fit('kim', vectors, ['a.wav', 'b.wav', 'c.wav'], {'kim': enrolled['kim']})
+    # Only new ones are looked at. They come last
+    enrol.note_what_does_not_fit('kim', vectors[::-1], ['a.wav'], enrolled, description)
     assert capsys.readouterr().out == ''
+    # The first recording of somebody: is it one voice under a second name? Beside nobody there is nothing to say
+    enrol.note_what_does_not_fit('min', vectors[2:], ['c.wav'], enrolled, description)
+    assert capsys.readouterr().out == 'Note: c.wav sounds much like lee, who is enrolled already.\n'
+    enrol.note_what_does_not_fit('min', vectors[2:], ['c.wav'], {}, description)
+    # A model that knows no threshold cannot say what fits
+    enrol.note_what_does_not_fit('kim', vectors, ['a.wav', 'b.wav', 'c.wav'], enrolled, {})
+    assert capsys.readouterr().out == ''
+    # Unlike the other one (0.49), and nobody else is there to resemble
+    across = torch.tensor([[0.45, 0.8]])
+    enrol.note_what_does_not_fit('kim', [vectors[0], across], ['d.wav'], {}, description)
+    assert capsys.readouterr().out == 'Note: d.wav does not sound like the other recordings of kim.\n'
 
 
 @pytest.mark.parametrize('folder', ['\u1112\u1169\u11bc\uae38\ub3d9', unicodedata.normalize('NFD', '홍길동'),

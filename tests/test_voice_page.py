@@ -420,10 +420,10 @@ def test_what_does_not_fit_is_asked_about(people, wavs, names, monkeypatch):
         torch.from_numpy(unit)[None], torch.from_numpy(across)[None])
     assert people.doubt(me, unit) is None
     assert people.doubt(me, across) == {'code': 'nearer', 'values': {'name': me, 'other': other}}
-    assert people.doubt(me, np.eye(128)[5]) == {'code': 'doesNotFit', 'values': {'name': me}}
+    assert people.doubt(me, np.eye(128)[5]) == {'code': 'doesNotFit', 'values': {'name': me, 'other': other}}
     limits = people.limits()  # not unlike enough to be unknown, and not like enough to be named
     nearly = (limits['named'] + limits['unknown']) / 2 * unit
-    assert people.doubt(me, nearly) == {'code': 'doesNotFit', 'values': {'name': me}}
+    assert people.doubt(me, nearly) == {'code': 'doesNotFit', 'values': {'name': me, 'other': other}}
     assert people.doubt('new', unit) == {'code': 'secondName', 'values': {'name': 'new', 'other': me}}
     assert people.doubt('new', np.eye(128)[5]) is None
     monkeypatch.setattr(people, 'doubt', lambda name, vector: {'code': 'nearer', 'values': {}})
@@ -611,10 +611,14 @@ def test_the_token_is_no_argument_of_a_program(monkeypatch):
 @pytest.mark.skipif(not hasattr(signal, 'SIGHUP'), reason='Windows has no such signals')
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP'])
 def test_a_signal_leaves_no_temporary_file(tmp_path, name):
-    """The file that opens the browser is there while the server runs, and goes with it."""
-    folder = tmp_path / 'temporary'
+    """The file that opens the browser is there while the server runs, and goes with it. So does a recording that
+    ffmpeg is reading."""
+    folder, slow = tmp_path / 'temporary', tmp_path / 'ffmpeg'
     folder.mkdir()
-    environment = {**os.environ, 'PYTHONPATH': str(PROJECT), 'TMPDIR': str(folder), 'BROWSER': 'true'}
+    slow.write_text('#!/bin/sh\nexec sleep 20\n')
+    slow.chmod(0o755)
+    environment = {**os.environ, 'PYTHONPATH': str(PROJECT), 'TMPDIR': str(folder), 'BROWSER': 'true',
+                   'PATH': '%s:%s' % (tmp_path, os.environ['PATH'])}
     log_dir = '--log_dir=%s' % (PROJECT / 'model_saved')
     with subprocess.Popen([sys.executable, '-m', 'own_voice.page', log_dir, '--use_cuda=False'], cwd=tmp_path,
                           env=environment, stdout=subprocess.PIPE, text=True) as server:
@@ -626,8 +630,14 @@ def test_a_signal_leaves_no_temporary_file(tmp_path, name):
         arguments = Path('/proc/%d/cmdline' % server.pid)
         token = line.strip().split('/')[3]
         assert not arguments.exists() or token not in arguments.read_text()
+        host = line.strip().split('/')[2]
+        asked = http.client.HTTPConnection(host)
+        asked.request('POST', '/%s/score' % token, b'no wav', {'Origin': 'http://' + host})
+        while not list(folder.glob('*/recording.wav')):
+            assert server.poll() is None
         server.send_signal(getattr(signal, name))
         assert server.wait(60) != 0
+        asked.close()
     assert list(folder.iterdir()) == []
 
 
