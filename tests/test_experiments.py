@@ -18,6 +18,7 @@ import deep_dive.train
 import demo_quality
 import fusion
 import hold_out
+import hyperparameters
 import ideas
 import mutations
 import other_features
@@ -29,7 +30,7 @@ from SR_Dataset import read_MFB
 from conftest import PROJECT, FirstFrame
 from deep_dive import backends
 from exercises import scoring
-from model import load_model
+from model import get_embeddings, load_model
 from support import messages
 from support.messages import LabError
 from support.safe_files import read_pickles
@@ -329,6 +330,30 @@ def test_an_interrupted_variant_goes_on(lab, write_feat, monkeypatch):
     whole, cut = (torch.load('%s/checkpoint_best.pth' % folder) for folder in ('whole', 'cut'))
     assert all(torch.equal(whole['state_dict'][name], tensor) for name, tensor in cut['state_dict'].items())
     assert 'mean' in cut
+
+
+def test_a_training_of_exercise_2_goes_on_and_is_measured(lab, write_feat, capsys):
+    for i in range(12):
+        write_feat('%s/%s/%d.p' % (c.TRAIN_FEAT_DIR, 'ab'[i % 2], i), seed=i)
+    for i, name in enumerate(['a/enroll', 'a/test', 'b/enroll', 'b/test']):
+        write_feat('%s/%s.p' % (c.TEST_FEAT_DIR, name), seed=i)
+    settings = {'lr': 0.01, 'scheduler_type': 'plateau', 'seed': 0}
+    assert len(hyperparameters.train_once('plateau', 1, **settings)['epochs']) == 1
+    first = hyperparameters.train_once('plateau', 2, **settings)
+    assert len(first['epochs']) == 2 and first['settings']['start'] == 2  # it went on
+    times = Path('plateau/checkpoint_2.pth').stat().st_mtime_ns
+    assert hyperparameters.train_once('plateau', 2, **settings) == first
+    assert Path('plateau/checkpoint_2.pth').stat().st_mtime_ns == times
+
+    model = load_model(True, 'plateau', 'best', None, None)
+    enrolled, tested = ([get_embeddings(True, '%s/%s/%s.p' % (c.TEST_FEAT_DIR, name, kind), model, frames)
+                         for name in 'ab'] for kind, frames in (('enroll', 200), ('test', 100)))
+    n_pieces = {len(read_MFB('%s/%s/test.p' % (c.TEST_FEAT_DIR, name))[0]) // 100 for name in 'ab'}
+    assert n_pieces == {1}  # so the piece is nearly the whole file
+    measured = hyperparameters.measure('plateau')
+    assert measured['Score of two voices'] == pytest.approx(
+        np.mean([torch.cosine_similarity(tested[i], enrolled[1 - i]).item() for i in range(2)]), abs=0.02)
+    assert hyperparameters.mean_and_range([1, 2, 6]) == '3.00 (1.00 to 6.00)'
 
 
 def test_networks_decide_together(lab, write_feat, stopped_with, capsys):
