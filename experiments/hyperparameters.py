@@ -6,7 +6,7 @@ Trains with three learning rates and two schedules, and three seeds of each. The
 2. Then enrols the ten test voices, and compares their test files, cut into pieces of 1 s, with all of them. Prints a
 row for each training, and a row for each setting: the mean of its seeds, and in brackets the lowest and the highest.
 Writes each training into a folder of its own below `folder`. A training that was interrupted goes on. One that is
-there already is only measured. 18 trainings take about 40 minutes on two cores with bfloat16.
+there already is only measured. 18 trainings take about an hour on one core with bfloat16.
 """
 from pathlib import Path
 
