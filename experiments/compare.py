@@ -11,6 +11,7 @@ times the column "step".
 """
 import contextlib
 import io
+import itertools
 import json
 import statistics
 import time
@@ -250,10 +251,6 @@ def draw_results(results, half, filename):
     front_ax.plot(*zip(*points), '^', color=GREEN)
     front_ax.step(*zip(*pareto_front(points)), where='post', linestyle='--', color='0.7', zorder=1,
                   label='Pareto front: nothing is both as quick and as good')
-    for i, (point, number) in enumerate(sorted(zip(points, range(1, len(points) + 1)))):
-        side, away = ('left', 5) if i % 2 else ('right', -5)  # in turn, so that numbers close to each other can be read
-        front_ax.annotate(number, point, textcoords='offset points', xytext=(away, 4), horizontalalignment=side,
-                          fontsize=11)
     front_ax.set(xlabel="time of the training, in epochs of the lab's network (logarithmic)", xscale='log',
                  ylabel='equal error rate with PLDA (%)', title='What the time is worth')
     front_ax.margins(x=0.1)  # room for the numbers at both ends
@@ -261,7 +258,29 @@ def draw_results(results, half, filename):
     front_ax.xaxis.set_major_formatter('{x:g}')
     front_ax.xaxis.set_minor_locator(NullLocator())
     fig.legend(loc='outside lower center', ncols=4, fontsize=10)
+    number_points(front_ax, points)
     save_picture(fig, filename)
+
+
+def number_points(ax, points):
+    """Write 1, 2, ... beside the points, each at the first place where no point and no other number is.
+
+    A number that is not close to its point has a line to it.
+    """
+    ax.figure.canvas.draw()  # so that all places are known
+    half = np.array([10, 8])  # of the box of a number of two digits, in pixels
+    middles = list(ax.transData.transform(points))  # of what is there: points, then numbers, too
+    for number, point in enumerate(points, 1):
+        for distance, degrees in itertools.product(range(14, 100, 8), range(45, 405, 45)):
+            away = distance * np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+            middle = middles[number - 1] + away
+            if all((abs(middle - other) >= 2 * half).any() for other in middles[len(points):]) and all(
+                    (abs(middle - other) >= half + 4).any() for other in middles[:len(points)]):
+                break
+        middles.append(middle)
+        line = {'arrowstyle': '-', 'color': '0.6', 'shrinkB': 3} if distance > 14 else None
+        ax.annotate(number, point, away, textcoords='offset pixels', ha='center', va='center', fontsize=11,
+                    arrowprops=line, bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 0.5})
 
 
 def pareto_front(points):

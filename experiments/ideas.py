@@ -20,7 +20,7 @@ from deep_dive.normalisation import cohort_statistics, normalise_scores
 from deep_dive.resnet_se import SqueezeExcitation
 from deep_dive.tdnn import TDNN, Res2Layer
 from support.messages import LabError, run_script
-from support.pictures import BLACK, BLUE, GREEN, ORANGE, PURPLE, save_picture
+from support.pictures import BLACK, BLUE, DIFFERENT, GREEN, ORANGE, PURPLE, SAME, save_picture
 
 COLOURS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE), 'os^D'
 
@@ -208,12 +208,12 @@ def draw_normalised(axes):
                                                              'after s-norm: one threshold fits both better')):
         scores = np.concatenate([part for recording in recordings for part in recording])
         bins = np.linspace(scores.min(), scores.max(), 50)
-        for number, ((strangers, own), colour) in enumerate(zip(recordings, (BLUE, ORANGE)), 1):
-            ax.hist(strangers, bins, density=True, alpha=0.35, color=colour, label='recording %d, strangers' % number)
-            ax.hist(own, bins, density=True, histtype='step', linewidth=2, color=colour,
-                    label='recording %d, its own speaker' % number)
+        for number, (recording, look) in enumerate(zip(recordings, ({'alpha': 0.4},
+                                                                    {'histtype': 'step', 'linewidth': 2})), 1):
+            for part, colour, whose in zip(recording, (DIFFERENT, SAME), ('strangers', 'its own speaker')):
+                ax.hist(part, bins, density=True, color=colour, label='recording %d, %s' % (number, whose), **look)
         ax.set(title=title, xlabel='score', yticks=[])
-    axes[0].legend(fontsize=9)
+    axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=4, fontsize=11)
 
 
 def main(

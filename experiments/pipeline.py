@@ -14,38 +14,54 @@ from SR_Dataset import read_MFB
 from model import embed_feature, load_model
 from support.enrolments import choose_thres
 from support.messages import LabError, run_script
-from support.pictures import BLACK, BLUE, GREEN, ORANGE, save_picture
+from support.pictures import BLACK, DIFFERENT, SAME, save_picture
 from support.recordings import open_recording, seconds_of
 
-SECONDS = 3  # of the first recording that are shown
+SECONDS = 3  # of each recording that are shown
 
 
-def draw_pipeline(audio, feature, d_vectors, thres, filename):
-    """Draw the steps from left to right.
+def draw_pipeline(audios, features, d_vectors, thres, filename):
+    """Draw the steps from left to right, with a row for each of two recordings.
 
-    audio: (n_samples,); feature: (n_frames, FILTER_BANK), the same part; d_vectors: two of (embedding_size,).
+    audios: two of (n_samples,); features: two of (n_frames, FILTER_BANK), the same parts; d_vectors: (2,
+    embedding_size).
     """
-    fig, axes = plt.subplots(1, 4, figsize=(15, 3.6), width_ratios=(3, 3, 2, 3), layout='constrained')
-    for ax, title in zip(axes, ('1. a recording', '2. log mel filterbank', '3. network: two d-vectors',
-                                '4. their cosine, and a threshold')):
-        ax.set_title(title, loc='left')
-        ax.grid(False)
-    axes[0].plot(np.arange(len(audio)) / c.SAMPLE_RATE, audio, linewidth=0.4)
-    axes[0].set(xlabel='seconds', yticks=[], xlim=(0, len(audio) / c.SAMPLE_RATE))
-    axes[1].imshow(feature.T, origin='lower', aspect='auto', cmap='magma',
-                   extent=(0, len(feature) * c.WIN_STEP, 0.5, feature.shape[1] + 0.5))
-    axes[1].set(xlabel='seconds', ylabel='filter')
-    size = max(np.abs(d_vectors).max(axis=1))
-    axes[2].imshow(np.array(d_vectors), aspect='auto', cmap='RdBu', interpolation='nearest', vmin=-size, vmax=size)
-    axes[2].set(xlabel='%d numbers each' % d_vectors.shape[1], yticks=(0, 1), yticklabels=('first', 'second'))
-    score = float(d_vectors[0] @ d_vectors[1])
-    axes[3].axvspan(thres, 1, color=GREEN, alpha=0.2)
-    axes[3].axvspan(-1, thres, color=ORANGE, alpha=0.2)
-    axes[3].axvline(thres, linestyle='--', color=BLACK)
-    axes[3].plot([score], [0.5], 'o', color=BLUE, markersize=14)
-    axes[3].set(xlim=(-1, 1), ylim=(0, 1), yticks=[], xlabel='score: %.2f, threshold: %.2f' % (score, thres))
+    fig = plt.figure(figsize=(15, 5), layout='constrained')
+    grid = fig.add_gridspec(2, 4, width_ratios=(3, 3.4, 3, 3.8))
+    height = max(np.abs(audio).max() for audio in audios)
+    darkest, brightest = min(map(np.min, features)), max(map(np.max, features))
+    size = np.abs(d_vectors).max()
+    sounds, maps, vectors = ([fig.add_subplot(grid[row, column]) for row in (0, 1)] for column in (0, 1, 2))
+    for row, name in enumerate(('first', 'second')):
+        seconds = len(audios[row]) / c.SAMPLE_RATE
+        sounds[row].plot(np.arange(len(audios[row])) / c.SAMPLE_RATE, audios[row], color=BLACK, linewidth=0.4)
+        sounds[row].set(yticks=[], xlim=(0, seconds), ylim=(-height, height), ylabel=name)
+        of_maps = maps[row].imshow(features[row].T, origin='lower', aspect='auto', cmap='magma', vmin=darkest,
+                                   vmax=brightest, extent=(0, seconds, 0.5, features[row].shape[1] + 0.5))
+        maps[row].set(ylabel='filter', yticks=(1, 20, 40))
+        of_vectors = vectors[row].imshow(d_vectors[row:row + 1], aspect='auto', cmap='PuOr', vmin=-size, vmax=size,
+                                         interpolation='nearest', extent=(0.5, d_vectors.shape[1] + 0.5, 0, 1))
+        vectors[row].set(yticks=[])
+    fig.colorbar(of_maps, ax=maps, label="level, minus the filter's mean")
+    fig.colorbar(of_vectors, ax=vectors, label='value')
+    for ax, label in ((sounds[1], 'seconds'), (maps[1], 'seconds'),
+                      (vectors[1], '%d numbers each' % d_vectors.shape[1])):
+        ax.set(xlabel=label)
+
+    # One score for both
+    verdict, score = fig.add_subplot(grid[:, 3]), float(d_vectors[0] @ d_vectors[1])
+    verdict.axvspan(thres, 1, color=SAME, alpha=0.2)
+    verdict.axvspan(-1, thres, color=DIFFERENT, alpha=0.2)
+    verdict.axvline(thres, linestyle='--', color=BLACK)
+    verdict.plot([score], [0.5], 'o', color=BLACK, markersize=14)
+    verdict.set(xlim=(-1, 1), ylim=(0, 1), yticks=[], xlabel='score: %.2f, threshold: %.2f' % (score, thres))
     for text, x in (('Reject', (thres - 1) / 2), ('Accept', (thres + 1) / 2)):
-        axes[3].text(x, 0.85, text, ha='center')
+        verdict.text(x, 0.85, text, ha='center', fontsize=11)
+    for ax, title in ((sounds[0], '1. two recordings'), (maps[0], '2. log mel filterbank'),
+                      (vectors[0], '3. network: d-vectors'), (verdict, '4. their cosine, and a threshold')):
+        ax.set_title(title, loc='left')
+    for ax in fig.axes:
+        ax.grid(False)
     save_picture(fig, filename)
 
 
@@ -61,13 +77,14 @@ def main(
         raise LabError('Name two recordings.')
     model = load_model(True, log_dir, cp_num, None, None)
     level = model.settings['level']
-    features = [read_MFB(name, level)[0] for name in (wav_file, other_file)]  # (n_frames, FILTER_BANK)
+    names = [wav_file, other_file]
+    features = [read_MFB(name, level)[0] for name in names]  # (n_frames, FILTER_BANK)
     d_vectors = np.concatenate([embed_feature(True, feature, model, None).numpy() for feature in features])
-    start = int(c.TRIM_SECONDS * c.SAMPLE_RATE)
-    audio = open_recording(wav_file).prepared(level)  # (n_samples,); the feature is of this
-    seconds = min(map(seconds_of, [wav_file, other_file]))
-    draw_pipeline(audio[start:start + SECONDS * c.SAMPLE_RATE],
-                  features[0][:round(SECONDS / c.WIN_STEP)], d_vectors,
+    seconds = min(map(seconds_of, names))
+    shown = min(SECONDS, *(len(feature) * c.WIN_STEP for feature in features))
+    start, length = int(c.TRIM_SECONDS * c.SAMPLE_RATE), int(shown * c.SAMPLE_RATE)
+    audios = [open_recording(name).prepared(level)[start:start + length] for name in names]  # features are of this
+    draw_pipeline(audios, [feature[:round(shown / c.WIN_STEP)] for feature in features], d_vectors,
                   choose_thres('model', model, 'cosine', wav_file, seconds), picture)
 
 

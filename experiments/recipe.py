@@ -19,6 +19,7 @@ import torch
 
 import project  # noqa: F401 (finds the lab)
 
+import configure as c
 import hold_out
 from compare import train_to_the_end
 from model import load_model
@@ -41,7 +42,7 @@ N_DEMO_FILES, DEMO_PRETRAINED = 20, 'model_saved/checkpoint_etri240.pth'
 
 def draw_trainings(histories, filename):
     """Draw loss and accuracy of each training, side by side. histories: dict name -> `epochs` of its run.json."""
-    fig, (losses, accuracy) = plt.subplots(1, 2, figsize=(12, 5))
+    fig, (losses, accuracy) = plt.subplots(1, 2, figsize=(12, 5.5), layout='constrained')
     numbers = range(1, RECIPE['n_epochs'] + 1)
     for (name, epochs), colour in zip(histories.items(), (BLUE, ORANGE)):
         losses.plot(numbers, [epoch['train_loss'] for epoch in epochs], 'o--', color=colour, label=name + ', training')
@@ -50,8 +51,8 @@ def draw_trainings(histories, filename):
         accuracy.plot(numbers, accuracies, 'o-', color=colour, label='%s: %.1f %%' % (name, accuracies[-1]))
     losses.set(xlabel='epoch', ylabel='loss', ylim=(0, None), xticks=numbers)
     accuracy.set(xlabel='epoch', ylabel='validation accuracy (%)', ylim=(0, 100), xticks=numbers)
-    losses.legend()
-    accuracy.legend(loc='lower right')
+    for ax in (losses, accuracy):
+        ax.legend(loc='upper center', bbox_to_anchor=(0.5, -0.12), ncols=2)
     save_picture(fig, filename)
 
 
@@ -72,13 +73,18 @@ def draw_predictions(model, dataset, names, filename, n_shown=6):
             if len(shown) == n_shown:
                 break
     fig, axes = plt.subplots(2, n_shown // 2, figsize=(14, 6), layout='constrained')
+    darkest, brightest = min(feature.min() for feature, *_ in shown), max(feature.max() for feature, *_ in shown)
     for ax, (feature, true, predicted, percent) in zip(axes.flat, shown):
-        ax.imshow(feature.numpy(), origin='lower', aspect='auto', cmap='viridis')
-        ax.set(title='true: %s\npredicted: %s (%.0f %%)' % (true, predicted, percent), xlabel='frame', ylabel='filter')
+        n_filters, n_frames = feature.shape
+        image = ax.imshow(feature.numpy(), origin='lower', aspect='auto', cmap='viridis', vmin=darkest, vmax=brightest,
+                          extent=(0, n_frames * c.WIN_STEP, 0.5, n_filters + 0.5))
+        ax.set(title='true: %s\npredicted: %s (%.0f %%)' % (true, predicted, percent), xlabel='seconds',
+               ylabel='filter', yticks=(1, *range(10, n_filters + 1, 10)))
         ax.title.set_color('black' if true == predicted else ORANGE)
         ax.grid(False)
     for ax in list(axes.flat)[len(shown):]:
         ax.axis('off')
+    fig.colorbar(image, ax=axes, label="level, minus the filter's mean")
     save_picture(fig, filename)
 
 

@@ -72,7 +72,7 @@ def main(
     test_loader = DataLoader(DvectorDataset(test_DB, read_MFB, [ToTensorDevInput()], spk_to_idx), batch_size=16,
                              collate_fn=collate_fn_feat_padded)
 
-    fig, ax = plt.subplots()
+    fig, ax = plt.subplots(layout='constrained')
     for (name, settings), marker in zip(APPROACHES.items(), 'os^'):
         if 'init_from' in settings:
             settings = {**settings, 'init_from': checkpoint}
@@ -87,7 +87,7 @@ def main(
     ax.set(xlabel='seconds of training; a mark is an epoch',
            ylabel='accuracy on %d other recordings of each (%%)' % N_TEST_FILES, xlim=(0, None), ylim=(0, 100),
            title='%d new speakers, %d recordings of each to learn from' % (N_SPEAKERS, N_FILES))
-    ax.legend(loc='lower right')
+    fig.legend(loc='outside lower center')
     save_picture(fig, out_dir / 'transfer.png')
 
 

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
 import compare
 import configure as c
@@ -22,6 +23,7 @@ import hyperparameters
 import ideas
 import mutations
 import other_features
+import pipeline
 import recipe
 import subset
 import transfer
@@ -408,6 +410,53 @@ def test_a_step_of_losses_that_compare_is_timed(monkeypatch):
 
 def test_the_front_is_what_nothing_beats():
     assert compare.pareto_front([(3, 4), (1, 9), (2, 9), (4, 5), (5, 3), (3, 6)]) == [(1, 9), (3, 4), (5, 3)]
+
+
+@pytest.mark.parametrize('n_points', [2, 18])
+def test_numbers_of_points_do_not_collide(n_points):
+    """Of points so close to each other that a number beside each would cover the next."""
+    fig, ax = plt.subplots()
+    points = np.random.default_rng(0).normal(size=(n_points, 2)) * [0.3, 0.05]
+    points[0] = [10, 5]  # far away
+    ax.plot(*points.T, '^')
+    compare.number_points(ax, points.tolist())
+    fig.canvas.draw()
+    boxes = [(text.get_text(), Text.get_window_extent(text)) for text in ax.texts]  # without the lines to the points
+    assert [name for name, _ in boxes] == [str(i + 1) for i in range(n_points)]
+    places = ax.transData.transform(points)
+    for i, (_, box) in enumerate(boxes):
+        assert not any(box.overlaps(other) for _, other in boxes[:i])
+        assert not any(box.contains(*place) for place in places)
+    plt.close(fig)
+
+
+def test_a_prediction_has_seconds_and_filters_from_1(lab, monkeypatch):
+    figures, dataset = [], [(torch.rand(1, 40, 250), 0), (torch.rand(1, 40, 150), 1)]
+    monkeypatch.setattr(recipe, 'save_picture', lambda fig, filename: figures.append(fig))
+    recipe.draw_predictions(lambda feature: (None, torch.tensor([[2.0, 0.0]])), dataset, ['a', 'b'], 'x.png')
+    first, second, *others = figures[0].axes
+    assert first.images[0].get_extent() == [0, 2.5, 0.5, 40.5] and second.images[0].get_extent()[1] == 1.5
+    assert first.get_xlabel() == 'seconds' and list(first.get_yticks()) == [1, 10, 20, 30, 40]
+    assert [ax.get_title() for ax in (first, second)] == ['true: %s\npredicted: a (88 %%)' % true for true in 'ab']
+    assert first.images[0].get_clim() == second.images[0].get_clim()  # one scale of colours, which is drawn
+    assert others[-1].get_ylabel() == "level, minus the filter's mean"
+    plt.close(figures[0])
+
+
+def test_the_steps_are_drawn_for_two_recordings(lab, monkeypatch):
+    """The d-vectors have a cosine of 0.28."""
+    figures, rng = [], np.random.default_rng(0)
+    monkeypatch.setattr(pipeline, 'save_picture', lambda fig, filename: figures.append(fig))
+    audios, features = [rng.normal(size=n) for n in (16000, 8000)], [rng.normal(size=(n, 40)) for n in (100, 50)]
+    pipeline.draw_pipeline(audios, features, np.array([[0.6, 0.8], [0.8, -0.25]]), 0.5, 'x.png')
+    axes = figures[0].axes
+    assert [len(line.get_ydata()) for ax in axes for line in ax.lines][:2] == [16000, 8000]
+    maps = [image for ax in axes for image in ax.images]
+    assert [image.get_array().shape for image in maps] == [(40, 100), (40, 50), (1, 2), (1, 2)]
+    assert maps[0].get_clim() == maps[1].get_clim() and maps[2].get_clim() == maps[3].get_clim() == (-0.8, 0.8)
+    assert {"level, minus the filter's mean", 'value'} <= {ax.get_ylabel() for ax in axes}  # of the scales of colours
+    assert 'score: 0.28, threshold: 0.50' in [ax.get_xlabel() for ax in axes]
+    plt.close(figures[0])
 
 
 def test_a_recipe_from_a_card(lab, write_feat, monkeypatch, stopped_with, capsys):
