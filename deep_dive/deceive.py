@@ -7,8 +7,8 @@ Reads <speaker>/enroll.wav and test.wav of a folder. Every attack is compared wi
 attack: test.wav by the speaker, and by all others. Then test.wav is played to the microphone by a loudspeaker. If the
 speakers are demo voices, the lab's own synthesiser then says new words with their parameters, all of them, or only what
 an attacker could measure (rough_copy). Prints for each row how many recordings there are, their scores, and the share
-that is accepted. Nothing here can tell an attack from a living person. Writes nothing. Ten demo voices take three
-minutes.
+that is accepted. Nothing here can tell an attack from a living person. Writes nothing but demo voices, if there are
+none. Ten of them take three minutes.
 """
 import os
 from pathlib import Path
