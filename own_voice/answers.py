@@ -60,10 +60,10 @@ def answer(scores, limits):
 def doubt_about(name, scores, limits, threshold):
     """Why a new recording does not fit a person: (code, the nearest of the others), or None if it fits.
 
-    scores (dict speaker -> cosine): of the recording with all who are enrolled, and, if the person has other recordings,
-    with these under `name`. limits: as limits_of returns them; threshold: of the model. 'nearer': it sounds more like
-    another one; 'doesNotFit': unlike the person's other recordings; 'secondName': a person without other recordings
-    sounds like somebody who is enrolled.
+    scores (dict speaker -> cosine): of the recording with all who are enrolled, and, if the person has other
+    recordings, with these under `name`. limits: as limits_of returns them; threshold: of the model. 'nearer': it
+    sounds more like another one; 'doesNotFit': unlike the person's other recordings; 'secondName': a person
+    without other recordings sounds like somebody who is enrolled.
     """
     others = {spk: score for spk, score in scores.items() if spk != name}
     own, nearest = scores.get(name), max(others, key=others.get, default=None)
