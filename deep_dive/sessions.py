@@ -13,9 +13,9 @@ both lists. Speakers who have not both kinds of target trial are left out, so bo
 """
 from pathlib import Path
 
-from DB_wav_reader import find_wavs, speaker_of
+from DB_wav_reader import read_DB_structure
 from exercises.scoring import all_pairs
-from support.messages import NAME_OR_EMPTY, LabError, check_settings, run_script
+from support.messages import LabError, check_settings, run_script
 from support.safe_files import written_whole
 
 
@@ -58,11 +58,12 @@ def main(
         same_list='same_session.txt',  # where the trials of one session go
         other_list='other_session.txt',  # where those of two sessions go
 ):
-    check_settings(main, locals(), test_dir=NAME_OR_EMPTY)
     if not test_dir:
-        raise LabError('Name a folder of recordings, as in\npython -m deep_dive.sessions demo_sessions')
-    utterances = [(Path(name).relative_to(test_dir).as_posix(), speaker_of(name), session_of(name))
-                  for name in sorted(find_wavs(test_dir))]
+        raise LabError('Name recordings by their folder, as in\npython -m deep_dive.sessions demo_sessions')
+    check_settings(main, locals())
+    DB = read_DB_structure(test_dir)
+    utterances = [(Path(filename).relative_to(test_dir).as_posix(), speaker, session_of(filename))
+                  for filename, speaker in zip(DB['filename'], DB['speaker_id'])]
     with_space = next((path for path, _, _ in utterances if len(path.split()) > 1), None)
     if with_space is not None:
         raise LabError('%s: a trial list cannot hold a name with a space. Rename it.' % with_space)

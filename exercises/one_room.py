@@ -28,6 +28,7 @@ from support import demo_voices as demo
 from support.checks import level_or_configured
 from support.enrolments import description_at, description_for
 from support.messages import NAME_OR_EMPTY, SCORE, TEST_RULES, LabError, check_settings, or_none, run_script
+from support.messages import whole
 from support.recordings import Recording
 from support.rooms import draw_place
 
@@ -141,7 +142,7 @@ def main(
         use_cuda=True,  # use a GPU if there is one
 ):
     check_settings(main, locals(), **TEST_RULES, test_dir=NAME_OR_EMPTY, thres=or_none(SCORE),
-                   piece_seconds=SECONDS)
+                   piece_seconds=SECONDS, room=whole(1))
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     if thres is None:
         description = description_at(model, 'cosine', level_or_configured(model.settings['level']))

@@ -8,12 +8,14 @@ more follow one another. The threshold lies 6 dB above the background, the level
 but at least 20 dB below the loud blocks, and never more than 40 dB below them (support/recordings.py). Prints what was
 found, and draws speech.png. Takes five seconds.
 """
+import os
+
 import numpy as np
 import pandas as pd
 
 import configure as c
 from support import demo_voices as demo
-from support.messages import NAMES, check_settings, run_script
+from support.messages import NAMES, LabError, check_settings, run_script
 from support.pictures import draw_speech
 from support.recordings import DIGITAL_SILENCE, Recording, is_strange, open_recording, speech_limits
 from support.rooms import add_noise
@@ -59,6 +61,9 @@ def main(
         picture='speech.png',  # where to save the picture
 ):
     check_settings(main, locals(), recordings=(NAMES[0], lambda value: value == [] or NAMES[1](value)))
+    missing = [filename for filename in recordings if not os.path.isfile(filename)]
+    if missing:
+        raise LabError('%s: there is no such file.' % missing[0])
     sounds = [open_recording(filename) for filename in recordings] or made_sounds(snr)
     rows = [describe(sound) for sound in sounds]
     print('Levels in dBFS (0: full scale):')

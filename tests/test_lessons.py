@@ -234,7 +234,7 @@ def test_the_lists_are_read_by_the_trials(lab, capsys, stopped_with):
         sessions.main, test_dir='days')
     touch('one', ['a/1_x.wav', 'a/1_y.wav', 'b/1_x.wav', 'b/2_y.wav'])
     assert 'one: two speakers or more are needed' in stopped_with(sessions.main, test_dir='one')
-    assert 'Name a folder of recordings' in stopped_with(sessions.main)
+    assert 'Name recordings by their folder' in stopped_with(sessions.main)
 
 
 def test_the_last_underscore_ends_the_session():
@@ -328,4 +328,4 @@ def test_a_recording_of_ones_own(lab, drawn, capsys, stopped_with):
     assert shaded(wave) == pytest.approx(2, abs=0.06)
     assert [patch.get_x() for patch in wave.patches] == pytest.approx([1], abs=0.03)
     assert "recordings = [1]: it must be a list of names" in stopped_with(speech.main, recordings=[1])
-    assert 'No such file' in stopped_with(speech.main, recordings=['b.wav'])
+    assert 'b.wav: there is no such file' in stopped_with(speech.main, recordings=['b.wav'])

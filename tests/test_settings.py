@@ -19,8 +19,8 @@ import enroll
 import identification
 import train
 import verification
-from deep_dive import calibration, classify, cut, deceive, export, gmm, trials
-from exercises import losses, similar_voices, thresholds
+from deep_dive import calibration, classify, cut, deceive, export, gmm, sessions, trials
+from exercises import losses, one_room, similar_voices, thresholds
 from own_voice import calibrate, compare, embed, enrol, page, who, who_when
 from support import messages
 from support.messages import LabError
@@ -65,6 +65,9 @@ SETTINGS = {
                      'piece_seconds': [None, [1], *POSITIVE]},
     thresholds: {**OF_EXERCISES, 'thres': [*SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE],
                  'p_target': [0.5]},
+    one_room: {'test_dir': ['', *NAME], 'cp_num': CP_NUM, 'log_dir': NAME, 'thres': [None, *SCORES],
+               'piece_seconds': [None, *POSITIVE], 'room': COUNT, 'test_frames': FRAMES, 'use_cuda': BOOL},
+    sessions: {'test_dir': NAME, 'same_list': NAME, 'other_list': NAME},
     trials: {**OF_EXERCISES, 'cp_num': CP_NUM, 'backend': [], 'normalise': [None], 'trials': NAME, 'identify': BOOL,
              'thres': [None, *SCORES, ('far', 0.5)], 'piece_seconds': [None, *POSITIVE], 'scores_file': [None],
              'p_target': [0.5]},
@@ -96,7 +99,7 @@ SETTINGS = {
            'open_browser': BOOL, 'use_cuda': BOOL}}
 NEEDED = {compare: {'enroll_file': 'a.wav', 'test_file': 'b.wav'}, who: {'recording': 'a.wav'},
           who_when: {'recording': 'a.wav'}, embed: {'files': ['a.wav']}, classify: {'files': ['a.wav']},
-          cut: {'wav_dir': 'wavs', 'feat_dir': 'feats'},
+          cut: {'wav_dir': 'wavs', 'feat_dir': 'feats'}, sessions: {'test_dir': 'days'},
           enrol: {'name': 'kim', 'files': ['a.wav']}}  # without these, a program only says how it is called
 FURTHER = [  # right values that are not among VALUES
     *[(train, 'optimizer_type', value) for value in ('sgd', 'adam', 'adamw', 'adagrad')],
