@@ -145,6 +145,10 @@ def test_pieces_of_an_utterance(two_speakers, capsys):
     assert np.allclose(scores, literal) and true_spks == speakers
     n_right = np.sum(np.array(predicted_spks) == true_spks)
     assert 'Accuracy : %.2f %% of 10 pieces (' % (10 * n_right) in capsys.readouterr().out
+    feature = np.random.default_rng(4).uniform(1, 9, (190, 40))
+    feature[80:110] = 0  # the second of three pieces is silent
+    DB_wav_reader.write_feature('gap/cy/0.p', feature, 'cy')
+    assert gmm.read_pieces(DB_wav_reader.read_feats_structure('gap'), 0.3)[1] == ['cy', 'cy']
     with pytest.raises(LabError, match='piece_seconds = 3 is longer than every test file'):
         gmm.read_pieces(test_DB, 3)
 
