@@ -19,7 +19,7 @@ import tempfile
 import webbrowser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from model import load_model
 from own_voice.gallery import MAX_SECONDS, Gallery, told
@@ -30,7 +30,8 @@ PAGE = Path(__file__).with_suffix('.html')
 MAX_BYTES = 120_000_000  # of a recording: MAX_SECONDS in stereo at 48 kHz
 TIMEOUT = 30  # seconds without a byte after which a connection is closed
 POLICY = ("default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; connect-src 'self'; "
-          "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+          "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors {1}")
+NO_FRAMES, COLAB = "'none'", 'https://*.google.com https://*.googleusercontent.com'  # who may show it in a frame
 OLD_ADDRESS = """<!DOCTYPE html><meta charset="utf-8"><title>Another address</title>
 <h1>This is not the address of the page</h1>
 <p>The address changes whenever the server starts. Open the one that it printed in its window. If the window is
@@ -39,18 +40,28 @@ closed, start the server again: python -m own_voice.page</p>
 시작하십시오: python -m own_voice.page</p>
 """
 PORT = 'a whole number up to 65535', lambda value: is_whole(value) and value < 65536
+PROXY = "an address that begins with https://, or ''", lambda value: value == '' or (
+    isinstance(value, str) and re.fullmatch(r'https://[\w.-]+(:\d+)?/?', value) is not None)
 
 
 class PageServer(ThreadingHTTPServer):
-    """Listens on 127.0.0.1 alone. The address holds a token, which no other site in the browser knows."""
+    """Listens on 127.0.0.1 alone. The address holds a token, which no other site in the browser knows.
+
+    proxy: the address under which a proxy such as Colab's shows the page, too, in a frame; '': there is none.
+    """
     daemon_threads = True
 
-    def __init__(self, gallery, port=0):
+    def __init__(self, gallery, port=0, proxy=''):
         super().__init__(('127.0.0.1', port), PageHandler)
         self.gallery, self.token = gallery, secrets.token_urlsafe(16)
         self.jobs = {}  # name of a long work -> which share of it is done; None: it is to stop
         self.hosts = ['%s:%d' % (name, self.server_port) for name in ('127.0.0.1', 'localhost')]
         self.address = 'http://%s/%s/' % (self.hosts[0], self.token)
+        self.origins, self.frames = ['http://%s' % host for host in self.hosts], NO_FRAMES
+        if proxy:
+            self.origins.append(proxy.rstrip('/'))
+            self.hosts.append(urlsplit(proxy).netloc)
+            self.frames = COLAB
 
     def handle_error(self, request, client_address):
         """Print the traceback. A cut connection is no error of ours."""
@@ -71,7 +82,7 @@ class PageHandler(BaseHTTPRequestHandler):
         if action == '':
             nonce = secrets.token_urlsafe(16)
             page = PAGE.read_text(encoding='utf-8').replace('NONCE', nonce)
-            self.reply(200, page.encode(), 'text/html; charset=utf-8', POLICY.format(nonce))
+            self.reply(200, page.encode(), 'text/html; charset=utf-8', POLICY.format(nonce, self.server.frames))
         elif action == 'state':
             self.answer(lambda: self.server.gallery.state())
         elif action == 'progress':
@@ -86,7 +97,7 @@ class PageHandler(BaseHTTPRequestHandler):
         if action is None:
             return
         origin = self.headers.get('Origin', '')  # a browser always says from which site a request comes
-        if origin not in ['http://%s' % host for host in self.server.hosts]:
+        if origin not in self.server.origins:
             return self.refuse(403, 'This request comes from another site.')
         body = self.read_body()
         if body is None:
@@ -229,13 +240,14 @@ def main(
         test_dir='feat_own/test',  # where the recordings go: DIR/<name>/enroll.wav
         embedding_dir=EMBEDDING_DIR,  # where the enrolment goes
         port=0,  # of the address; 0: any that is free
+        proxy='',  # an https address under which a proxy shows the page, too (docs/colab.md)
         open_browser=True,  # open the page in the browser
         use_cuda=True,  # use a GPU if there is one
 ):
-    check_settings(main, locals(), cp_num=EPOCH_OR_NAME, port=PORT)
+    check_settings(main, locals(), cp_num=EPOCH_OR_NAME, port=PORT, proxy=PROXY)
     model = load_model(use_cuda, log_dir, cp_num, None, None)
     gallery = Gallery(model, test_dir, embedding_dir, use_cuda)
-    server = PageServer(gallery, port)
+    server = PageServer(gallery, port, proxy)
     print('Open this address in a browser on this computer (Ctrl-C ends the server):\n%s' % server.address,
           flush=True)
     for name in ('SIGTERM', 'SIGHUP'):  # Windows has no SIGHUP

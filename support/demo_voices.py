@@ -506,12 +506,15 @@ def make_train_features(feat_dir, *, first=1, n_voices=N_TRAIN_VOICES, n_utteran
 
 
 def make_test_features(wav_dir, feat_dir, *, first=N_TRAIN_VOICES + 1, n_voices=N_TEST_VOICES, seed=SEED):
-    """Write wav_dir/<voice>/enroll.wav and test.wav, and their features below feat_dir, if there are none."""
+    """Write wav_dir/<voice>/enroll.wav and test.wav, and their features below feat_dir, if there are none.
+
+    If both are one folder, no features are made: the recordings are read there.
+    """
     tasks = [(wav_dir, seed, index, name)
              for index in range(first, first + n_voices) for name in ('enroll.wav', 'test.wav')]
     with marked_unfinished(feat_dir):
         in_parallel(make_test_wav, tasks, 'Test voices')
-        errors = convert_wavs(wav_dir, feat_dir)
+        errors = convert_wavs(wav_dir, feat_dir) if Path(wav_dir) != Path(feat_dir) else []
         if errors:
             raise LabError('%s\nDelete it, and it is made again.' % errors[0].splitlines()[0])
 
@@ -542,8 +545,8 @@ def may_fill(*directories):
 
 
 def is_complete(feat_dir):
-    """Whether the folder holds feature files, and is not marked as unfinished."""
-    return len(find_feats(feat_dir)) > 0 and not (Path(feat_dir) / MARKER).exists()
+    """Whether the folder holds feature files, or recordings, and is not marked as unfinished."""
+    return bool(find_feats(feat_dir) or find_wavs(feat_dir)) and not (Path(feat_dir) / MARKER).exists()
 
 
 def is_unlevelled(feat_dir):
@@ -568,7 +571,10 @@ def provide_train_features(train_dir=c.TRAIN_FEAT_DIR):
 
 
 def provide_test_features(test_dir=c.TEST_FEAT_DIR):
-    """Make demo voices in TEST_WAV_DIR and test_dir if may_fill allows it, and test_dir is not complete."""
+    """Make demo voices in TEST_WAV_DIR and test_dir if may_fill allows it, and test_dir is not complete.
+
+    Recordings in test_dir are enough, as in `--test_dir=test_wavs`: they are read there.
+    """
     if is_complete(test_dir) or not may_fill(c.TEST_WAV_DIR, test_dir):
         return
     print('Making %d synthetic demo voices: %s has no feature files' % (N_TEST_VOICES, test_dir), flush=True)

@@ -23,7 +23,7 @@ def has_bfloat16(device):
     """Whether the hardware itself multiplies bfloat16 numbers: the GPU, or a CPU with AMX or AVX512-BF16."""
     if device.type == 'cuda':
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    abilities = torch.cpu.get_capabilities()
+    abilities = getattr(torch.cpu, 'get_capabilities', dict)()  # PyTorch 2.2, of Intel Macs, cannot tell
     return bool(abilities.get('amx_bf16') or abilities.get('avx512_bf16'))
 
 

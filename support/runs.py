@@ -99,7 +99,7 @@ class Run:
         if self.writes:
             save_checkpoint('{}/checkpoint_{}.pth'.format(self.log_dir, epoch), {
                 'epoch': epoch + 1, 'state_dict': self.model.state_dict(), 'optimizer': self.optimizer.state_dict(),
-                'scheduler': self.scheduler.state_dict(), 'criterion': self.criterion.state_dict(),
+                'scheduler': state_of(self.scheduler), 'criterion': self.criterion.state_dict(),
                 'random': random_state(), 'features': feature_settings(), 'n_speakers': self.datasets[0].n_speakers,
                 'speakers': speakers_of(self.datasets), **self.model.settings})
             self.write()
@@ -268,6 +268,11 @@ def load_epoch(model, log_dir, number):
     """Give a model the parameters of an epoch of the run in log_dir. Returns the model, in eval mode."""
     model.load_state_dict(read_checkpoint(find_checkpoint(log_dir, number))[0]['state_dict'])
     return model.eval()
+
+
+def state_of(scheduler):
+    """Its state_dict without functions, which no checkpoint may hold. PyTorch 2.2 puts some into it."""
+    return {name: value for name, value in scheduler.state_dict().items() if not callable(value)}
 
 
 def random_state():

@@ -209,7 +209,7 @@ def read_checkpoint(filename):
 
 def reason_of(error):
     """What PyTorch says is wrong with a file, without its advice, which is to trust the file."""
-    refused = re.search(r'[Uu]nsupported (?:global: )?GLOBAL (\S+)', str(error))
+    refused = re.search(r'[Uu]nsupported (?:(?:global: )?GLOBAL|class) (\S+)', str(error))
     if refused:
         return 'it holds %s, and only tensors and plain data are read' % refused.group(1)
     found = str(error).rpartition('WeightsUnpickler error:')[2]

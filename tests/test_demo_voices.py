@@ -262,6 +262,13 @@ def test_other_voices_stand_in_no_folder_of_the_lab(small_project):
     assert sorted(map(str, tree(small_project))) == sorted('feat_others/' + name for name in names)
 
 
+def test_the_folder_of_the_recordings_gets_no_features(small_project, capsys):
+    for _ in range(2):  # the second time, the recordings are there
+        demo.provide_test_features(c.TEST_WAV_DIR)
+        assert sorted(tree(small_project)) == ['test_wavs/004M9004/enroll.wav', 'test_wavs/004M9004/test.wav']
+    assert capsys.readouterr().out.count('Making') == 1
+
+
 def test_speakers_further_up_take_no_demo_voices(small_project, monkeypatch):
     monkeypatch.setattr(c, 'SPEAKER_LEVEL', 2)
     demo.provide_train_features()

@@ -62,6 +62,9 @@ def clone(six_voices, tmp_path_factory):
         shutil.copytree(six_voices / name, folder / name)
     for name in ('etri240', 'voices'):
         shutil.copy(PROJECT / 'model_saved' / ('checkpoint_%s.pth' % name), folder / 'model_saved')
+    (folder / 'docs').mkdir()
+    for recording in (PROJECT / 'docs').glob('*.wav'):
+        shutil.copy(recording, folder / 'docs')
     voices = sorted((folder / 'test_wavs').iterdir())
     for name, wav in (('a.wav', 'enroll.wav'), ('b.wav', 'test.wav'), ('c.wav', 'test.wav')):
         shutil.copy(voices[0] / wav, folder / name)

@@ -19,7 +19,7 @@ import model as lab_model
 import verification
 from DB_wav_reader import read_audio, split_enroll_and_test
 from conftest import PROJECT, SIX, FirstFrame
-from exercises import scoring, similar_voices, thresholds
+from exercises import listen, scoring, similar_voices, thresholds
 from support import demo_voices, pictures, runs
 from support.messages import LabError
 
@@ -607,3 +607,22 @@ def test_an_outlier_of_the_clusters_stands_at_the_edge(lab, figures):
     assert np.sum((points[:, 0] == low) | (points[:, 0] == high)) == 1
     assert pictures.without_outliers(np.array([0, 1, 2, 3, 4, 10.0])) == pytest.approx((-0.5, 10.5), abs=1e-4)
     assert pictures.without_outliers(np.array([0, 1, 2, 3, 4, 12.0])) == pytest.approx((-0.2, 4.2), abs=1e-4)
+
+
+def test_copies_to_listen_to_are_equally_loud(six_voices, lab, capsys):
+    click = np.zeros(16000)
+    click[8000] = 0.5
+    for speaker, gain, more in (('a', 1, []), ('b', 0.3, []), ('c', 1, click)):
+        audio = np.append(gain * read_audio(six_voices / c.TEST_WAV_DIR / SIX[0] / 'test.wav'), more)
+        (lab / 'wavs' / speaker).mkdir(parents=True)
+        wavfile.write('wavs/%s/test.wav' % speaker, 16000, audio.astype(np.float32))
+    before = [path.read_bytes() for path in sorted(lab.rglob('*.wav'))]
+    listen.main(test_dir='wavs', level=-30.0)
+    assert [path.read_bytes() for path in sorted((lab / 'wavs').rglob('*.wav'))] == before
+    (rate, one), (_, other), (_, third) = (wavfile.read('listen/%s/test.wav' % name) for name in 'abc')
+    assert rate == 16000 and one.dtype == np.int16
+    np.testing.assert_allclose(one, other, atol=2)  # the same voice, which was recorded less loud
+    assert demo_voices.speech_level(one / 2**15) == pytest.approx(-30, abs=0.5)
+    assert np.abs(third / 2**15).max() == pytest.approx(0.99, abs=1e-4)  # the click is not cut off
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(', ')[2] for line in lines[:2]] == ['listen/%s/test.wav: -30 dBFS' % name for name in 'ab']

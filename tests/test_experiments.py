@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.text import Text
+from scipy.io import wavfile
 
 import compare
 import configure as c
@@ -25,6 +26,7 @@ import mutations
 import other_features
 import pipeline
 import recipe
+import sample_voices
 import subset
 import transfer
 from DB_wav_reader import find_feats
@@ -563,3 +565,12 @@ def test_new_speakers_are_learnt(lab, write_feat, monkeypatch, stopped_with, cap
     for settings, message in (({}, 'Give the folder that hold_out.py made'), ({
             'data_dir': 'held_out', 'checkpoint': 'x.pth', 'out_dir': 'new'}, 'x.pth: there is no such checkpoint')):
         assert message in stopped_with(transfer.main, **settings)
+
+
+def test_the_recordings_that_ship_are_made_by_their_program(lab):
+    """To one unit of 16 bits: versions of numpy and scipy round differently."""
+    sample_voices.main(folder='samples')
+    for name in sample_voices.RECORDINGS:
+        (rate, there), (_, made) = (wavfile.read(str(folder / name)) for folder in (PROJECT / 'docs', lab / 'samples'))
+        assert (rate, there.shape) == (16000, (80000,))
+        np.testing.assert_allclose(made.astype(int), there, atol=1)

@@ -2,6 +2,7 @@
 import."""
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 
@@ -94,6 +95,13 @@ def test_packages_are_those_of_the_requirements():
         assert names <= PACKAGES | sys.stdlib_module_names, (module,
                                                              names - PACKAGES - sys.stdlib_module_names)
     assert 'torch' not in [name for _, name in IMPORTS['DB_wav_reader']]
+
+
+def test_the_tests_run_with_the_highest_versions_that_are_permitted():
+    permitted, tested = ({line.split(';')[0] for line in (PROJECT / folder / 'requirements.txt').read_text().splitlines()
+                          if not line.startswith('#') and '== "x86_64"' not in line}  # not those of an Intel Mac
+                         for folder in ('', 'tests'))
+    assert {re.sub('>=.*<=', '==', line) for line in permitted} == tested
 
 
 def test_the_lesson_can_be_read_in_one_sitting():

@@ -249,7 +249,7 @@ class Unknown:
 
 @pytest.mark.parametrize('content, reason', [
     (Unknown(), 'it holds test_network.Unknown, and only tensors and plain data are read'),
-    (np.ones(3), 'it holds numpy._core.multiarray._reconstruct, and only'),
+    (np.ones(3), 'it holds %s._reconstruct, and only' % np.ones(3).__reduce__()[0].__module__),
     (os.system, 'it holds %s.system, and only' % os.name),
     (pickle.dumps({'state_dict': {}}, 4), 'Unsupported operand 149'),
     (b'\x80\x02garbage', 'Unsupported operand 103'), (b'', 'EOFError'), (b'hello', '101')])
@@ -356,7 +356,7 @@ def test_bfloat16_is_used_where_the_hardware_has_it(monkeypatch):
         with devices.mixed_precision(NO_GPU):
             return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
     for abilities in ({}, {'avx512_bf16': True}, {'amx_bf16': True}, {'avx2': True}):
-        monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: abilities)
+        monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: abilities, raising=False)
         assert is_used() == any('bf16' in name for name in abilities)
     asked = []
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation: asked.append(including_emulation))

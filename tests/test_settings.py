@@ -20,7 +20,7 @@ import identification
 import train
 import verification
 from deep_dive import calibration, classify, cut, deceive, export, gmm, sessions, trials
-from exercises import losses, one_room, similar_voices, thresholds
+from exercises import listen, losses, one_room, similar_voices, thresholds
 from own_voice import calibrate, compare, embed, enrol, page, who, who_when
 from support import messages
 from support.messages import LabError
@@ -60,6 +60,7 @@ SETTINGS = {
     verification: {**OF_LOADING, 'enroll_speaker': NAME, 'test_speaker': NAME, 'thres': SCORES},
     DB_wav_reader: {'train_wav_dir': NAME, 'train_feat_dir': NAME, 'test_wav_dir': NAME,
                     'test_feat_dir': NAME},
+    listen: {'test_dir': NAME, 'listen_dir': NAME, 'level': [0, -1, -0.5]},
     losses: {'log_dirs': [[], ['yes']], 'filename': NAME},
     similar_voices: {**OF_EXERCISES, 'spk_list': [None, ['yes']], 'thres': [None, *SCORES],
                      'piece_seconds': [None, [1], *POSITIVE]},
@@ -95,7 +96,7 @@ SETTINGS = {
             'use_cuda': BOOL},
     enrol: {'name': NAME, 'files': [['yes']], 'remove': [''], 'cp_num': CP_NUM, 'log_dir': NAME,
             'test_dir': NAME, 'embedding_dir': NAME, 'test_frames': FRAMES, 'use_cuda': BOOL},
-    page: {'cp_num': CP_NUM, 'log_dir': NAME, 'test_dir': NAME, 'embedding_dir': NAME, 'port': [0, *COUNT],
+    page: {'cp_num': CP_NUM, 'log_dir': NAME, 'test_dir': NAME, 'embedding_dir': NAME, 'port': [0, *COUNT], 'proxy': [''],
            'open_browser': BOOL, 'use_cuda': BOOL}}
 NEEDED = {compare: {'enroll_file': 'a.wav', 'test_file': 'b.wav'}, who: {'recording': 'a.wav'},
           who_when: {'recording': 'a.wav'}, embed: {'files': ['a.wav']}, classify: {'files': ['a.wav']},

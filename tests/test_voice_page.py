@@ -792,6 +792,28 @@ def test_requests_of_others_are_refused(server, wavs, names, case, lab):
     assert not os.path.exists('own/me') and ask(server, '/%s/state' % token)[0] == 200
 
 
+def test_a_proxy_that_is_named_may_show_the_page(people):
+    """Another one may not; nor may that of the address without the token."""
+    host, other = 'x-8000-colab.googleusercontent.com', 'y-8000-colab.googleusercontent.com'
+    with page.PageServer(people, proxy='https://%s/' % host) as server:
+        threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01}).start()
+        folder = '/%s/' % server.token
+        asked = [(200, folder, None, {'Host': host}), (403, folder, None, {'Host': other}),
+                 (404, '/', None, {'Host': host}), (200, folder, None, {}),
+                 (200, folder + 'check?name=me', b'', {'Host': host, 'Origin': 'https://' + host}),
+                 (200, folder + 'check?name=me', b'', {'Origin': 'https://' + host}),
+                 (403, folder + 'check?name=me', b'', {'Host': host, 'Origin': 'http://' + host}),
+                 (403, folder + 'check?name=me', b'', {'Host': host, 'Origin': 'https://' + other})]
+        for expected, path, body, headers in asked:
+            assert ask(server, path, body, **headers)[0] == expected, (path, headers)
+        with urllib.request.urlopen(server.address) as reply:
+            policy = reply.headers['Content-Security-Policy']
+        assert policy.endswith('frame-ancestors https://*.google.com https://*.googleusercontent.com')
+        server.shutdown()
+    with page.PageServer(people) as server:
+        assert server.frames == "'none'" and server.origins == ['http://%s' % host for host in server.hosts]
+
+
 def test_an_address_without_a_slash_is_refused(server):
     for address in ('x', 'http://[', '//[/', ''):
         with socket.create_connection(('127.0.0.1', server.server_port)) as connection:
