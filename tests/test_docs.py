@@ -192,7 +192,8 @@ def names_in(page):
 
 
 @pytest.mark.parametrize('name', ['README.md', 'lab.md', 'own-voice.md', 'teacher.md', 'deep-dive.md',
-                                  'responsibility.md', 'field.md', 'lessons.md', 'systems.md'])
+                                  'responsibility.md', 'field.md', 'lessons.md', 'systems.md', 'measuring.md',
+                                  'troubleshooting.md', 'colab.md'])
 def test_both_languages_name_the_same_commands_and_files(name):
     english = PROJECT / (name if name == 'README.md' else 'docs/%s' % name)
     korean = PROJECT / 'docs/ko' / name
