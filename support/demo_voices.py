@@ -122,7 +122,7 @@ def draw_voice(seed, index):
 PARAMETER_NAMES = ['pitch', 'vocal tract: long or short', *('formant %d: high or low' % (i + 1) for i in range(8)),
                    'vowels: clear or blurred', 'formants: broad or sharp', 'lowest harmonics: strong or weak',
                    'voice: bright or dull', 'jitter: uneven in time', 'shimmer: uneven in loudness',
-                   'sound of s: high or low', 'speaking rate', 'pitch range: lively or flat', 'breathiness']
+                   'sound of s: high or low', 'speaking rate', 'pitch range', 'breathiness']
 
 
 def as_numbers(voice):
