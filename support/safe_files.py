@@ -146,6 +146,7 @@ class SafeUnpickler(pickle._Unpickler):
         ('numpy', 'dtype'): PickledDtype,
         ('numpy.core.multiarray', '_reconstruct'): PickledArray,  # written with numpy 1
         ('numpy._core.multiarray', '_reconstruct'): PickledArray,  # written with numpy 2
+        ('numpy.core.numeric', '_frombuffer'): PickledBuffer,  # written with numpy 1 and protocol 5
         ('numpy._core.numeric', '_frombuffer'): PickledBuffer,  # written with numpy 2 and protocol 5
     }
 
