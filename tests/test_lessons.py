@@ -129,6 +129,9 @@ def test_every_four_are_a_class_by_hand():
     np.testing.assert_allclose(own[3], np.cos(np.radians([5, 5, 5])))
     np.testing.assert_allclose(own[0], np.cos(np.radians([5, 5, 15])))
     assert found[3] == pytest.approx(one_room.threshold_of_room(np.stack([A[:2], B[:2], C[:2]])))
+    others = np.stack([A, B, C, D])
+    others[:, 2] = at(80, 160, 240, 320)  # what is tested does not move a threshold
+    np.testing.assert_array_equal(one_room.all_classes(others)[4], found)
     assert len(one_room.all_classes(np.stack([A, B, C, D, A]))[0]) == 20  # five fours, each with four fourths
 
 
