@@ -69,6 +69,14 @@ def test_a_place_has_one_room_and_one_microphone():
         assert (wet[end + 300:] ** 2).sum() < 1e-6 * (wet ** 2).sum()
 
 
+def test_a_place_has_a_microphone():
+    """Without echoes, what is left of a click has the gains of the microphone: up to 8 dB up and down."""
+    for number in range(1, 6):
+        click = response(rooms.draw_place(0, number)._replace(direct_db=100), np.random.default_rng(0))
+        gains = 20 * np.log10(np.abs(np.fft.rfft(click)))[200:14000:200]  # 100 to 7000 Hz
+        assert 4 < np.ptp(gains) < 16.5
+
+
 def test_the_noise_of_a_place_is_new_in_each_recording():
     place = rooms.draw_place(0, 3)
     voice = demo.synthesise(0, demo.draw_voice(0, 242), 0, 3.0).astype(np.float64)
