@@ -98,7 +98,8 @@ def test_packages_are_those_of_the_requirements():
 
 
 def test_the_tests_run_with_the_highest_versions_that_are_permitted():
-    permitted, tested = ({line.split(';')[0] for line in (PROJECT / folder / 'requirements.txt').read_text().splitlines()
+    permitted, tested = ({line.split(';')[0]
+                          for line in (PROJECT / folder / 'requirements.txt').read_text().splitlines()
                           if not line.startswith('#') and '== "x86_64"' not in line}  # not those of an Intel Mac
                          for folder in ('', 'tests'))
     assert {re.sub('>=.*<=', '==', line) for line in permitted} == tested
