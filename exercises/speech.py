@@ -50,8 +50,8 @@ def describe(recording):
 
 def print_agreement(truth, found):
     """Print how many blocks of speech are found again in noise. truth, found: (n_blocks,) of bool."""
-    print('In the noise, %.0f %% of the blocks of speech are found, and %.0f %% of the other blocks are taken for speech.'
-          % (100 * np.mean(found[truth]), 100 * np.mean(found[~truth])))
+    print('In the noise, %.0f %% of the blocks of speech are found, and %.0f %% of the other blocks are taken for '
+          'speech.' % (100 * np.mean(found[truth]), 100 * np.mean(found[~truth])))
 
 
 def main(

@@ -475,7 +475,10 @@ def write_wav(filename, audio):
 
 
 def make_session_wav(task):
-    """Write <voice>/session<s>_<n>.wav of one test voice, in a Place of its own. task is (folder, seed, index, s, n)."""
+    """Write <voice>/session<s>_<n>.wav of one test voice, in the Place of the session.
+
+    task is (folder, seed, voice index, s, n).
+    """
     wav_dir, seed, index, session, number = task
     voice = draw_voice(seed, index)
     filename = Path(wav_dir) / voice.name / ('session%d_%d.wav' % (session, number))

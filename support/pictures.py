@@ -398,7 +398,8 @@ def draw_speech(recordings, thresholds, filename):
             for ax in (wave, energy):
                 ax.axvspan(begin, end, alpha=0.3, linewidth=0, color=ORANGE)
         name, = drawable([os.path.basename(recording.filename)], 'sound')
-        wave.set(ylabel='amplitude', title='%s: %.0f %% is taken for speech' % (name, 100 * np.mean(recording.is_speech)))
+        wave.set(ylabel='amplitude', title='%s: %.0f %% is taken for speech'
+                 % (name, 100 * np.mean(recording.is_speech)))
         energy.set(xlim=(0, seconds), ylim=(max(lowest, LOWEST_LEVEL), None), xlabel='seconds', ylabel='level (dBFS)')
     fig.suptitle('Shaded: taken for speech. Dashed: the threshold of the level')
     save_picture(fig, filename)
