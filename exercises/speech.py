@@ -42,9 +42,10 @@ def made_sounds(snr):
 
 def describe(recording):
     """What the detector finds in a Recording: a row of the table. Raises LabError if it finds no speech."""
+    share = 100 * np.mean(recording.is_speech)  # first, because it says what is wrong with a silent one
     quiet, loud, least = speech_limits(recording.levels[recording.levels > DIGITAL_SILENCE])
     return {'sound': recording.filename, 'seconds': len(recording.audio) / c.SAMPLE_RATE, 'background': quiet,
-            'loud': loud, 'threshold': least, 'speech (%)': 100 * np.mean(recording.is_speech),
+            'loud': loud, 'threshold': least, 'speech (%)': share,
             'may be no speech': 'yes' if is_strange(recording.facts) else ''}
 
 

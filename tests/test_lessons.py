@@ -291,6 +291,8 @@ def test_what_the_detector_finds_by_hand(capsys):
     assert found['may be no speech'] == 'yes'  # a tone lasts
     with pytest.raises(NoSpeech, match='no speech stands out of a steady noise'):
         speech.describe(sound((-30, 3)))
+    with pytest.raises(NoSpeech, match='is silent'):
+        speech.describe(Recording(np.zeros(RATE), 'by hand'))
     truth, heard = np.array([1, 1, 1, 0, 0], bool), np.array([1, 1, 0, 1, 0], bool)
     speech.print_agreement(truth, heard)
     assert capsys.readouterr().out == ('In the noise, 67 % of the blocks of speech are found, and 50 % of the other '
