@@ -40,6 +40,7 @@ class Browser:
                                  flatten=True)['sessionId']
         for domain in ('Page', 'Runtime', 'DOM', 'Log'):
             self.call('%s.enable' % domain)
+        self.call('Emulation.setScrollbarsHidden', hidden=True)  # they are no part of a picture, but take its width
 
     def call(self, method, **parameters):
         """Send one command, and return its result."""
@@ -122,7 +123,6 @@ class Browser:
         """Save the whole page as a PNG file, as it looks at this width."""
         self.call('Emulation.setEmulatedMedia',
                   features=[{'name': 'prefers-color-scheme', 'value': 'dark' if dark else 'light'}])
-        self.call('Emulation.setScrollbarsHidden', hidden=True)  # they are no part of the picture, but take its width
         self.call('Emulation.setDeviceMetricsOverride', width=width, height=height, deviceScaleFactor=1,
                   mobile=False)
         self.ask('new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))')
