@@ -61,9 +61,10 @@ def doubt_about(name, scores, limits, threshold):
     """Why a new recording does not fit a person: (code, the nearest of the others), or None if it fits.
 
     scores (dict speaker -> cosine): of the recording with all who are enrolled, and, if the person has other
-    recordings, with these under `name`. limits: as limits_of returns them; threshold: of the model. 'nearer': it
-    sounds more like another one; 'doesNotFit': unlike the person's other recordings; 'secondName': a person
-    without other recordings sounds like somebody who is enrolled.
+    recordings, with these under `name`. limits: as limits_of returns them; threshold: of the model, both for so
+    many seconds of speech. 'nearer': it sounds more like another one; 'doesNotFit': unlike the person's other
+    recordings, so that it would be 'unknown'; 'secondName': a person without other recordings sounds like somebody
+    who is enrolled.
     """
     others = {spk: score for spk, score in scores.items() if spk != name}
     own, nearest = scores.get(name), max(others, key=others.get, default=None)
@@ -71,7 +72,7 @@ def doubt_about(name, scores, limits, threshold):
         return ('secondName', nearest) if answer(others, limits)[0] == 'known' else None
     if nearest is not None and others[nearest] > max(own, threshold):
         return 'nearer', nearest
-    return ('doesNotFit', nearest) if own < limits['named'] else None
+    return ('doesNotFit', nearest) if own < limits['unknown'] else None
 
 
 def in_words(kind, names):

@@ -25,11 +25,11 @@ from own_voice.answers import doubt_about, limits_of, print_passing_pairs
 from own_voice.compare import check_recording
 from own_voice.who import EMBEDDING_DIR
 from support.checks import check_enrolment
-from support.enrolments import CALIBRATION_FILE, ENROLL_FILE, checkpoint_of, own_description, read_enrolment
-from support.enrolments import use_own_thresholds
+from support.enrolments import CALIBRATION_FILE, ENROLL_FILE, checkpoint_of, description_for, own_description
+from support.enrolments import read_enrolment, use_own_thresholds
 from support.messages import NAME_OR_EMPTY, TEST_RULES, LabError, as_on_disk, check_settings, is_name, one_form
 from support.messages import run_script
-from support.recordings import RESERVED, is_recording, is_speaker, same_origin
+from support.recordings import RESERVED, is_recording, is_speaker, same_origin, seconds_of
 from support.safe_files import write_pickles, written_whole
 
 LONGEST_NAME = 60
@@ -161,20 +161,23 @@ def enrolled_in(embedding_dir, model):
     return embeddings, made_with['recordings']
 
 
-def note_what_does_not_fit(name, vectors, paths, embeddings, description):
+def note_what_does_not_fit(name, vectors, paths, seconds, embeddings, description):
     """Print a note for each recording that does not fit a person, by the rule of the page.
 
     vectors: the d-vectors of the person's recordings, (1, embedding_size) each; paths: the names of those that are new,
-    which come last; embeddings: of all who are enrolled; description: of the scores of the model, {} if it knows none.
+    which come last, and the seconds of speech in each; embeddings: of all who are enrolled; description: of the scores
+    of the model, {} if it knows none.
     """
     others = {spk: embedding for spk, embedding in embeddings.items() if spk != name}
-    for path, i in zip(paths, range(len(vectors) - len(paths), len(vectors))) if description else []:
+    first = len(vectors) - len(paths)
+    for i, path, spoken in zip(range(first, len(vectors)), paths, seconds) if description else []:
         rest = vectors[:i] + vectors[i + 1:]
         people = {**others, name: sum(rest)} if rest else others
         if people:
             enrolled = F.normalize(torch.cat(list(people.values()))).numpy()  # (n_speakers, embedding_size)
             scores = dict(zip(people, enrolled @ F.normalize(vectors[i])[0].numpy()))
-            found = doubt_about(name, scores, limits_of(description, enrolled), description['eer'])
+            found = doubt_about(name, scores, limits_of(description, enrolled, seconds=spoken),
+                                description_for(description, spoken)['eer'])
             if found:
                 print('Note: %s %s.' % (path, DOES_NOT_FIT[found[0]].format(name=name, other=found[1])))
 
@@ -195,7 +198,8 @@ def add_person(model, name, files, test_dir, embedding_dir, test_frames, use_cud
     vectors = [get_embeddings(use_cuda, str(path), model, test_frames) for path in there + new]
     if new:
         description = own_description(model, 'cosine', str(new[0]))
-        note_what_does_not_fit(name, vectors, new, embeddings, description)
+        seconds = [seconds_of(str(path)) for path in new]
+        note_what_does_not_fit(name, vectors, new, seconds, embeddings, description)
     for path in new:
         keep_recording(folder, path.read_bytes(), path.suffix)
     there, origin = enrolment_files(folder), None

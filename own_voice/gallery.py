@@ -351,7 +351,7 @@ class Gallery:
         """
         folder, heard = self.folder_to_enrol(name), self.hear(wav)
         with self.lock:
-            doubt = None if sure else self.doubt(folder.name, heard['vector'])
+            doubt = None if sure else self.doubt(folder.name, heard['vector'], heard['about']['seconds'])
             if doubt:
                 return {'recording': heard['about'], 'doubt': doubt}
             if wav in [path.read_bytes() for path in enrolment_files(folder)]:
@@ -360,12 +360,13 @@ class Gallery:
             keep_recording(folder, wav, '.wav')
             return {'recording': heard['about'], 'name': folder.name, 'state': self.state()}
 
-    def doubt(self, name, vector):
-        """Why a new d-vector (embedding_size,) does not fit a person: a code with its values, or None."""
+    def doubt(self, name, vector, seconds=None):
+        """Why a new d-vector (embedding_size,), of so many seconds of speech, does not fit a person: a code with its
+        values, or None."""
         if not self.people:
             return None
         scores = dict(zip(self.people, (self.unit_vectors() @ vector).tolist()))
-        found = doubt_about(name, scores, self.limits(), self.description['eer'])
+        found = doubt_about(name, scores, self.limits(seconds), description_for(self.description, seconds)['eer'])
         return found and {'code': found[0], 'values': {'name': name, 'other': found[1]}}
 
     def delete(self, name):

@@ -15,7 +15,7 @@ from scipy.io import wavfile
 from browser import Browser, find_browser
 from conftest import PROJECT
 from model import load_model
-from own_voice import gallery, page
+from own_voice import enrol, gallery, page
 from support.enrolments import description_for
 
 pytestmark = pytest.mark.skipif(find_browser() is None,
@@ -48,7 +48,7 @@ def served(lab, six_voices, started, model):
     people = gallery.Gallery(model, 'own', 'enrolled', use_cuda=False)
     # Synthetic voices sound alike to a model of people: so the highest score is named, and nothing is doubted
     people.description = {**people.description, 'answer_gap': -1, 'answer_margin': 0}
-    people.doubt = lambda name, vector: None
+    people.doubt = lambda *about: None
     with page.PageServer(people) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01})
         thread.start()
@@ -312,7 +312,7 @@ def test_both_languages_say_everything(served):
     assert sorted(keys) == sorted(browser.ask('Object.keys(TEXTS.ko)'))
     sources = ''.join((PROJECT / 'own_voice' / name).read_text() for name in ('enrol.py', 'gallery.py', 'page.py'))
     codes = re.findall(r"coded\('(\w+)'|'code': '(\w+)'|code='(\w+)'| else '(\w+)'\)", sources)
-    codes = {code for of_one in codes for code in of_one if code}
+    codes = {code for of_one in codes for code in of_one if code} | set(enrol.DOES_NOT_FIT)
     assert codes == {'badName', 'rename', 'spelling', 'unreadable', 'tooShort', 'tooLong', 'noSpeech', 'nobody',
                      'otherBandwidth', 'noSuchFile', 'onlyVector', 'notEnrolled', 'nearer', 'doesNotFit',
                      'secondName', 'fewRecordings', 'sameRecording', 'taken', 'mistake', 'other'}
@@ -503,7 +503,7 @@ def test_several_files_a_doubt_another_name_and_one_taken_back(served):
     assert browser.ask('fetch(document.querySelector("#speakers audio").src).then(answer => answer.status)') == 200
     assert [one['name'] for one in server.gallery.people['me']['files']] == ['enroll.wav', 'enroll2.wav']
     # A doubt: no, then yes
-    server.gallery.doubt = lambda name, vector: {'code': 'nearer', 'values': {'name': name, 'other': 'B'}}
+    server.gallery.doubt = lambda name, *about: {'code': 'nearer', 'values': {'name': name, 'other': 'B'}}
     for answer, n in (('cancel', 2), ('confirm', 3)):
         browser.ask('$("enrol-name").value = "me"')
         browser.give_file('#enrol-file', voices[second] / 'enroll.wav')

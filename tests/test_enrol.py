@@ -85,22 +85,24 @@ def test_a_recording_that_does_not_fit_is_noted(capsys):
                 'far': torch.tensor([[-1.0, 0.0]])}
     vectors = [torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.1]]), torch.tensor([[0.1, 1.0]])]
     description = {'eer': 0.5}
-    enrol.note_what_does_not_fit('kim', vectors, ['a.wav', 'b.wav', 'c.wav'], enrolled, description)
+    enrol.note_what_does_not_fit('kim', vectors, ['a.wav', 'b.wav', 'c.wav'], [None] * 3, enrolled, description)
     assert capsys.readouterr().out == 'Note: c.wav sounds more like lee than like the other recordings of kim.\n'
     # Only new ones are looked at. They come last
-    enrol.note_what_does_not_fit('kim', vectors[::-1], ['a.wav'], enrolled, description)
+    enrol.note_what_does_not_fit('kim', vectors[::-1], ['a.wav'], [None], enrolled, description)
     assert capsys.readouterr().out == ''
     # The first recording of somebody: is it one voice under a second name? Beside nobody there is nothing to say
-    enrol.note_what_does_not_fit('min', vectors[2:], ['c.wav'], enrolled, description)
+    enrol.note_what_does_not_fit('min', vectors[2:], ['c.wav'], [None], enrolled, description)
     assert capsys.readouterr().out == 'Note: c.wav sounds much like lee, who is enrolled already.\n'
-    enrol.note_what_does_not_fit('min', vectors[2:], ['c.wav'], {}, description)
+    enrol.note_what_does_not_fit('min', vectors[2:], ['c.wav'], [None], {}, description)
     # A model that knows no threshold cannot say what fits
-    enrol.note_what_does_not_fit('kim', vectors, ['a.wav', 'b.wav', 'c.wav'], enrolled, {})
+    enrol.note_what_does_not_fit('kim', vectors, ['a.wav', 'b.wav', 'c.wav'], [None] * 3, enrolled, {})
     assert capsys.readouterr().out == ''
-    # Unlike the other one (0.49), and nobody else is there to resemble
-    across = torch.tensor([[0.45, 0.8]])
-    enrol.note_what_does_not_fit('kim', [vectors[0], across], ['d.wav'], {}, description)
+    # Unlike the other one (0.32), and nobody else is there to resemble. A short recording may be so
+    across, of_lengths = torch.tensor([[0.32, 0.95]]), {**description, 'eer_1s': 0.3, 'eer_8s': 0.5}
+    enrol.note_what_does_not_fit('kim', [vectors[0], across], ['d.wav'], [8], {}, of_lengths)
     assert capsys.readouterr().out == 'Note: d.wav does not sound like the other recordings of kim.\n'
+    enrol.note_what_does_not_fit('kim', [vectors[0], across], ['d.wav'], [1], {}, of_lengths)
+    assert capsys.readouterr().out == ''
 
 
 @pytest.mark.parametrize('folder', ['\u1112\u1169\u11bc\uae38\ub3d9', unicodedata.normalize('NFD', '홍길동'),

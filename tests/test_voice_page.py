@@ -421,12 +421,16 @@ def test_what_does_not_fit_is_asked_about(people, wavs, names, monkeypatch):
     assert people.doubt(me, unit) is None
     assert people.doubt(me, across) == {'code': 'nearer', 'values': {'name': me, 'other': other}}
     assert people.doubt(me, np.eye(128)[5]) == {'code': 'doesNotFit', 'values': {'name': me, 'other': other}}
-    limits = people.limits()  # not unlike enough to be unknown, and not like enough to be named
-    nearly = (limits['named'] + limits['unknown']) / 2 * unit
-    assert people.doubt(me, nearly) == {'code': 'doesNotFit', 'values': {'name': me, 'other': other}}
+    limits = people.limits()  # like enough not to be unknown, although not to be named
+    assert people.doubt(me, (limits['unknown'] + 0.01) * unit) is None
+    does_not_fit = {'code': 'doesNotFit', 'values': {'name': me, 'other': other}}
+    assert people.doubt(me, (limits['unknown'] - 0.01) * unit) == does_not_fit
+    # A short recording scores lower with its own speaker
+    assert people.doubt(me, (limits['unknown'] - 0.01) * unit, 1) is None
+    assert people.doubt(me, (limits['unknown'] - 0.01) * unit, 12) == does_not_fit
     assert people.doubt('new', unit) == {'code': 'secondName', 'values': {'name': 'new', 'other': me}}
     assert people.doubt('new', np.eye(128)[5]) is None
-    monkeypatch.setattr(people, 'doubt', lambda name, vector: {'code': 'nearer', 'values': {}})
+    monkeypatch.setattr(people, 'doubt', lambda *about: {'code': 'nearer', 'values': {}})
     said = people.enrol(me, wavs[other, 'test'], sure=False)
     assert said['doubt']['code'] == 'nearer' and files_of(people, me) == ['enroll.wav']
     people.enrol(me, wavs[other, 'test'])
