@@ -130,12 +130,13 @@ def print_accuracy(accuracy, true_spks, predicted_spks, unit):
     n_speakers = len(set(true_spks))
     if n_speakers == 1:
         how_sure = 'of one speaker: this says nothing of others'
-    elif accuracy < 100:
+    elif 0 < accuracy < 100:
         interval = accuracy_interval(np.array(true_spks) == np.array(predicted_spks), true_spks)
         how_sure = '95 %% interval %.2f to %.2f, %d speakers drawn anew' % (*interval, n_speakers)
     else:
-        how_sure = ('no error seen on %d speakers; the true rate of errors may be up to %.0f %%: rule of three'
-                    % (n_speakers, rule_of_three(n_speakers)))
+        what = 'error' if accuracy else 'right answer'
+        how_sure = ('no %s seen on %d speakers; the true rate of %ss may be up to %.0f %%: rule of three'
+                    % (what, n_speakers, what, rule_of_three(n_speakers)))
     print('\nAccuracy : %.2f %% of %d %s (%s)' % (accuracy, len(true_spks), unit, how_sure))
 
 

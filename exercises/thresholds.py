@@ -27,7 +27,7 @@ from support.messages import or_none, run_script
 from support.pictures import draw_det, draw_scores
 
 N_THRESHOLDS = 7  # in the table of thresholds, besides the chosen one
-TOLERANCE = 0.5  # points; if other ways to compute the EER may differ by more, it is said
+TOLERANCE = 0.5  # points; if the EER on the straight line (scoring.py) may differ by more, it is said
 MOST_PAIRS = 100  # of speakers, in the list of those who are let in; the lab's ten are 90 pairs
 SECONDS = or_none(('a number of seconds', is_seconds))
 ANY_SCORE = 'a number', lambda value: is_number(value, -LARGEST_NUMBER, LARGEST_NUMBER)
@@ -105,7 +105,8 @@ def print_error_rates(scores, is_target, speakers, first, second, thres, p_targe
               'three)' % (len(names), rule_of_three(len(names))))
     tolerance = eer_tolerance(len(target), len(impostor))
     if eer > 0 and tolerance > TOLERANCE:
-        print('These trials are few: other ways to compute this EER differ by up to %.1f points' % tolerance)
+        print('These trials are few: on a straight line between thresholds, this EER may differ by up to %.1f points'
+              % tolerance)
     sexes = np.array([sex_of(spk) for spk in speakers])
     same_sex = (sexes[first] == sexes[second]) & (sexes[first] != '')
     if np.any(same_sex & ~is_target) and not np.all(same_sex):

@@ -85,6 +85,16 @@ def test_precision_and_recall_by_hand(capsys):
                      ['macro', 'average', '5', '83.33', '%', '58.33', '%']]
 
 
+@pytest.mark.parametrize('predicted, how_sure', [
+    ('ab', 'no error seen on 2 speakers; the true rate of errors may be up to 100 %: rule of three'),
+    ('ba', 'no right answer seen on 2 speakers; the true rate of right answers may be up to 100 %: rule of three'),
+    ('aa', '95 % interval 0.00 to 100.00, 2 speakers drawn anew')])
+def test_how_sure_an_accuracy_is(capsys, predicted, how_sure):
+    accuracy = 100 * np.mean(np.array(list(predicted)) == np.array(['a', 'b']))
+    similar_voices.print_accuracy(accuracy, ['a', 'b'], list(predicted), 'files')
+    assert capsys.readouterr().out == '\nAccuracy : %.2f %% of 2 files (%s)\n' % (accuracy, how_sure)
+
+
 def test_strangers_by_hand(capsys):
     """Pieces of a, b, c in turn; above 0.5, the stranger a is taken for b, and b is called unknown by all."""
     scores = np.array([[0.9, 0.6, 0.1], [0.4, 0.3, 0.2], [0.0, 0.4, 0.8]])
@@ -245,7 +255,7 @@ def test_error_rates_that_are_printed(capsys):
     thresholds.print_error_rates(scores, is_target, speakers, first, second, 0.5)
     out = capsys.readouterr().out
     assert 'Target trials : 2\nImpostor trials : 2\n\nEER : 50.00 % (95 % interval' in out
-    assert '\nThese trials are few: other ways to compute this EER differ by up to 12.5 points\n' in out
+    assert 'are few: on a straight line between thresholds, this EER may differ by up to 12.5 points\n' in out
     assert 'EER, same sex : 75.00 % (1 impostor trials)\n' in out
     assert 'minDCF (p = 0.01) : 0.500\n' in out
     assert '\nThreshold : 0.5000\nFalse accepts : 50.00 %\nFalse rejects : 50.00 %\n' in out
