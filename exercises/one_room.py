@@ -20,7 +20,7 @@ import torch
 import configure as c
 from DB_wav_reader import feature_of, read_feats_and_wavs
 from SR_Dataset import trim
-from exercises.scoring import accuracy_interval, all_pairs, closest_rates, trial_scores
+from exercises.scoring import accuracy_interval, all_pairs, closest_rates, rule_of_three, trial_scores
 from exercises.similar_voices import embed_pieces
 from exercises.thresholds import SECONDS
 from model import embed_feature, load_model
@@ -110,7 +110,7 @@ def share(is_error, people):
     is_error: (n,) of bool; people: (n,), of whom each is.
     """
     if not is_error.any():
-        return '0.0 %% (up to %.0f, rule of three)' % min(100, 300 / len(np.unique(people)))
+        return '0.0 %% (up to %.0f, rule of three)' % rule_of_three(len(np.unique(people)))
     return '%.1f %% (%.1f to %.1f)' % (100 * np.mean(is_error), *accuracy_interval(is_error, people))
 
 

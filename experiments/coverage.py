@@ -14,6 +14,7 @@ import pandas as pd
 import project  # noqa: F401 (finds the lab)
 
 from exercises.scoring import bootstrap_interval, closest_rates, cosine_scores, equal_error_rate, rates_at
+from exercises.scoring import rule_of_three
 from support.messages import check_settings, run_script
 
 SIZE = 16  # numbers in an imagined d-vector
@@ -53,7 +54,7 @@ def main(
             scores, is_target, first, second = draw_trials(n_speakers, noise, rng)
             target, impostor = scores[is_target], scores[~is_target]
             low, high = (bootstrap_interval(scores, is_target, first, second) if equal_error_rate(target, impostor)
-                         else (0, 300 / n_speakers))  # the rule of three
+                         else (0, rule_of_three(n_speakers)))
             is_held.append(low <= true_rate <= high)
             alarm = rates_at(threshold, target, impostor)[1]
             if alarm * len(impostor) >= 30:
