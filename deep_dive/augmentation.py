@@ -167,8 +167,8 @@ class NoisyInput:
     The energies of speech and noise are added. On average over all phases, adding the waveforms does the same. The
     ratio of the two is that of the waveforms, as in add_noise of acoustics.py. A ratio of filter energies would be
     another one: before python_speech_features computes them, its pre-emphasis x[n] - 0.97 x[n - 1] takes 14 dB or more
-    from all below 500 Hz, where speech is loudest, and adds 3 dB to white noise. What is on the floor is not known and counts as
-    nothing, so there is a little less noise than asked for.
+    from all below 500 Hz, where speech is loudest, and adds 3 dB to white noise. What is on the floor is not known and
+    counts as nothing, so there is a little less noise than asked for.
     """
 
     def __init__(self):

@@ -96,8 +96,8 @@ SETTINGS = {
             'use_cuda': BOOL},
     enrol: {'name': NAME, 'files': [['yes']], 'remove': [''], 'cp_num': CP_NUM, 'log_dir': NAME,
             'test_dir': NAME, 'embedding_dir': NAME, 'test_frames': FRAMES, 'use_cuda': BOOL},
-    page: {'cp_num': CP_NUM, 'log_dir': NAME, 'test_dir': NAME, 'embedding_dir': NAME, 'port': [0, *COUNT], 'proxy': [''],
-           'open_browser': BOOL, 'use_cuda': BOOL}}
+    page: {'cp_num': CP_NUM, 'log_dir': NAME, 'test_dir': NAME, 'embedding_dir': NAME, 'port': [0, *COUNT],
+           'proxy': [''], 'open_browser': BOOL, 'use_cuda': BOOL}}
 NEEDED = {compare: {'enroll_file': 'a.wav', 'test_file': 'b.wav'}, who: {'recording': 'a.wav'},
           who_when: {'recording': 'a.wav'}, embed: {'files': ['a.wav']}, classify: {'files': ['a.wav']},
           cut: {'wav_dir': 'wavs', 'feat_dir': 'feats'}, sessions: {'test_dir': 'days'},
