@@ -17,7 +17,6 @@ from itertools import combinations
 import numpy as np
 import torch
 
-import configure as c
 from DB_wav_reader import feature_of, read_feats_and_wavs
 from SR_Dataset import trim
 from exercises.scoring import accuracy_interval, all_pairs, closest_rates, rule_of_three, trial_scores

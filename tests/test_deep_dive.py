@@ -12,7 +12,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from python_speech_features import fbank, get_filterbanks
 from scipy.signal import lfilter, resample_poly
 
 import configure as c
