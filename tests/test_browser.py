@@ -322,6 +322,9 @@ def test_both_languages_say_everything(served):
     holes = {code: {key: set(re.findall(r'{\w+}',
                                         words)) for key, words in texts[code].items()} for code in texts}
     assert holes['en'] == holes['ko']
+    # Where the server is another computer, the page does not promise that recordings stay
+    assert browser.ask('$("privacy").dataset.text') == 'privacy'
+    assert browser.ask('privacyAt("x-8000-colab.googleusercontent.com")') == 'proxied'
 
 
 def test_mistakes_are_explained_beside_the_button(served):
