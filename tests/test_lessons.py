@@ -85,7 +85,7 @@ def test_the_noise_of_a_place_is_new_in_each_recording():
     noise, other = one - clean, two - clean
     assert 20 * np.log10(rooms.rms(clean) / rooms.rms(noise)) == pytest.approx(place.snr, abs=0.1)
     assert abs(noise @ other) < 0.1 * (noise @ noise)
-    assert rooms.rms(clean) / rooms.rms(voice) == pytest.approx(1, rel=1)  # within 6 dB
+    assert 0.5 < rooms.rms(clean) / rooms.rms(voice) < 2  # within 6 dB
 
 
 def test_recordings_over_sessions(tmp_path, monkeypatch):
