@@ -148,7 +148,8 @@ def main(
         if not description:
             raise LabError('%s has no threshold of its own. Set thres = 0.9, or another checkpoint.'
                            % model.checkpoint['file'])
-        thres = description_for(description, piece_seconds or DEMO_SECONDS)['eer']
+        cut_seconds = piece_seconds if test_dir else None  # demo voices are not cut
+        thres = description_for(description, cut_seconds or DEMO_SECONDS)['eer']
     if test_dir:
         print_outcome(test_dir, vectors_of_folder(model, use_cuda, test_frames, test_dir, piece_seconds), thres)
         return

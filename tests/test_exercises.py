@@ -457,7 +457,6 @@ def test_long_names_are_cut():
 def test_a_matrix_grows_with_its_names(lab, figures, n_speakers):
     """The names do not overlap, whatever their number."""
     names = ['%03d' % i for i in range(n_speakers)]
-    vectors = torch.randn(n_speakers, 1, 8, generator=torch.Generator().manual_seed(0))
     pictures.draw_similarity(np.eye(n_speakers), names, 'similarity.png')
     pictures.draw_matrix(np.eye(n_speakers), names, names, 'matrix.png')
     pictures.draw_confusion(names, names, 'confusion.png')

@@ -197,7 +197,7 @@ def test_demo_people_in_rooms(monkeypatch, capsys):
     places = []
     synthesise = demo.synthesise
     monkeypatch.setattr(demo, 'synthesise', lambda *args: places.append(args[-1].number) or synthesise(*args))
-    one_room.main(log_dir=str(PROJECT / 'model_saved'), use_cuda=False, room=7)
+    one_room.main(log_dir=str(PROJECT / 'model_saved'), use_cuda=False, room=7, piece_seconds=1)  # they are not cut
     out = capsys.readouterr().out
     assert places == [number for number in (241, 242, 243, 244) for _ in range(3)] + 12 * [7]
     first, second = re.findall(r'=== (.*): 4 people, 4 classes ===\nThreshold of the model : 0.364\n', out)
