@@ -800,7 +800,7 @@ def test_a_proxy_that_is_named_may_show_the_page(people):
     """Another one may not; nor may that of the address without the token."""
     host, other = 'x-8000-colab.googleusercontent.com', 'y-8000-colab.googleusercontent.com'
     with page.PageServer(people, proxy='https://%s/' % host) as server:
-        threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01}).start()
+        threading.Thread(target=server.serve_forever, kwargs={'poll_interval': 0.01}, daemon=True).start()
         folder = '/%s/' % server.token
         asked = [(200, folder, None, {'Host': host}), (403, folder, None, {'Host': other}),
                  (404, '/', None, {'Host': host}), (200, folder, None, {}),
