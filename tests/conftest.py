@@ -20,7 +20,7 @@ sys.path[:0] = [str(PROJECT / folder) for folder in ('', 'tests', 'tests/by_hand
 
 import configure as c  # noqa: E402
 import DB_wav_reader  # noqa: E402
-from support import checks, demo_voices, messages  # noqa: E402
+from support import checks, demo_voices, messages, pictures  # noqa: E402
 
 SIX = [demo_voices.draw_voice(0, index).name for index in range(242, 248)]  # the first: the default
 SIX_EPOCHS = 6
@@ -115,3 +115,13 @@ def train_six_voices(folder):
             train.main(n_epochs=SIX_EPOCHS, scheduler_type='onecycle', optimizer_type='adamw', lr=5e-3,
                        batch_size=16)
     (folder / 'trained').touch()
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The list of the figures that the test draws: they stay open until its end."""
+    drawn = []
+    with monkeypatch.context() as patched:
+        patched.setattr(pictures.plt, 'close', drawn.append)
+        yield drawn
+    pictures.plt.close('all')

@@ -31,16 +31,6 @@ def picture_size(filename):
     return struct.unpack('>II', content[16:24])
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """The list of the figures that the test draws: they stay open until its end."""
-    drawn = []
-    with monkeypatch.context() as patched:
-        patched.setattr(pictures.plt, 'close', drawn.append)
-        yield drawn
-    pictures.plt.close('all')
-
-
 @pytest.fixture(scope='module')
 def enrolled(six_voices, tmp_path_factory):
     """Settings of the exercises: the six voices, who are enrolled here with the model that ships."""

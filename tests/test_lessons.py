@@ -15,7 +15,7 @@ from exercises import one_room, speech
 from exercises.scoring import closest_rates
 from own_voice import calibrate
 from support import demo_voices as demo
-from support import pictures, recordings, rooms
+from support import recordings, rooms
 from support.messages import LabError, NoSpeech
 from support.recordings import Recording
 
@@ -299,28 +299,18 @@ def test_what_the_detector_finds_by_hand(capsys):
                                        'blocks are taken for speech.\n')
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that the test draws."""
-    figures = []
-    with monkeypatch.context() as patched:
-        patched.setattr(pictures.plt, 'close', figures.append)
-        yield figures
-    pictures.plt.close('all')
-
-
 def shaded(ax):
     """Seconds of a panel that are shaded."""
     return sum(patch.get_width() for patch in ax.patches)
 
 
-def test_the_picture_shades_what_is_printed(lab, drawn, capsys):
+def test_the_picture_shades_what_is_printed(lab, figures, capsys):
     speech.main()
     out = capsys.readouterr().out
     assert out.endswith('Picture: speech.png\n') and 'In the noise, 100 % of the blocks' in out
     shares = [float(share) for share in re.findall(r'^ *(?:a voice|the voice in noise|a melody|rustling paper) +6 '
                                                    r'+-?\d+ +-?\d+ +-?\d+ +(\d+)', out, flags=re.M)]
-    panels = [part.axes for part in drawn[0].subfigs]
+    panels = [part.axes for part in figures[0].subfigs]
     assert len(shares) == len(panels) == 4
     for share, (wave, energy) in zip(shares, panels):
         assert shaded(wave) == shaded(energy) == pytest.approx(6 * share / 100, abs=0.031)
@@ -331,13 +321,13 @@ def test_the_picture_shades_what_is_printed(lab, drawn, capsys):
     assert Path('speech.png').read_bytes().startswith(b'\x89PNG')
 
 
-def test_a_recording_of_ones_own(lab, drawn, capsys, stopped_with):
+def test_a_recording_of_ones_own(lab, figures, capsys, stopped_with):
     recording = sound((-200, 1), (-30, 2), (-200, 1))
     wavfile.write('a.wav', RATE, recording.audio.astype(np.float32))
     speech.main(recordings=['a.wav'], picture='x.png')
     out = capsys.readouterr().out
     assert 'In the noise' not in out and 'Picture: x.png' in out
-    wave, energy = drawn[0].subfigs[0].axes
+    wave, energy = figures[0].subfigs[0].axes
     assert shaded(wave) == pytest.approx(2, abs=0.06)
     assert [patch.get_x() for patch in wave.patches] == pytest.approx([1], abs=0.03)
     assert "recordings = [1]: it must be a list of names" in stopped_with(speech.main, recordings=[1])
