@@ -17,7 +17,7 @@ import project  # noqa: F401 (finds the lab)
 
 import configure as c
 from deep_dive.calibration import piece_vectors
-from exercises.scoring import all_pairs, trial_scores
+from exercises.scoring import all_pairs, rule_of_three, trial_scores
 from model import load_model
 from strangers import print_table, read_folder
 from support.enrolments import choose_thres
@@ -60,10 +60,13 @@ def share_with_interval(is_error, first, second):
 
     is_error: (n,) of bool; first, second: (n,), the numbers of the two speakers, or twice that of one. The interval is
     by the bootstrap: speakers are drawn with replacement, and a pair counts as often as its speakers were drawn, as in
-    bootstrap_interval of exercises/scoring.py. A draw without any of the pairs is left out.
+    bootstrap_interval of exercises/scoring.py. A draw without any of the pairs is left out. Without an error it says
+    nothing: then the rule of three is used, as in '0.0 (up to 30)'.
     """
     if not len(is_error):
         return ''
+    if not np.any(is_error):
+        return '0.0 (up to %.0f)' % rule_of_three(len(np.unique([first, second])))
     speakers, place = np.unique(np.stack([first, second]), return_inverse=True)
     (one, two), row = np.unique(place.reshape(2, -1), axis=1, return_inverse=True)  # the same two speakers in one row
     errors, pairs = np.bincount(row.ravel(), is_error), np.bincount(row.ravel())

@@ -591,6 +591,8 @@ def main(
         sessions_dir='',  # write recordings of test voices in several rooms into this folder, and nothing else
 ):
     check_settings(main, locals(), n_others=whole(0), sessions_dir=NAME_OR_EMPTY)
+    if n_others and sessions_dir:
+        raise LabError('n_others and sessions_dir: name one of them, and run the program again for the other.')
     if n_others:
         make_test_features(others_dir + '/wavs', others_dir + '/test', first=N_TRAIN_VOICES + N_TEST_VOICES + 1,
                            n_voices=n_others)

@@ -256,7 +256,9 @@ def test_another_feature_folder_of_the_project_is_filled(small_project, capsys):
     assert len(names) == 3 * 2 + 2 + 2 and not Path(c.TRAIN_FEAT_DIR).exists()
 
 
-def test_other_voices_stand_in_no_folder_of_the_lab(small_project):
+def test_other_voices_stand_in_no_folder_of_the_lab(small_project, stopped_with):
+    assert 'name one of them' in stopped_with(demo.main, n_others=1, sessions_dir='days')
+    assert tree(small_project) == {}
     demo.main(n_others=1)
     names = ['wavs/251F9251/enroll.wav', 'wavs/251F9251/test.wav', 'test/251F9251/enroll.p', 'test/251F9251/test.p']
     assert sorted(map(str, tree(small_project))) == sorted('feat_others/' + name for name in names)

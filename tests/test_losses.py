@@ -26,14 +26,6 @@ def write_run(folder, valid_losses, *, utterances=1680, **settings):
         'corpus': 'train', 'utterances': utterances, 'classes': 240, 'settings': settings, 'epochs': epochs}))
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """What losses.py draws."""
-    drawn = []
-    monkeypatch.setattr(losses.plt, 'close', drawn.append)
-    return drawn
-
-
 def test_losses_of_several_runs(lab, started, figures, capsys):
     common = {'wd': 0.0001, 'augment': ['noise'], 'plot': False}
     write_run('model_saved', [3.0, 1.0, 2.0], lr=0.1, log_dir='model_saved', log_interval=84, **common)

@@ -28,7 +28,7 @@ def test_the_rows_of_groups_by_hand():
     rows = groups.rows_of(is_accepted, speakers, first, second, sexes, 2)
     assert [list(row.values()) for row in rows] == [
         ['F', 2, 1, '100.0 (100.0 to 100.0)', 2, '50.0 (50.0 to 50.0)'],
-        ['M', 2, 1, '0.0 (0.0 to 0.0)', 2, '100.0 (100.0 to 100.0)'],
+        ['M', 2, 1, '0.0 (up to 100)', 2, '100.0 (100.0 to 100.0)'],
         ['same', 4, 2, '50.0 (0.0 to 100.0)', 4, '75.0 (50.0 to 100.0)'],
         ['different', 4, 0, '', 9, '11.1 (0.0 to 25.0)']]
     assert [row['group'] for row in groups.rows_of(is_accepted, speakers, first, second, sexes, 3)] == ['same',
@@ -67,7 +67,7 @@ def test_a_table_of_people_and_a_folder(write_vector, monkeypatch, capsys, stopp
     groups.main(people='p.csv', folders=['t'], thres=0.9, n_least=2)
     lines = [' '.join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert 't sex F 2 1 100.0 (100.0 to 100.0) 2 50.0 (50.0 to 50.0)' in lines
-    assert 't sex M 2 0 1 0.0 (0.0 to 0.0)' in lines and 't sex different 4 0 6 0.0 (0.0 to 0.0)' in lines
+    assert 't sex M 2 0 1 0.0 (up to 100)' in lines and 't sex different 4 0 6 0.0 (up to 75)' in lines
     assert 't age 20 to 39 years 2 1 100.0 (100.0 to 100.0) 2 50.0 (50.0 to 50.0)' in lines
     assert any(line.startswith('t all all 4 1 100.0') for line in lines)
     for table in ('name,sex\na,F\n', 'speaker\na\n', 'speaker,sex\na,F\na,M\n', ''):
