@@ -10,14 +10,12 @@ made from the recordings as they are. Takes five seconds.
 from pathlib import Path
 
 import numpy as np
-from scipy.io import wavfile
 
 import configure as c
 from DB_wav_reader import read_DB_structure
-from support.demo_voices import provide_test_features
+from support.demo_voices import provide_test_features, write_wav
 from support.messages import check_settings, is_number, run_script
 from support.recordings import open_recording
-from support.safe_files import written_whole
 
 DBFS = 'a number from -60 to 0', lambda value: is_number(value, -60, 0)
 LOUDEST = 0.99  # of full scale: a sample above this would be cut off
@@ -36,8 +34,7 @@ def main(
         recording = open_recording(filename)
         gain = min(recording.gain(level), LOUDEST / np.abs(recording.audio).max())
         copy = Path(listen_dir) / speaker / (Path(filename).stem + '.wav')
-        with written_whole(copy) as f:
-            wavfile.write(f, c.SAMPLE_RATE, np.round(recording.audio * gain * 2**15).astype(np.int16))
+        write_wav(copy, recording.audio * gain)
         print('%s: %.0f dBFS, %s: %.0f dBFS'
               % (filename, recording.level, copy.as_posix(), recording.level + 20 * np.log10(gain)))
 

@@ -208,13 +208,21 @@ def bootstrap_interval(scores, is_target, first, second, *, n_rounds=500, seed=0
 
     rng, rates = np.random.default_rng(seed), []
     while len(rates) < n_rounds:
-        drawn = np.bincount(rng.integers(len(speakers), size=len(speakers)), minlength=len(speakers))
-        weights = counts * np.where(first == second, drawn[first], drawn[first] * drawn[second])
+        weights = counts * draw_speakers(first, second, len(speakers), rng)
         of_targets, of_impostors = weights[is_target], weights[~is_target]
         if of_targets.sum() and of_impostors.sum():  # both kinds of trial were drawn
             rates.append(equal_error_rate(whole_scores[is_target], whole_scores[~is_target],
                                           target_weights=of_targets, impostor_weights=of_impostors))
     return tuple(np.percentile(rates, [(100 - level) / 2, (100 + level) / 2]))
+
+
+def draw_speakers(first, second, n_speakers, rng):
+    """Draw speakers with replacement. Returns how often each trial counts then: (n,).
+
+    first, second: (n,), the numbers of the two speakers of each trial, below n_speakers. rng: a numpy generator.
+    """
+    drawn = np.bincount(rng.integers(n_speakers, size=n_speakers), minlength=n_speakers)
+    return np.where(first == second, drawn[first], drawn[first] * drawn[second])
 
 
 def accuracy_interval(is_right, speakers, *, n_rounds=500, seed=0, level=95):

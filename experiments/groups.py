@@ -17,7 +17,7 @@ import project  # noqa: F401 (finds the lab)
 
 import configure as c
 from deep_dive.calibration import piece_vectors
-from exercises.scoring import all_pairs, rule_of_three, trial_scores
+from exercises.scoring import all_pairs, draw_speakers, rule_of_three, trial_scores
 from model import load_model
 from strangers import print_table, read_folder
 from support.enrolments import choose_thres
@@ -72,8 +72,7 @@ def share_with_interval(is_error, first, second):
     errors, pairs = np.bincount(row.ravel(), is_error), np.bincount(row.ravel())
     rng, shares = np.random.default_rng(0), []
     for _ in range(N_ROUNDS):
-        drawn = np.bincount(rng.integers(len(speakers), size=len(speakers)), minlength=len(speakers))
-        weights = np.where(one == two, drawn[one], drawn[one] * drawn[two])
+        weights = draw_speakers(one, two, len(speakers), rng)
         if weights @ pairs:
             shares.append(100 * (weights @ errors) / (weights @ pairs))
     low, high = np.percentile(shares, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])

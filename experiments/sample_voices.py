@@ -10,15 +10,13 @@ file. The speech is at -23 dBFS, which is comfortable to listen to. Takes a seco
 from pathlib import Path
 
 import numpy as np
-from scipy.io import wavfile
 
 import project  # noqa: F401 (finds the lab)
 
 from exercises.listen import DBFS
 from support.checks import PROJECT
-from support.demo_voices import RATE, SEED, draw_voice, synthesise
+from support.demo_voices import SEED, draw_voice, synthesise, write_wav
 from support.messages import check_settings, run_script
-from support.safe_files import written_whole
 
 RECORDINGS = {'voice1_a.wav': (242, 10), 'voice1_b.wav': (242, 11), 'voice2.wav': (244, 10)}  # voice, utterance
 
@@ -32,8 +30,7 @@ def main(
     check_settings(main, locals(), level=DBFS)
     for name, (index, utterance) in RECORDINGS.items():
         audio = synthesise(SEED, draw_voice(SEED, index)._replace(level=level), utterance, seconds)
-        with written_whole(Path(folder) / name) as f:
-            wavfile.write(f, RATE, np.round(audio * 2**15).astype(np.int16))
+        write_wav(Path(folder) / name, audio)
         print('%s: %.1f s, highest sample %.2f' % (Path(folder) / name, seconds, np.abs(audio).max()))
 
 
