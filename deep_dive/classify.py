@@ -96,8 +96,9 @@ def main(
     # Who is right? This is known if the folders are named after training speakers
     if set(true_spks) <= set(speakers) and len(true_spks) > 1:
         print()
-        accuracy = print_precision_and_recall(true_spks, predicted_spks)
-        print_accuracy(accuracy, true_spks, predicted_spks, 'files' if piece_seconds is None else 'pieces')
+        print_precision_and_recall(true_spks, predicted_spks)
+        print_accuracy(np.array(true_spks) == np.array(predicted_spks), true_spks,
+                       'files' if piece_seconds is None else 'pieces')
         if plot:
             draw_confusion(true_spks, predicted_spks, os.path.join(log_dir, 'confusion.png'),
                            'whole files' if piece_seconds is None else 'pieces of %g s' % piece_seconds)

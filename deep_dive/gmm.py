@@ -237,8 +237,9 @@ def identify(enroll_DB, test_DB, ubm, relevance, piece_seconds=None):
     pieces, true_spks = read_pieces(test_DB, piece_seconds)
     scores = score_utterances(pieces, list(models.values()), ubm)
     predicted_spks = answers(scores, list(models), None)
-    accuracy = print_precision_and_recall(true_spks, predicted_spks)
-    print_accuracy(accuracy, true_spks, predicted_spks, 'utterances' if piece_seconds is None else 'pieces')
+    print_precision_and_recall(true_spks, predicted_spks)
+    print_accuracy(np.array(true_spks) == predicted_spks, true_spks,
+                   'utterances' if piece_seconds is None else 'pieces')
     return scores, list(models), true_spks, predicted_spks
 
 

@@ -61,14 +61,15 @@ def run_styles(n):
 
 def draw_losses(losses_of, labels, filename):
     """Draw the losses of runs: list of (training, validation losses). Mark the lowest validation loss."""
-    labels = [textwrap.fill(label, LINE_LETTERS) for label in labels]
+    # A no-break space keeps a setting on one line
+    labels = [textwrap.fill(label.replace(' = ', '\u00a0=\u00a0'), LINE_LETTERS) for label in labels]
     n_lines = sum(label.count('\n') + 1 for label in labels)
     fig, ax = plt.subplots(figsize=(10, 7 + 0.25 * n_lines), layout='constrained')
     for (train_losses, valid_losses), label, (colour, marker, dashes) in zip(losses_of, labels,
                                                                               run_styles(len(labels))):
         epochs, lowest = range(1, len(valid_losses) + 1), valid_losses.index(min(valid_losses))
         mark = {'marker': marker, 'markevery': [lowest], 'markersize': 9}
-        ax.plot(epochs, valid_losses, color=colour, linestyle=dashes, label=label, **mark)
+        ax.plot(epochs, valid_losses, color=colour, linestyle=dashes, linewidth=2.5, label=label, **mark)
         ax.plot(epochs, train_losses, color=colour, linestyle=dashes, linewidth=0.7,
                 marker='.' if len(epochs) == 1 else '')
     longest = max(len(valid_losses) for _, valid_losses in losses_of)

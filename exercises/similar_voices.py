@@ -125,19 +125,22 @@ def print_precision_and_recall(true_spks, predicted_spks):
     return 100 * np.mean(true_spks == predicted_spks)
 
 
-def print_accuracy(accuracy, true_spks, predicted_spks, unit):
-    """Print an accuracy in percent, and how sure it is with so few speakers. unit: of what, such as 'pieces'."""
-    n_speakers = len(set(true_spks))
+def print_accuracy(is_right, speakers, unit):
+    """Print how often is_right (n,) of bool is true, and how sure this is with so few speakers.
+
+    speakers: (n,) names, by whom each piece is. unit: what was counted, such as 'pieces'.
+    """
+    accuracy, n_speakers = 100 * np.mean(is_right), len(set(speakers))
     if n_speakers == 1:
         how_sure = 'of one speaker: this says nothing of others'
     elif 0 < accuracy < 100:
-        interval = accuracy_interval(np.array(true_spks) == np.array(predicted_spks), true_spks)
+        interval = accuracy_interval(is_right, speakers)
         how_sure = '95 %% interval %.2f to %.2f, %d speakers drawn anew' % (*interval, n_speakers)
     else:
         what = 'error' if accuracy else 'right answer'
         how_sure = ('no %s seen on %d speakers; the true rate of %ss may be up to %.0f %%: rule of three'
                     % (what, n_speakers, what, rule_of_three(n_speakers)))
-    print('\nAccuracy : %.2f %% of %d %s (%s)' % (accuracy, len(true_spks), unit, how_sure))
+    print('\nAccuracy : %.2f %% of %d %s (%s)' % (accuracy, len(speakers), unit, how_sure))
 
 
 def print_strangers(scores, true_spks, spk_list, thres):
@@ -197,9 +200,10 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
     lengths = piece_seconds if isinstance(piece_seconds, list) else [piece_seconds]
     accuracies, eers, intervals, said = [], [], [], []
     for length in lengths:
-        pieces, true_spks = embed_pieces(use_cuda, test_DB, model, test_frames, length)
+        pieces, speakers = embed_pieces(use_cuda, test_DB, model, test_frames, length)
+        true_spks = speakers
         if thres is not None:  # UNKNOWN is right for those who are not in the list
-            true_spks = [spk if spk in spk_list else UNKNOWN for spk in true_spks]
+            true_spks = [spk if spk in spk_list else UNKNOWN for spk in speakers]
         scores = score_matrix(pieces, embeddings, spk_list, scorer)
         predicted_spks = answers(scores, spk_list, thres)
         title = 'whole files' if length is None else 'pieces of %g s' % length
@@ -210,7 +214,7 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
         eers.append(equal_error_rate(scores[is_own], scores[~is_own]) if is_own.any() else np.nan)
         if picture_dir is not None and len(lengths) > 1:
             intervals.append(intervals_of(scores, true_spks, spk_list, predicted_spks, is_own))
-        print('\nAccuracy : %.2f %% of %d pieces' % (accuracies[-1], len(true_spks)))
+        print_accuracy(np.array(true_spks) == predicted_spks, speakers, 'files' if length is None else 'pieces')
         print('EER : %.2f %%' % eers[-1] if is_own.any() else 'No EER: no piece is by a speaker in spk_list')
         if thres is not None:
             print_strangers(scores, true_spks, spk_list, thres)

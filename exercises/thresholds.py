@@ -67,7 +67,7 @@ def same_speaker(speakers, first, second):
 
 
 def let_in(is_accepted, first, second, names, most=None):
-    """Who is mistaken for whom, the most often mistaken first, as in '247F9247 as 249F9249 (7 of 15)'.
+    """Who is mistaken for whom, the most often mistaken first: ('247F9247', '249F9249 (7 of 15)') and so on.
 
     Returns a list, [] if nobody is accepted. is_accepted: (n,) of bool, of impostor trials; first, second:
     (n,), the numbers of the two speakers in names. most: so many pairs at most; None: all.
@@ -75,8 +75,8 @@ def let_in(is_accepted, first, second, names, most=None):
     codes, pair = np.unique(first * len(names) + second, return_inverse=True)  # a number for every two speakers
     accepted, trials = np.bincount(pair, weights=is_accepted), np.bincount(pair)
     mistaken = np.argsort(-accepted, kind='stable')[:np.count_nonzero(accepted)][:most]
-    return ['%s as %s (%d of %d)' % (names[codes[i] // len(names)], names[codes[i] % len(names)],
-                                     accepted[i], trials[i]) for i in mistaken]
+    return [(names[codes[i] // len(names)], '%s (%d of %d)' % (names[codes[i] % len(names)], accepted[i], trials[i]))
+            for i in mistaken]
 
 
 # ------------------------------------------------------------------------------------------------- tables
@@ -117,9 +117,11 @@ def print_error_rates(scores, is_target, speakers, first, second, thres, p_targe
 
     others = np.linspace(np.median(impostor), np.median(target), N_THRESHOLDS).round(2)
     impostors = number[first[~is_target]], number[second[~is_target]], names
-    table = pd.DataFrame([(t, *rates_at(t, target, impostor), ''.join(let_in(impostor > t, *impostors, 1)))
-                          for t in sorted({*others, threshold})],
-                         columns=['Threshold', 'False rejects', 'False accepts', 'Let in most often'])
+    rows = []
+    for t in sorted({*others, threshold}):
+        worst = let_in(impostor > t, *impostors, most=1)
+        rows.append((t, *rates_at(t, target, impostor), ' as '.join(worst[0]) if worst else ''))
+    table = pd.DataFrame(rows, columns=['Threshold', 'False rejects', 'False accepts', 'Let in most often'])
     table[['False rejects', 'False accepts']] *= 100
     percent = '{:.2f} %'.format
     print(table.to_string(index=False, formatters=['{:.4f}'.format, percent, percent, str]))
@@ -131,10 +133,13 @@ def print_error_rates(scores, is_target, speakers, first, second, thres, p_targe
 
 
 def print_let_in(pairs):
-    """Print who else gets in at the chosen threshold, MOST_PAIRS at most. pairs: what let_in returns."""
+    """Print who gets in as whom at the chosen threshold: a line for each speaker, MOST_PAIRS at most in all.
+
+    pairs: what let_in returns.
+    """
     print('Let in at this threshold :%s' % ('' if pairs else ' nobody'))
-    for pair in pairs[:MOST_PAIRS]:
-        print(pair)
+    for speaker in dict.fromkeys(speaker for speaker, _ in pairs[:MOST_PAIRS]):
+        print('%s as %s' % (speaker, ', '.join(other for one, other in pairs[:MOST_PAIRS] if one == speaker)))
     if len(pairs) > MOST_PAIRS:
         print('and %d other pairs, not more often' % (len(pairs) - MOST_PAIRS))
     print()

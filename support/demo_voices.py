@@ -488,9 +488,10 @@ def make_session_wav(task):
         write_wav(filename, synthesise(seed, voice, utterance, SESSION_SECONDS, place))
 
 
-def make_sessions(wav_dir, *, first=N_TRAIN_VOICES + 1, n_voices=N_SESSION_VOICES, seed=SEED):
+def make_sessions(wav_dir, n_voices=N_SESSION_VOICES):
     """Write the recordings of test voices on several occasions, where they do not exist."""
-    tasks = [(wav_dir, seed, index, session, number) for index in range(first, first + n_voices)
+    first = N_TRAIN_VOICES + 1
+    tasks = [(wav_dir, SEED, index, session, number) for index in range(first, first + n_voices)
              for session in range(1, 1 + N_SESSIONS) for number in range(1, 1 + N_IN_SESSION)]
     in_parallel(make_session_wav, tasks, 'Sessions')
 
