@@ -73,7 +73,7 @@ def draw_losses(losses_of, labels, filename):
         ax.plot(epochs, train_losses, color=colour, linestyle=dashes, linewidth=0.7,
                 marker='.' if len(epochs) == 1 else '')
     longest = max(len(valid_losses) for _, valid_losses in losses_of)
-    ax.set(xlabel='epochs', ylabel='loss', yscale='log', xlim=(0, longest + 1),
+    ax.set(xlabel='epochs', ylabel='loss (logarithmic)', yscale='log', xlim=(0, longest + 1),
            title='Thick: validation loss, with a mark where it is lowest. Thin: training loss')
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     plain_log_ticks(ax.yaxis)

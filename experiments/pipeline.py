@@ -42,7 +42,7 @@ def draw_pipeline(audios, features, d_vectors, thres, filename):
         of_vectors = vectors[row].imshow(d_vectors[row:row + 1], aspect='auto', cmap='PuOr', vmin=-size, vmax=size,
                                          interpolation='nearest', extent=(0.5, d_vectors.shape[1] + 0.5, 0, 1))
         vectors[row].set(yticks=[])
-    fig.colorbar(of_maps, ax=maps, label="level, minus the filter's mean")
+    fig.colorbar(of_maps, ax=maps, label="level minus the filter's mean (20 log10)")
     fig.colorbar(of_vectors, ax=vectors, label='value')
     for ax, label in ((sounds[1], 'seconds'), (maps[1], 'seconds'),
                       (vectors[1], '%d numbers each' % d_vectors.shape[1])):

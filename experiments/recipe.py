@@ -9,8 +9,9 @@ Prints the validation accuracy of each epoch, and draws recipe.png (the training
 says of validation utterances) into the new folder. What is done is not done again, so the command may be stopped and
 given again. Takes an hour on one core with bfloat16, and two without.
 
-The small version takes three minutes on two plain cores. So few minutes are not enough for a ResNet-50: it has a
-ResNet-18 (DEMO). The trained network is etri240, which heard other people. The 50 speakers are demo voices.
+The small version takes three minutes on two plain cores. The 50 speakers are demo voices, with fewer files each
+(N_DEMO_FILES). So few minutes are not enough to train on others first: the trained network is model_saved/
+checkpoint_resnet50.pth. It is checkpoint_best.pth of the folder `pretraining` that the first command makes.
 """
 from pathlib import Path
 
@@ -36,8 +37,8 @@ PRETRAINING = {'backbone': 'resnet50', 'n_epochs': 5, 'scheduler_type': 'onecycl
 RECIPE = {'backbone': 'resnet50', 'n_epochs': 5, 'optimizer_type': 'adamw', 'lr': 1e-3, 'wd': 0.0,
           'scheduler_type': 'cosine', 'batch_size': 32, 'plot': False}
 # The small version
-DEMO = {'backbone': 'resnet18', 'n_backend': 50}  # instead of those of RECIPE; nothing here uses the backends
-N_DEMO_FILES, DEMO_PRETRAINED = 20, 'model_saved/checkpoint_etri240.pth'
+DEMO = {'n_backend': 50}  # besides those of RECIPE; nothing here uses the backends
+N_DEMO_FILES, DEMO_PRETRAINED = 10, 'model_saved/checkpoint_resnet50.pth'
 
 
 def draw_trainings(histories, filename):
@@ -84,7 +85,7 @@ def draw_predictions(model, dataset, names, filename, n_shown=6):
         ax.grid(False)
     for ax in list(axes.flat)[len(shown):]:
         ax.axis('off')
-    fig.colorbar(image, ax=axes, label="level, minus the filter's mean")
+    fig.colorbar(image, ax=axes, label="level minus the filter's mean (20 log10)")
     save_picture(fig, filename)
 
 

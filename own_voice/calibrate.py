@@ -92,7 +92,7 @@ def main(
     for level, of_backends in thresholds.items():
         numbers = of_backends['cosine']
         known = model.thresholds.get(level, {}).get('cosine')
-        print('%d speakers, %d pairs of one speaker and %d of two: EER %.2f %% at the threshold %.4f%s'
+        print('%d speakers, %d pairs of one speaker and %d of two: EER %.2f %% at the threshold %.4f (any length)%s'
               % (n_speakers, numbers['targets'], numbers['impostors'], numbers['EER'], numbers['eer'],
                  ', the model says %.4f' % known['eer'] if known else ''))
     print('Written: %s' % written)

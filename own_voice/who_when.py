@@ -34,7 +34,7 @@ MIN_SHARE = 0.4  # of the middle half of a segment must be speech
 SHORTEST = 0.6  # seconds: a shorter band after another voice is only a few segments in doubt
 
 # Of the picture
-NO_SPEECH, IN_DOUBT, NO_NAME = '#ffffff', '#bbbbbb', '#555555'  # colours
+NO_SPEECH, IN_DOUBT, NO_NAME = '#e8e0c8', '#bbbbbb', '#555555'  # colours
 OF_NAMES = [BLUE, ORANGE, GREEN, PURPLE, AMBER]
 HATCHES = ['', '//', 'xx', '..']  # the next one when all colours are used
 

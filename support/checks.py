@@ -303,7 +303,7 @@ def check_enrolment(embedding_dir, embeddings, made_with, checkpoint):
         if there == here:
             there = 'an earlier %s, which has changed since' % there
         raise LabError('The enrolment in %s was made with %s, and cannot be scored with %s.\n'
-                       'Run python enroll.py, with the cp_num that you test with.'
+                       'Run python enroll.py, with the log_dir and the cp_num that you test with.'
                        % (embedding_dir, there, here))
     if made_with.get('recordings', {}).keys() != embeddings.keys():
         raise LabError('The enrolment in %s does not say how its recordings were made. Run python enroll.py '

@@ -157,11 +157,10 @@ def choose_thres(thres, model, backend, filename, seconds=None):
     description = own_description(model, backend, filename, seconds)
     if not description:
         path = Path(model.checkpoint['file'])
-        advice = "cp_num = 'best' here and in enroll.py"
+        advice = ("run python -m deep_dive.calibration --log_dir=%s. Then enrol and test with cp_num = 'best'"
+                  % path.parent)
         if ' ' in backend:  # scores that are normalised
             advice = "'eer', or train with val_speakers = 20"
-        elif path.name == 'checkpoint_best.pth':
-            advice = 'run python -m deep_dive.calibration --log_dir=%s, then python enroll.py' % path.parent
         raise LabError("thres = 'model': %s has no threshold of its own.\nSet a number, such as 0.9, or %s."
                        % (path, advice))
     return description['eer']
