@@ -35,10 +35,10 @@ from train import load_dataset
 N_SPEAKERS, N_FILES = 50, 50
 PRETRAINING = {'backbone': 'resnet50', 'n_epochs': 5, 'scheduler_type': 'onecycle', 'wd': 5e-4, 'plot': False}
 RECIPE = {'backbone': 'resnet50', 'n_epochs': 5, 'optimizer_type': 'adamw', 'lr': 1e-3, 'wd': 0.0,
-          'scheduler_type': 'cosine', 'batch_size': 32, 'plot': False}
+          'scheduler_type': 'cosine', 'batch_size': 32, 'val_ratio': 10, 'plot': False}
 # The small version
-DEMO = {'n_backend': 50}  # besides those of RECIPE; nothing here uses the backends
-N_DEMO_FILES, DEMO_PRETRAINED = 10, 'model_saved/checkpoint_resnet50.pth'
+DEMO = {'val_ratio': 20, 'n_backend': 50}  # besides those of RECIPE; nothing here uses the backends
+N_DEMO_FILES, DEMO_PRETRAINED = 6, 'model_saved/checkpoint_resnet50.pth'
 
 
 def draw_trainings(histories, filename):
@@ -126,7 +126,7 @@ def main(
               % (name, ', '.join('%.1f' % epoch['valid_acc'] for epoch in histories[name])), flush=True)
     draw_trainings(histories, out_dir / 'recipe.png')
 
-    valid_dataset = load_dataset(10, train_dir=str(fifty))[1]
+    valid_dataset = load_dataset(recipe['val_ratio'], train_dir=str(fifty))[1]
     model = load_model(False, str(out_dir / 'pretrained'), 'best', None, None)
     names = sorted(folder.name for folder in fifty.glob('[!.]*'))
     draw_predictions(model, valid_dataset, names, out_dir / 'predictions.png')

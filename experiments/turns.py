@@ -1,7 +1,7 @@
 """How often is a piece of a conversation given to the right speaker? Conversations are put together from recordings.
 
     python experiments/turns.py <folder>
-    python experiments/turns.py ../etri_test --turn_seconds=2
+    python experiments/turns.py ../SpeakerRecognition_tutorial/test_wavs --turn_seconds=2
 
 The folder holds <speaker>/enroll.wav and <speaker>/test.wav. Everybody is enrolled. In each conversation two speakers
 talk in turn, with the words of their test.wav. Prints which share of the speech has the right name, another's name,

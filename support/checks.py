@@ -303,8 +303,8 @@ def check_enrolment(embedding_dir, embeddings, made_with, checkpoint):
         if there == here:
             there = 'an earlier %s, which has changed since' % there
         raise LabError('The enrolment in %s was made with %s, and cannot be scored with %s.\n'
-                       'Run python enroll.py, with the log_dir and the cp_num that you test with.'
-                       % (embedding_dir, there, here))
+                       'Enrol with this one: python enroll.py --log_dir=%s --cp_num=%s, and your other settings.'
+                       % (embedding_dir, there, here, Path(here).parent, Path(here).stem.removeprefix('checkpoint_')))
     if made_with.get('recordings', {}).keys() != embeddings.keys():
         raise LabError('The enrolment in %s does not say how its recordings were made. Run python enroll.py '
                        'again.' % embedding_dir)

@@ -311,8 +311,8 @@ def draw_det(misses, false_alarms, point, title, threshold, filename):
 
     misses, false_alarms: (k,) shares at every threshold; point: (miss, false alarm) at the threshold.
     """
-    ticks = np.array([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
-    limits = ndtri([0.0005, 0.5])
+    ticks = np.array([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99])
+    limits = ndtri([0.0005, np.clip(1.02 * max(point), 0.5, 0.999)])  # a network that learned nothing accepts everybody
     fig, ax = plt.subplots(figsize=(7, 7), layout='constrained')
     # The probit of 0 is infinite: an error that was never seen is drawn on the edge
     curve = np.clip(ndtri(np.clip([false_alarms, misses], 1e-5, 1 - 1e-5)), *limits)

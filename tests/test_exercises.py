@@ -261,6 +261,15 @@ def test_error_rates_that_are_printed(capsys):
         thresholds.print_error_rates(scores[:1], np.array([True]), speakers, first[:1], second[:1], 0.5)
 
 
+def test_the_point_is_on_the_axes(lab, figures):
+    for false_alarm in (0.02, 0.954):
+        pictures.draw_det(np.array([0.5, 0]), np.array([0, 1]), (0.01, false_alarm), '', 0.9, 'det.png')
+        ax = figures[-1].axes[0]
+        (x,), (y,) = ax.lines[2].get_data()
+        np.testing.assert_allclose(norm.cdf([x, y]), [false_alarm, 0.01])
+        assert ax.get_xlim()[0] < x < ax.get_xlim()[1] and ax.get_xlim() == ax.get_ylim()
+
+
 def test_verification_of_all_by_hand(a_b_and_c, lab, capsys, monkeypatch):
     """Two targets score 0.8. The impostors score 0.6 twice, and c 0.74 and 0.67."""
     monkeypatch.setattr(thresholds, 'load_model', lambda *settings: FirstFrame())

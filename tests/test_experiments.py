@@ -514,13 +514,13 @@ def test_the_small_version_of_the_recipe(lab, monkeypatch, capsys):
     assert [row.partition('  ')[0] for row in rows] == ['from scratch', 'pretrained']
     assert [line for line in out if line.startswith('Picture')] == [
         'Picture: card/recipe.png', 'Picture: card/predictions.png']
-    assert len(find_feats('card/fifty')) == 40
+    assert len(find_feats('card/fifty')) == 4 * recipe.N_DEMO_FILES
     settings = {name: json.loads(Path('card/%s/run.json' % name).read_text())['settings']
                 for name in ('from_scratch', 'pretrained')}
     assert settings['from_scratch']['init_from'] is None
     assert settings['pretrained']['init_from'] == str(PROJECT / 'model_saved/checkpoint_etri240.pth')
-    for of_run in settings.values():
-        assert recipe.RECIPE.items() <= of_run.items()
+    for of_run in settings.values():  # those of the card, and more files to validate on
+        assert {**recipe.RECIPE, 'val_ratio': 20}.items() <= of_run.items()
 
 
 @pytest.mark.parametrize('noise, held', [(0.01, '100.0'), (0.5, None)])

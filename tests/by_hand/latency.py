@@ -1,7 +1,7 @@
 """How long does the page take from the end of speech to its answer? With few people enrolled, and with a hundred.
 
     python tests/by_hand/latency.py <folder of recordings>
-    python tests/by_hand/latency.py ../etri_test "--n_enrolled=[2, 1000]"
+    python tests/by_hand/latency.py ../SpeakerRecognition_tutorial/test_wavs "--n_enrolled=[2, 1000]"
 
 The folder holds <speaker>/<name>.wav. Serves the page on this computer, enrols pieces of five seconds, and asks it
 whose voice the last two seconds are, as the page does while you speak, and whose a whole recording of 15 seconds is.
