@@ -165,23 +165,23 @@ def print_strangers(scores, true_spks, spk_list, thres):
           % (100 * n_rejected / max(n_known, 1), n_known))
 
 
-def intervals_of(scores, true_spks, spk_list, predicted_spks, is_own):
+def intervals_of(scores, is_right, speakers, spk_list, is_own):
     """Intervals of the accuracy and of the equal error rate: ((low, high), (low, high)) in percent.
 
-    scores, is_own: (n, n_speakers). Without a trial of one speaker, the second is (0, 0). Where no answer is
-    wrong (or none right), drawing speakers anew changes nothing, so the rule of three says how far it may be.
+    scores, is_own: (n, n_speakers); is_right: (n,) of bool; speakers: (n,) names, by whom each piece is. Without a
+    trial of one speaker, the second is (0, 0). Where no answer is wrong (or none right), drawing speakers anew changes
+    nothing, so the rule of three says how far it may be.
     """
-    is_right = np.array(true_spks) == predicted_spks
-    most = rule_of_three(len(set(true_spks)))
+    most = rule_of_three(len(set(speakers)))
     if is_right.all() or not is_right.any():
         of_accuracy = (100 - most, 100) if is_right.all() else (0, most)
     else:
-        of_accuracy = accuracy_interval(is_right, true_spks)
+        of_accuracy = accuracy_interval(is_right, speakers)
     if not is_own.any():
         return of_accuracy, (0, 0)
-    number = {spk: i for i, spk in enumerate(sorted({*true_spks, *spk_list}))}
+    number = {spk: i for i, spk in enumerate(sorted({*speakers, *spk_list}))}
     rows, columns = (index.ravel() for index in np.indices(scores.shape))
-    first = np.array([number[spk] for spk in true_spks])[rows]
+    first = np.array([number[spk] for spk in speakers])[rows]
     second = np.array([number[spk] for spk in spk_list])[columns]
     if equal_error_rate(scores[is_own], scores[~is_own]) == 0:
         return of_accuracy, (0, rule_of_three(len(number)))
@@ -210,11 +210,12 @@ def identify_all(use_cuda, model, embeddings, test_DB, test_frames, spk_list, *,
         said.append((true_spks, predicted_spks, title))
         print('\n=== Speaker identification: %s ===' % title)
         accuracies.append(print_precision_and_recall(true_spks, predicted_spks))
-        is_own = np.array(true_spks)[:, None] == np.array(spk_list)
+        is_right = np.array(true_spks) == predicted_spks
+        is_own = np.array(speakers)[:, None] == np.array(spk_list)
         eers.append(equal_error_rate(scores[is_own], scores[~is_own]) if is_own.any() else np.nan)
         if picture_dir is not None and len(lengths) > 1:
-            intervals.append(intervals_of(scores, true_spks, spk_list, predicted_spks, is_own))
-        print_accuracy(np.array(true_spks) == predicted_spks, speakers, 'files' if length is None else 'pieces')
+            intervals.append(intervals_of(scores, is_right, speakers, spk_list, is_own))
+        print_accuracy(is_right, speakers, 'files' if length is None else 'pieces')
         print('EER : %.2f %%' % eers[-1] if is_own.any() else 'No EER: no piece is by a speaker in spk_list')
         if thres is not None:
             print_strangers(scores, true_spks, spk_list, thres)

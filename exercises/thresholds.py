@@ -167,7 +167,7 @@ def draw_trials(target, impostor, threshold, picture_dir, unit='cosine similarit
     _, misses, false_alarms = error_rates(target, impostor)
     eer, filename = equal_error_rate(target, impostor), os.path.join(picture_dir, 'det.png')
     if eer == 0:
-        print('No picture of a DET curve: a threshold without errors exists. Trials of shorter pieces have errors.%s'
+        print('No picture of a DET curve: a threshold without errors exists. Shorter pieces may have errors.%s'
               % (' %s is of an earlier run.' % filename if os.path.exists(filename) else ''))
         return
     title = 'EER %.2f %% of %d target and %d impostor trials' % (eer, len(target), len(impostor))

@@ -10,8 +10,8 @@ says of validation utterances) into the new folder. What is done is not done aga
 given again. Takes an hour on one core with bfloat16, and two without.
 
 The small version takes three minutes on two plain cores. The 50 speakers are demo voices, with fewer files each
-(N_DEMO_FILES). So few minutes are not enough to train on others first: the trained network is model_saved/
-checkpoint_resnet50.pth. It is checkpoint_best.pth of the folder `pretraining` that the first command makes.
+(N_DEMO_FILES). So few minutes are not enough to train on others first: the trained network is checkpoint_resnet50.pth
+beside this file. It is the network of checkpoint_best.pth in the folder `pretraining` that the first command makes.
 """
 from pathlib import Path
 
@@ -38,7 +38,7 @@ RECIPE = {'backbone': 'resnet50', 'n_epochs': 5, 'optimizer_type': 'adamw', 'lr'
           'scheduler_type': 'cosine', 'batch_size': 32, 'val_ratio': 10, 'plot': False}
 # The small version
 DEMO = {'val_ratio': 20, 'n_backend': 50}  # besides those of RECIPE; nothing here uses the backends
-N_DEMO_FILES, DEMO_PRETRAINED = 6, 'model_saved/checkpoint_resnet50.pth'
+N_DEMO_FILES, DEMO_PRETRAINED = 6, 'experiments/checkpoint_resnet50.pth'
 
 
 def draw_trainings(histories, filename):

@@ -303,8 +303,9 @@ def check_enrolment(embedding_dir, embeddings, made_with, checkpoint):
         if there == here:
             there = 'an earlier %s, which has changed since' % there
         raise LabError('The enrolment in %s was made with %s, and cannot be scored with %s.\n'
-                       'Enrol with this one: python enroll.py --log_dir=%s --cp_num=%s, and your other settings.'
-                       % (embedding_dir, there, here, Path(here).parent, Path(here).stem.removeprefix('checkpoint_')))
+                       'Enrol with your test_dir and test_frames, and this one: python enroll.py "--log_dir=%s" '
+                       '--cp_num=%s "--embedding_dir=%s"' % (embedding_dir, there, here, Path(here).parent,
+                                                            Path(here).stem.removeprefix('checkpoint_'), embedding_dir))
     if made_with.get('recordings', {}).keys() != embeddings.keys():
         raise LabError('The enrolment in %s does not say how its recordings were made. Run python enroll.py '
                        'again.' % embedding_dir)

@@ -7,7 +7,7 @@
 Makes feature files of 240 training voices in TRAIN_FEAT_DIR, with 7 utterances of 3 to 4 s each. Makes
 enroll.wav and test.wav of 10 test voices in TEST_WAV_DIR, 15 s each, and their features in TEST_FEAT_DIR.
 Other voices get the same two recordings in feat_others/wavs, and their features in feat_others/test.
-Keeps files that exist. Takes half a minute on two cores. train.py and the test scripts do the same if there
+Keeps files that exist. Takes a minute or more on two cores. train.py and the test scripts do the same if there
 are no feature files. With sessions_dir, it makes wavs of 20 test voices in that folder, each on two
 occasions: in another room, with another microphone. Takes 15 s.
 

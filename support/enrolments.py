@@ -157,7 +157,7 @@ def choose_thres(thres, model, backend, filename, seconds=None):
     description = own_description(model, backend, filename, seconds)
     if not description:
         path = Path(model.checkpoint['file'])
-        advice = ("run python -m deep_dive.calibration --log_dir=%s. Then enrol and test with cp_num = 'best'"
+        advice = ('run python -m deep_dive.calibration "--log_dir=%s". Then enrol and test with checkpoint_best.pth'
                   % path.parent)
         if ' ' in backend:  # scores that are normalised
             advice = "'eer', or train with val_speakers = 20"

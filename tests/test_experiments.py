@@ -33,6 +33,8 @@ from DB_wav_reader import find_feats
 from SR_Dataset import read_MFB
 from conftest import PROJECT, FirstFrame
 from deep_dive import backends
+from deep_dive.heads import load_backbone
+from deep_dive.networks import background_network
 from exercises import scoring
 from model import get_embeddings, load_model
 from support import messages
@@ -454,7 +456,7 @@ def test_a_prediction_has_seconds_and_filters_from_1(lab, monkeypatch):
     assert first.get_xlabel() == 'seconds' and list(first.get_yticks()) == [1, 10, 20, 30, 40]
     assert [ax.get_title() for ax in (first, second)] == ['true: %s\npredicted: a (88 %%)' % true for true in 'ab']
     assert first.images[0].get_clim() == second.images[0].get_clim()  # one scale of colours, which is drawn
-    assert others[-1].get_ylabel() == "level, minus the filter's mean"
+    assert others[-1].get_ylabel() == "level minus the filter's mean (20 log10)"
     plt.close(figures[0])
 
 
@@ -469,7 +471,8 @@ def test_the_steps_are_drawn_for_two_recordings(lab, monkeypatch):
     maps = [image for ax in axes for image in ax.images]
     assert [image.get_array().shape for image in maps] == [(40, 100), (40, 50), (1, 2), (1, 2)]
     assert maps[0].get_clim() == maps[1].get_clim() and maps[2].get_clim() == maps[3].get_clim() == (-0.8, 0.8)
-    assert {"level, minus the filter's mean", 'value'} <= {ax.get_ylabel() for ax in axes}  # of the scales of colours
+    scales = {ax.get_ylabel() for ax in axes}  # of the colours
+    assert {"level minus the filter's mean (20 log10)", 'value'} <= scales
     assert 'score: 0.28, threshold: 0.50' in [ax.get_xlabel() for ax in axes]
     plt.close(figures[0])
 
@@ -501,8 +504,11 @@ def test_a_recipe_from_a_card(lab, write_feat, monkeypatch, stopped_with, capsys
 
 def test_the_small_version_of_the_recipe(lab, monkeypatch, capsys):
     shipped = torch.load(PROJECT / recipe.DEMO_PRETRAINED)
-    assert shipped['backbone'] == recipe.RECIPE['backbone'] == recipe.PRETRAINING['backbone'] == 'resnet50'
-    assert shipped['n_speakers'] == 190 and {**recipe.RECIPE, **recipe.DEMO}['backbone'] == 'resnet50'
+    assert not {'speakers', 'cohort'} & shipped.keys() and shipped['n_speakers'] == 190  # nothing of single people
+    assert recipe.RECIPE['backbone'] == recipe.PRETRAINING['backbone'] == 'resnet50'
+    network = background_network(128, 50, 'resnet50', 'average', head='slides')
+    load_backbone(network, str(PROJECT / recipe.DEMO_PRETRAINED))
+    assert torch.equal(network.fc0.weight, shipped['state_dict']['fc0.weight'])
     # A smaller network, so that it does not take minutes
     for name, value in (('N_SPEAKERS', 4), ('DEMO_PRETRAINED', 'model_saved/checkpoint_etri240.pth')):
         monkeypatch.setattr(recipe, name, value)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -505,7 +506,9 @@ def test_an_enrolment_with_another_checkpoint_is_refused(enrolled, lab, stopped_
     for script in (identification, verification):
         message = stopped_with(script.main, **{**settings, 'cp_num': 1})
         assert 'checkpoint_best.pth, and cannot be scored with' in message
-        assert 'python enroll.py --log_dir=%s --cp_num=1, and your' % settings['log_dir'] in message
+        command = message.partition('python enroll.py ')[2]
+        assert shlex.split(command) == ['--log_dir=%s' % settings['log_dir'], '--cp_num=1',
+                                        '--embedding_dir=%s' % settings['embedding_dir']]
     shutil.copy(settings['log_dir'] + '/checkpoint_2.pth', 'checkpoint_1.pth')
     enroll.main(**{**settings, 'log_dir': '.', 'cp_num': 1, 'embedding_dir': 'e', 'plot': False})
     shutil.copy(settings['log_dir'] + '/checkpoint_1.pth', 'checkpoint_1.pth')

@@ -372,8 +372,11 @@ def test_the_threshold_of_the_level_is_chosen(model_with_thresholds, lab, write_
               for name in 'abc']
     assert chosen == [0.7, 0.8, 0.7]  # a level that is not known gets that of another
     assert enrolments.choose_thres(0.5, model_with_thresholds, 'cosine', 't/a/test.p') == 0.5
-    with pytest.raises(LabError, match="thres = 'model': none has no threshold of its own"):
-        enrolments.choose_thres('model', FirstFrame(), 'cosine', 't/a/test.p')
+    for backend, advice in (('cosine', 'run python -m deep_dive.calibration "--log_dir=."'),
+                            ('plda s-norm', "'eer', or")):
+        with pytest.raises(LabError, match="thres = 'model': none has no threshold of its own.\nSet a number, such as "
+                                           '0.9, or ' + advice):
+            enrolments.choose_thres('model', FirstFrame(), backend, 't/a/test.p')
 
 
 def test_verification_and_compare_have_one_threshold_for_a_length(lab, monkeypatch, capsys):
