@@ -303,7 +303,7 @@ def check_enrolment(embedding_dir, embeddings, made_with, checkpoint):
         if there == here:
             there = 'an earlier %s, which has changed since' % there
         raise LabError('The enrolment in %s was made with %s, and cannot be scored with %s.\n'
-                       'Enrol with your test_dir and test_frames, and this one: python enroll.py "--log_dir=%s" '
+                       'Enrol with that one, and with your test_dir and test_frames: python enroll.py "--log_dir=%s" '
                        '--cp_num=%s "--embedding_dir=%s"' % (embedding_dir, there, here, Path(here).parent,
                                                             Path(here).stem.removeprefix('checkpoint_'), embedding_dir))
     if made_with.get('recordings', {}).keys() != embeddings.keys():
