@@ -36,7 +36,8 @@ OLD_ADDRESS = """<!DOCTYPE html><meta charset="utf-8"><title>Another address</ti
 <h1>This is not the address of the page</h1>
 <p>The address changes whenever the server starts. Open the one that it printed in its window. If the window is
 closed, start the server again: python -m own_voice.page</p>
-<p lang="ko">서버를 시작할 때마다 주소가 바뀝니다. 서버를 실행한 터미널에 나온 주소를 여십시오.
+<p lang="ko">서버를 시작할 때마다 주소가 바뀝니다.
+서버를 실행한 터미널에 나온 주소를 여십시오.
 터미널을 닫았으면 서버를 다시 시작하십시오: python -m own_voice.page</p>
 """
 PORT = 'a whole number up to 65535', lambda value: is_whole(value) and value < 65536
